@@ -1,0 +1,21 @@
+"""Errors of our own type: each names the key, cell or gene and says what to do."""
+
+
+class MGVIError(ValueError):
+    """Base class of all errors that pyro_mgvi raises on purpose."""
+
+
+class DataError(MGVIError):
+    """The data do not fit what was asked of them."""
+
+
+class SettingsError(MGVIError):
+    """A model or training setting is invalid."""
+
+
+class TrainingError(MGVIError):
+    """Training cannot go on, for example because the loss is not finite."""
+
+
+class ModelFileError(MGVIError):
+    """A saved model cannot be read, or does not fit the data."""

@@ -1,0 +1,41 @@
+"""What prior a latent copy gets for the cells that do not own it.
+
+The paper's regularisation schemes differ in nothing else, so each is one small object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyro.distributions as dist
+import torch
+
+
+@dataclass(frozen=True)
+class Dirac:
+    """All mass at ``value``: the multiGroupVI prior (paper, equations 8 to 11)."""
+
+    value: float = 0.0
+
+    def __call__(self, own, member: torch.Tensor):
+        """Return the prior of one copy per entry of the boolean tensor ``member``."""
+        at = own.mean.new_full(member.shape + own.event_shape, self.value)
+        return dist.MaskedMixture(member, dist.Delta(at, event_dim=1), own)
+
+
+@dataclass(frozen=True)
+class SameAsOwn:
+    """The owners' prior for all cells: the penalty of Davison et al. (paper, equation 18)."""
+
+    def __call__(self, own, member: torch.Tensor):
+        """Return the owners' prior for each entry of ``member``."""
+        return own.expand(member.shape)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """No prior term for foreign cells: the objective of equation 7 ("no regularisation")."""
+
+    def __call__(self, own, member: torch.Tensor):
+        """Return the owners' prior, masked out where ``member`` is false."""
+        return own.expand(member.shape).mask(member)

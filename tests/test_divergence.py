@@ -1,0 +1,105 @@
+import math
+
+import pyro.distributions as dist
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.distributions import kl_divergence
+
+from pyro_mgvi import Absent, Dirac, SameAsOwn, divergence
+from pyro_mgvi.divergence import ownership
+
+numbers = st.floats(-5, 5, allow_nan=False)
+positive = st.floats(0.01, 5)
+
+
+@given(numbers, positive, numbers)
+@settings(max_examples=50, deadline=None)
+def test_dirac_is_the_squared_wasserstein_distance(mean, scale, at):
+    q = dist.Normal(torch.tensor([mean]), torch.tensor([scale])).to_event(1)
+    value = divergence(dist.Delta(torch.tensor([at]), event_dim=1), q)
+    assert math.isclose(value.item(), (mean - at) ** 2 + scale**2, rel_tol=1e-4, abs_tol=1e-5)
+
+
+def test_dirac_distance_by_optimal_transport_of_samples():
+    # All mass moves to one point, so the transport cost is the mean squared distance to it.
+    q = dist.LogNormal(torch.tensor([0.1]), torch.tensor([0.3])).to_event(1)
+    cost = ((q.sample((400_000,)) - 2.0) ** 2).mean()
+    value = divergence(dist.Delta(torch.tensor([2.0]), event_dim=1), q)
+    assert value.item() == pytest.approx(cost.item(), rel=0.01)
+
+
+def test_dirac_with_a_full_covariance_posterior():
+    covariance = torch.tensor([[2.0, 0.7], [0.7, 1.0]])
+    q = dist.MultivariateNormal(torch.tensor([1.0, -2.0]), covariance)
+    expected = 1.0 + 4.0 + covariance.trace()
+    for prior in (dist.Delta(torch.zeros(2), event_dim=1), dist.Delta(torch.zeros(2)).to_event(1)):
+        assert divergence(prior, q).item() == pytest.approx(expected.item())
+
+
+def test_normal_prior_with_a_full_covariance_posterior():
+    covariance = torch.tensor([[2.0, 0.7], [0.7, 1.0]])
+    mean = torch.tensor([1.0, -2.0])
+    q = dist.MultivariateNormal(mean, covariance)
+    prior = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    expected = 0.5 * (covariance.trace() + mean @ mean - 2 - covariance.logdet())
+    assert divergence(prior, q).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_normal_prior_is_torch_s_kl():
+    q = dist.Normal(torch.randn(4, 3), torch.rand(4, 3) + 0.1).to_event(1)
+    prior = dist.Normal(torch.zeros(3), 1.0).to_event(1)
+    torch.testing.assert_close(divergence(prior, q), kl_divergence(q, prior))
+
+
+MEMBER = torch.tensor([[True, False, True], [False, True, False]])
+
+
+def posterior():
+    return dist.Normal(torch.randn(2, 3, 4), torch.rand(2, 3, 4) + 0.1).to_event(1)
+
+
+@pytest.mark.parametrize("expand", [False, True])
+def test_masked_mixture_chooses_per_cell(expand):
+    own = dist.Normal(torch.zeros(4), 1.0).to_event(1)
+    q, prior = posterior(), Dirac()(own, MEMBER)
+    if expand:
+        prior = prior.expand((2, 3))
+    squared = (q.mean**2 + q.variance).sum(-1)
+    expected = torch.where(MEMBER, kl_divergence(q, own.expand((2, 3))), squared)
+    torch.testing.assert_close(divergence(prior, q), expected)
+
+
+def test_absent_leaves_foreign_copies_out_and_same_as_own_keeps_them():
+    own = dist.Normal(torch.zeros(4), 1.0).to_event(1)
+    q = posterior()
+    kl = kl_divergence(q, own.expand((2, 3)))
+    torch.testing.assert_close(divergence(Absent()(own, MEMBER), q), kl * MEMBER)
+    torch.testing.assert_close(divergence(SameAsOwn()(own, MEMBER), q), kl)
+
+
+def test_ownership_is_found_through_wrappers():
+    own = dist.Normal(torch.zeros(4), 1.0).to_event(1)
+    for foreign in (Dirac(), Absent()):
+        assert torch.equal(ownership(foreign(own, MEMBER)), MEMBER)
+    assert ownership(SameAsOwn()(own, MEMBER)) is None
+
+
+def test_users_register_their_own_prior():
+    class Wide(dist.Normal):
+        pass
+
+    @divergence.register
+    def _(prior: Wide, posterior):
+        return posterior.mean.abs().sum(-1)
+
+    q = dist.Normal(torch.tensor([[1.0, -2.0]]), 1.0).to_event(1)
+    assert divergence(Wide(torch.zeros(2), 1.0), q).item() == 3.0
+
+
+def test_foreign_draws_of_the_prior_are_exactly_zero():
+    own = dist.Normal(torch.zeros(4), 1.0).to_event(1)
+    draw = Dirac()(own, MEMBER).sample((100,))
+    assert (draw[:, ~MEMBER] == 0).all()
+    assert (draw[:, MEMBER] != 0).all()
