@@ -1,0 +1,194 @@
+"""The objective against stock Pyro, equation 11 in NumPy, and other ways to write it."""
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from test_likelihoods import scipy_log_prob
+
+import pyro_mgvi
+from pyro_mgvi import SameAsOwn, WassersteinTraceELBO, private, shared
+
+
+def loss(elbo, mgvi, batch, seed=3):
+    torch.manual_seed(seed)
+    return elbo.loss(mgvi.model, mgvi.guide, *batch)
+
+
+def test_equals_the_stock_elbo_with_normal_priors(adata):
+    latents = (shared(3), private(2, foreign=SameAsOwn()))
+    mgvi = pyro_mgvi.MGVI.from_anndata(adata, "group", latents=latents)
+    batch = next(mgvi.read(adata).minibatches(64, seed=0))
+    ours, stock = (
+        loss(elbo, mgvi, batch) for elbo in (WassersteinTraceELBO(), TraceMeanField_ELBO())
+    )
+    assert ours == stock
+
+
+def equation_11(mgvi, batch, seed):
+    """Write the paper's equation 11 out by hand, in NumPy and scipy, for the same draws."""
+    torch.manual_seed(seed)
+    trace = poutine.trace(mgvi.guide).get_trace(*batch)
+    draw = {name: trace.nodes[name]["value"].detach().numpy() for name in ("z", "t", "library")}
+    moments = {}
+    for name in ("z", "t"):
+        normal = trace.nodes[name]["fn"].base_dist
+        moments[name] = normal.loc.detach().numpy(), normal.scale.detach().numpy()
+    group = batch.group.numpy()
+    own = group == np.arange(3)[:, None]
+
+    weights = {k: v.detach().numpy() for k, v in mgvi.model.decoder.state_dict().items()}
+    inputs = np.concatenate([draw["z"], *(draw["t"] * own[..., None])], axis=1)
+    hidden = np.maximum(inputs @ weights["trunk.weight"].T + weights["trunk.bias"], 0)
+    eta = hidden @ weights["heads.0.weight"].T + weights["heads.0.bias"]
+    eta = eta + inputs @ weights["linear.weight"].T + weights["offset"][group]
+    gate = 1 / (1 + np.exp(-(hidden @ weights["heads.1.weight"].T + weights["heads.1.bias"])))
+    rho = np.exp(eta) / np.exp(eta).sum(1, keepdims=True)
+    theta = np.exp(mgvi.model.likelihood.log_theta.detach().numpy())
+    mean = rho * draw["library"][:, None]
+    log_p = scipy_log_prob(batch.counts.numpy(), mean, theta, gate).sum()
+
+    def kl(loc, scale):
+        return (0.5 * (loc**2 + scale**2 - 1) - np.log(scale)).sum(-1)
+
+    wasserstein = (moments["t"][0] ** 2 + moments["t"][1] ** 2).sum(-1)
+    q, p = trace.nodes["library"]["fn"], mgvi.model.library_prior(None, len(group))
+    loc, scale = q.loc.detach().numpy(), q.scale.detach().numpy()
+    m, s = p.loc.numpy(), p.scale.numpy()
+    kl_library = np.log(s / scale) + (scale**2 + (loc - m) ** 2) / (2 * s**2) - 0.5
+    return {
+        "counts": -log_p,
+        "z": kl(*moments["z"]).sum(),
+        "t": np.where(own, kl(*moments["t"]), wasserstein).sum(),
+        "library": kl_library.sum(),
+    }
+
+
+def test_equals_equation_11_written_out_by_hand(mgvi, batch):
+    for latent in ("encoder", "decoder"):  # away from the near-zero start
+        module = mgvi.guide.encoder if latent == "encoder" else mgvi.model.decoder
+        for parameter in module.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    expected = equation_11(mgvi, batch, seed=3)
+    torch.manual_seed(3)
+    terms = WassersteinTraceELBO().terms(mgvi.model, mgvi.guide, *batch)
+    assert terms.keys() == expected.keys()
+    for site, value in terms.items():
+        assert value.item() == pytest.approx(expected[site], rel=1e-4), site
+    assert loss(WassersteinTraceELBO(), mgvi, batch) == pytest.approx(
+        sum(expected.values()), rel=1e-5
+    )
+
+
+def test_equals_a_mask_plus_factor_formulation(mgvi, batch):
+    """Stock Pyro: the owners' prior masked to their cells, the penalty as a factor."""
+    member = mgvi.model.member(mgvi.model.latents[1], batch.group)
+    standard = {d: dist.Normal(torch.zeros(d), 1.0).to_event(1) for d in (3, 2)}
+
+    def program(z, t, library, counts=None):
+        values = {}
+        with pyro.plate("cells", len(batch.group), dim=-1):
+            values["z"] = pyro.sample("z", z)
+            with pyro.plate("t_copies", 3, dim=-2), poutine.mask(mask=member):
+                values["t"] = pyro.sample("t", t)
+            size = pyro.sample("library", library)
+            if counts is not None:
+                parts = mgvi.model.decode(values, batch.group, batch.covariates)
+                pyro.sample("counts", mgvi.model.likelihood(parts, size.log()), obs=counts)
+
+    def guide():
+        q = mgvi.guide.posteriors(batch.counts, batch.covariates)
+        normals = (dist.Normal(*q[name]).to_event(1) for name in ("z", "t"))
+        program(*normals, dist.LogNormal(*q["library"]))
+
+    def model():
+        library = mgvi.model.library_prior(batch.batch, len(batch.group))
+        program(standard[3], standard[2], library, batch.counts)
+        loc, scale = mgvi.guide.posteriors(batch.counts, batch.covariates)["t"]
+        pyro.factor("penalty", -((loc**2 + scale**2).sum(-1) * ~member).sum())
+
+    torch.manual_seed(3)
+    expected = TraceMeanField_ELBO().loss(model, guide)
+    assert loss(WassersteinTraceELBO(), mgvi, batch) == pytest.approx(expected, rel=1e-6)
+
+
+def test_terms_add_up_to_the_loss_and_weights_act_on_owned_copies(mgvi, batch):
+    def terms(**weights):
+        torch.manual_seed(3)
+        return WassersteinTraceELBO(**weights).terms(mgvi.model, mgvi.guide, *batch)
+
+    plain = terms()
+    assert sum(plain.values()).item() == pytest.approx(loss(WassersteinTraceELBO(), mgvi, batch))
+    own, foreign = terms(own_weight={"t": 3.0}), terms(foreign_weight={"t": 5.0})
+    owned = (own["t"] - plain["t"]) / 2
+    penalty = (foreign["t"] - plain["t"]) / 4
+    torch.testing.assert_close(owned + penalty, plain["t"])
+    assert owned > 0 and penalty > 0
+    torch.testing.assert_close(terms(own_weight={"z": 2.0})["z"], 2 * plain["z"])
+
+
+def test_a_stock_elbo_is_infinite_and_ours_is_not(mgvi, batch):
+    assert loss(Trace_ELBO(), mgvi, batch) == float("inf")
+    assert np.isfinite(loss(WassersteinTraceELBO(), mgvi, batch))
+
+
+def test_a_prior_without_closed_form_falls_back_to_sampling():
+    def model():
+        pyro.sample("x", dist.StudentT(5.0, torch.tensor(0.0), 1.0))
+
+    def guide():
+        pyro.sample("x", dist.Normal(torch.tensor(0.5), 1.0))
+
+    torch.manual_seed(0)
+    stock = TraceMeanField_ELBO().loss(model, guide)
+    torch.manual_seed(0)
+    assert WassersteinTraceELBO().loss(model, guide) == pytest.approx(stock)
+
+
+def test_one_group_s_batch_sends_no_likelihood_gradient_to_foreign_heads(mgvi, adata):
+    data = mgvi.read(adata)
+    cells = np.flatnonzero(data.group_n == 0)
+    batch = data.rows(cells)
+    heads = mgvi.guide.encoder.heads["t"]
+
+    def gradient(site):
+        mgvi.guide.zero_grad()
+        torch.manual_seed(3)
+        terms = WassersteinTraceELBO().terms(mgvi.model, mgvi.guide, *batch)
+        terms[site].backward()
+        return heads.weight.grad.clone()
+
+    likelihood = gradient("counts")
+    assert (likelihood[1:] == 0).all()
+    assert (likelihood[0] != 0).any()
+
+    penalty = gradient("t")
+    mgvi.guide.zero_grad()
+    loc, scale = mgvi.guide.posteriors(batch.counts, batch.covariates)["t"]
+    (loc[1:] ** 2 + scale[1:] ** 2).sum().backward()
+    torch.testing.assert_close(penalty[1:], heads.weight.grad[1:])
+    assert (penalty[1:] != 0).any()
+
+
+def test_minibatch_losses_average_to_the_full_data_loss(mgvi, adata, batch):
+    mgvi.model.n_cells = mgvi.guide.n_cells = len(adata)
+    many = WassersteinTraceELBO(num_particles=200, vectorize_particles=True)
+    full = loss(many, mgvi, batch)
+    parts = list(mgvi.read(adata).minibatches(40, seed=0))
+    assert len(parts) == 3 and all(len(part.group) == 40 for part in parts)
+    average = np.mean([loss(many, mgvi, part) for part in parts])
+    assert average == pytest.approx(full, rel=1e-3)
+
+
+def test_particles_average_the_loss(mgvi, batch):
+    torch.manual_seed(3)
+    elbo = WassersteinTraceELBO()
+    singles = [elbo.loss(mgvi.model, mgvi.guide, *batch) for _ in range(20)]
+    twenty = WassersteinTraceELBO(num_particles=20)
+    assert loss(twenty, mgvi, batch) == pytest.approx(np.mean(singles), rel=1e-6)
+    vectorised = WassersteinTraceELBO(num_particles=20, vectorize_particles=True)
+    standard_error = np.std(singles) * (2 / 20) ** 0.5
+    assert abs(loss(vectorised, mgvi, batch) - np.mean(singles)) < 5 * standard_error
