@@ -1,0 +1,50 @@
+"""Shared and group-specific variation in grouped single-cell counts, as a Pyro program."""
+
+from importlib.metadata import version
+
+from pyro_mgvi.data import GroupedCounts, Minibatch
+from pyro_mgvi.decoders import JointDecoder
+from pyro_mgvi.divergence import divergence
+from pyro_mgvi.elbo import WassersteinTraceELBO
+from pyro_mgvi.encoders import SeparateEncoders, SharedTrunk
+from pyro_mgvi.errors import DataError, MGVIError, ModelFileError, SettingsError, TrainingError
+from pyro_mgvi.guide import Guide
+from pyro_mgvi.latents import Latent, pairwise, private, shared, subsets
+from pyro_mgvi.likelihoods import ZINB, ZeroInflatedNegativeBinomial
+from pyro_mgvi.mgvi import MGVI
+from pyro_mgvi.model import Model
+from pyro_mgvi.priors import Absent, Dirac, SameAsOwn
+from pyro_mgvi.start import Start
+from pyro_mgvi.training import TrainingPlan
+
+__version__ = version("pyro-mgvi")
+
+__all__ = [
+    "MGVI",
+    "ZINB",
+    "Absent",
+    "DataError",
+    "Dirac",
+    "GroupedCounts",
+    "Guide",
+    "JointDecoder",
+    "Latent",
+    "MGVIError",
+    "Minibatch",
+    "Model",
+    "ModelFileError",
+    "SameAsOwn",
+    "SeparateEncoders",
+    "SettingsError",
+    "SharedTrunk",
+    "Start",
+    "TrainingError",
+    "TrainingPlan",
+    "WassersteinTraceELBO",
+    "ZeroInflatedNegativeBinomial",
+    "divergence",
+    "pairwise",
+    "private",
+    "shared",
+    "subsets",
+]

@@ -1,0 +1,254 @@
+"""The training loop: one torch optimiser under Lightning Fabric, early stopping, resume."""
+
+from __future__ import annotations
+
+import os
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyro
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from tqdm.auto import tqdm
+
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.elbo import WassersteinTraceELBO
+from pyro_mgvi.errors import SettingsError, TrainingError
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How to train.
+
+    Attributes
+    ----------
+    max_epochs
+        Upper bound of passes over the training cells.
+    batch_size
+        Cells per step.
+    learning_rate
+        Of Adam.
+    validation_fraction
+        Share of each group's cells held out for early stopping; 0 for none.
+    patience
+        Epochs without a better validation loss after which training stops; None for never.
+    balanced
+        Spread each group evenly over the minibatches.
+    seed
+        Of everything random in training.
+
+    Raises
+    ------
+    SettingsError
+        If a value is out of range.
+    """
+
+    max_epochs: int = 60
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    validation_fraction: float = 0.1
+    patience: int | None = 15
+    balanced: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("max_epochs", "learning_rate", "patience"):
+            value = getattr(self, field)
+            if value is not None and not value > 0:
+                raise SettingsError(f"{field} must be positive, not {value}")
+
+
+class Objective(nn.Module):
+    """Model, guide and ELBO as one module whose forward pass is the loss, split by site."""
+
+    def __init__(self, model: nn.Module, guide: nn.Module, elbo: WassersteinTraceELBO):
+        super().__init__()
+        self.model, self.guide, self.elbo = model, guide, elbo
+
+    def forward(self, *minibatch) -> dict[str, torch.Tensor]:
+        """Return the loss of each site for a minibatch."""
+        return self.elbo.terms(self.model, self.guide, *minibatch)
+
+
+class Trainer:
+    """Trains one model on one dataset, and can be interrupted and resumed.
+
+    Parameters
+    ----------
+    model, guide, elbo
+        What to train. Validation always uses the plain objective (equation 11).
+    data
+        All cells; some are held out as ``plan`` says.
+    plan
+        How to train.
+    accelerator
+        For :class:`lightning_fabric.Fabric`, such as ``"cpu"``, ``"gpu"`` or ``"auto"``.
+    checkpoint
+        File to which the state is written after each epoch, and from which it is resumed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        elbo: WassersteinTraceELBO,
+        data: GroupedCounts,
+        plan: TrainingPlan,
+        accelerator: str = "cpu",
+        checkpoint: str | Path | None = None,
+    ):
+        train, held_out = data.split(plan.validation_fraction, plan.seed)
+        if plan.batch_size < 2:
+            raise SettingsError(f"batch_size must be at least 2, not {plan.batch_size}")
+        self.plan, self.checkpoint = plan, None if checkpoint is None else Path(checkpoint)
+        self.data = data.subset(train)
+        self.validation = data.subset(held_out) if len(held_out) else None
+        model.n_cells = guide.n_cells = len(train)
+        self.plain = WassersteinTraceELBO()
+        self.fabric = Fabric(accelerator=accelerator, devices=1)
+        objective = Objective(model, guide, elbo)
+        adam = torch.optim.Adam(objective.parameters(), lr=plan.learning_rate)
+        self.objective, self.optimizer = self.fabric.setup(objective, adam)
+        self.history: list[dict] = []
+        self._keep(float("inf"), 0)
+
+    def run(self, progress: bool = True) -> pd.DataFrame:
+        """Train, restore the best weights and return the history, one row per epoch.
+
+        All losses are nats per cell. ``train`` is the weighted objective, ``validation`` the
+        plain one; ``train_<site>`` and ``validation_<site>`` are their parts.
+
+        Raises
+        ------
+        TrainingError
+            If a loss is not finite, with the sites at fault; the best weights are restored.
+        """
+        if self.checkpoint is not None and self.checkpoint.exists():
+            self._resume()
+        bar = tqdm(
+            range(len(self.history), self.plan.max_epochs),
+            initial=len(self.history),
+            total=self.plan.max_epochs,
+            desc="training",
+            unit="epoch",
+            disable=not progress,
+        )
+        try:
+            # Fork the generators: the caller's random state stays as it was.
+            with torch.random.fork_rng(), pyro.settings.context(module_local_params=True):
+                for epoch in bar:
+                    self._epoch(epoch)
+                    bar.set_postfix(loss=f"{self.history[-1][self.monitored]:.2f}")
+                    if self._converged(epoch):
+                        break
+        finally:
+            bar.close()
+            self._restore_best()
+        return pd.DataFrame(self.history)
+
+    @property
+    def monitored(self) -> str:
+        """Column of the history that decides which weights are best."""
+        return "train" if self.validation is None else "validation"
+
+    def _epoch(self, epoch: int) -> None:
+        # Every epoch has seeds of its own, so that a resumed run repeats an uninterrupted one.
+        seeds = np.random.SeedSequence([self.plan.seed, epoch]).generate_state(2)
+        torch.manual_seed(int(seeds[0]))
+        self.objective.train()
+        batches = self.data.minibatches(self.plan.batch_size, int(seeds[1]), self.plan.balanced)
+        totals: dict[str, torch.Tensor] = {}
+        for step, batch in enumerate(batches):
+            batch = batch.to(self.fabric.device)
+            with pyro.validation_enabled(epoch == step == 0):
+                terms = self.objective(*batch)
+            loss = sum(terms.values()) / len(self.data)
+            self.optimizer.zero_grad()
+            self.fabric.backward(loss)
+            if not torch.isfinite(loss):
+                self._stop(terms, epoch, step)
+            self.optimizer.step()
+            for name, term in terms.items():
+                weight = len(batch.group) / len(self.data) ** 2
+                totals[name] = totals.get(name, 0.0) + term.detach() * weight
+        row = {"epoch": epoch + 1, **_columns("train", totals)}
+        if self.validation is not None:
+            row |= _columns("validation", self._validate())
+        self.history.append(row)
+        if row[self.monitored] < self.best["loss"]:
+            self._keep(row[self.monitored], epoch + 1)
+        if self.checkpoint is not None:
+            self._save()
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, torch.Tensor]:
+        self.objective.eval()
+        torch.manual_seed(0)  # the same noise every time: losses of two epochs compare
+        totals: dict[str, torch.Tensor] = {}
+        module = self.objective.module
+        with pyro.validation_enabled(False):
+            for batch in self.validation.minibatches(1024, shuffle=False):
+                terms = self.plain.terms(module.model, module.guide, *batch.to(self.fabric.device))
+                for name, term in terms.items():
+                    totals[name] = totals.get(name, 0.0) + term / len(self.validation)
+        return totals
+
+    def _converged(self, epoch: int) -> bool:
+        patience = self.plan.patience
+        return patience is not None and epoch + 1 - self.best["epoch"] >= patience
+
+    def _keep(self, loss: float, epoch: int) -> None:
+        weights = {k: v.detach().clone() for k, v in self.objective.state_dict().items()}
+        self.best = {"loss": loss, "epoch": epoch, "weights": weights}
+
+    def _restore_best(self) -> None:
+        self.objective.load_state_dict(self.best["weights"])
+        self.objective.eval()
+
+    def _stop(self, terms: dict, epoch: int, step: int) -> None:
+        bad = [name for name, term in terms.items() if not torch.isfinite(term)]
+        broken = [k for k, v in self.objective.named_parameters() if not v.isfinite().all()]
+        cause = f"the term(s) of {bad} are not finite"
+        if broken:
+            cause += f", because the weights {broken[:3]} no longer are"
+        raise TrainingError(
+            f"the loss became {sum(terms.values()).item()} in epoch {epoch + 1}, step {step + 1}: "
+            f"{cause}. Lower learning_rate (now {self.plan.learning_rate:g}), or look for cells "
+            "or genes with extreme counts. The best weights so far are kept."
+        )
+
+    def _save(self) -> None:
+        state = {
+            "plan": asdict(self.plan),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+            "best": self.best,
+        }
+        partial = self.checkpoint.with_name(self.checkpoint.name + ".partial")
+        torch.save(state, partial)
+        os.replace(partial, self.checkpoint)
+
+    def _resume(self) -> None:
+        state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
+        ours, theirs = asdict(self.plan), state["plan"]
+        differ = [
+            k for k in ours if ours[k] != theirs.get(k) and k not in ("max_epochs", "patience")
+        ]
+        if differ:
+            raise SettingsError(
+                f"checkpoint {self.checkpoint} is of a run with other settings ({differ}): "
+                "delete it, or train with the same settings"
+            )
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history, self.best = state["history"], deepcopy(state["best"])
+
+
+def _columns(prefix: str, terms: dict[str, torch.Tensor]) -> dict[str, float]:
+    values = {f"{prefix}_{name}": float(term) for name, term in terms.items()}
+    return {prefix: sum(values.values()), **values}
