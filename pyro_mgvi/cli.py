@@ -1,0 +1,168 @@
+"""The command line: ``pyro-mgvi demo`` and ``pyro-mgvi fit``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyro_mgvi
+from pyro_mgvi.errors import DataError, MGVIError, SettingsError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code (2 for bad input, with one line on stderr)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except MGVIError as error:
+        print(f"pyro-mgvi: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pyro-mgvi: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pyro-mgvi", description=pyro_mgvi.__doc__)
+    parser.add_argument("--version", action="version", version=pyro_mgvi.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="simulate groups with known truth, fit, score, draw")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--epochs", type=int, default=40, help="at most (default 40)")
+    demo.add_argument(
+        "--out", type=Path, default=Path("mgvi_demo"), help="folder for results (mgvi_demo)"
+    )
+    demo.set_defaults(run=_demo)
+
+    fit = commands.add_parser("fit", help="fit an h5ad of grouped counts, write its latents")
+    fit.add_argument("input", type=Path, metavar="IN.h5ad")
+    fit.add_argument("--group-key", required=True, help="column of obs with the groups")
+    fit.add_argument("--layer", help="layer with the counts (default: X)")
+    fit.add_argument("--batch-key", help="column of obs with the batch (replicate, donor)")
+    fit.add_argument(
+        "--covariate-key", action="append", default=[], help="another covariate; may be repeated"
+    )
+    fit.add_argument("--drop-empty", action="store_true", help="drop cells without counts")
+    fit.add_argument("--epochs", type=int, default=60, help="at most (default 60)")
+    fit.add_argument("--seed", type=int, default=0)
+    fit.add_argument(
+        "--foreign",
+        choices=("nan", "encode"),
+        default="nan",
+        help="private latents of other groups' cells: NaN, or what the encoder says",
+    )
+    fit.add_argument("--accelerator", default="cpu", help="cpu, gpu or auto (default cpu)")
+    fit.add_argument("--out", type=Path, required=True, metavar="OUT.h5ad")
+    fit.add_argument("--model", type=Path, metavar="DIR", help="save the trained model, too")
+    fit.add_argument("--quiet", action="store_true", help="no progress bar")
+    fit.set_defaults(run=_fit)
+    return parser
+
+
+def _demo(arguments) -> None:
+    from pyro_mgvi import demo  # plotting is imported only where it is used
+
+    writable(arguments.out / "latents.h5ad", make_folder=True)
+    adata, mgvi, table = demo.run(arguments.seed, arguments.epochs)
+    record(adata, mgvi, {"command": "demo", "seed": arguments.seed})
+    write_h5ad(adata, arguments.out / "latents.h5ad")
+    mgvi.save(arguments.out / "model")
+    demo.figure(adata).savefig(arguments.out / "latents.png", dpi=120)
+    table.to_csv(arguments.out / "scores.csv", index=False)
+    print(table.to_string(index=False, float_format="{:.3f}".format))
+    print(f"\nwritten to {arguments.out}: latents.h5ad, latents.png, scores.csv, model")
+
+
+def _fit(arguments) -> None:
+    from pyro_mgvi.mgvi import MGVI
+
+    writable(arguments.out)
+    if arguments.model is not None:
+        writable(arguments.model)
+        if arguments.model.exists() and not (arguments.model / "settings.json").is_file():
+            raise SettingsError(f"--model {arguments.model} exists and is not a saved model")
+    adata = read_h5ad(arguments.input)
+    keys = {
+        "group_key": arguments.group_key,
+        "layer": arguments.layer,
+        "batch_key": arguments.batch_key,
+        "covariate_keys": arguments.covariate_key,
+    }
+    data = pyro_mgvi.GroupedCounts.from_anndata(adata, **keys, drop_empty=arguments.drop_empty)
+    if len(data) < adata.n_obs:
+        adata = adata[data.cells].copy()
+    mgvi = MGVI.from_counts(data, seed=arguments.seed)
+    mgvi.fit(
+        data,
+        max_epochs=arguments.epochs,
+        accelerator=arguments.accelerator,
+        progress=not arguments.quiet,
+    )
+    for key, value in mgvi.latents(data, arguments.foreign).items():
+        adata.obsm[f"X_mgvi_{key}"] = value
+    record(adata, mgvi, keys | {"foreign": arguments.foreign, "seed": arguments.seed})
+    write_h5ad(adata, arguments.out)
+    if arguments.model is not None:
+        mgvi.save(arguments.model)
+    best = mgvi.history["validation"].min()
+    written = ", ".join(key for key in adata.obsm if key.startswith("X_mgvi_"))
+    print(
+        f"{len(data)} cells, {len(mgvi.history)} epochs, validation loss {best:.2f} nats per cell"
+    )
+    print(f"written to {arguments.out}: obsm {written}; uns mgvi")
+
+
+def record(adata, mgvi, settings: dict) -> None:
+    """Write settings, versions and history to ``adata.uns["mgvi"]``."""
+    from pyro_mgvi.storage import versions
+
+    adata.uns["mgvi"] = {
+        "settings": json.dumps(settings),
+        "versions": versions(),
+        "history": mgvi.history,
+    }
+
+
+def read_h5ad(path: Path):
+    """Read an h5ad, or say why it cannot be read."""
+    import anndata
+
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: name an h5ad file")
+    try:
+        return anndata.read_h5ad(path)
+    except Exception as error:
+        raise DataError(f"{path} cannot be read as h5ad: {error}") from error
+
+
+def writable(path: Path, make_folder: bool = False) -> None:
+    """Refuse a path that cannot be written, before any work is done."""
+    if make_folder:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"folder {path.parent} cannot be made: {error}") from error
+    if not path.parent.is_dir():
+        raise SettingsError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if path.suffix == ".h5ad" and path.is_dir():
+        raise SettingsError(f"cannot write {path}: it is a folder")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise SettingsError(f"cannot write {path}: {error}") from error
+
+
+def write_h5ad(adata, path: Path) -> None:
+    """Write an h5ad, whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mgvi-") as folder:
+        partial = Path(folder) / path.name
+        adata.write_h5ad(partial, compression="gzip")
+        os.replace(partial, path)

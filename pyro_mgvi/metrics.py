@@ -1,0 +1,105 @@
+"""Scores of latents against known labels, and the ceilings that no method can pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+
+def kmeans_ari(latent_nk: np.ndarray, labels: Sequence, seed: int = 0) -> float:
+    """Return the adjusted Rand index of k-means clusters against labels (as in the paper).
+
+    Parameters
+    ----------
+    latent_nk
+        Cells x dims.
+    labels
+        Label of each cell; there are as many clusters as labels.
+    seed
+        Seed of k-means.
+
+    Examples
+    --------
+    >>> kmeans_ari(np.array([[0.0], [0.1], [5.0], [5.1]]), ["a", "a", "b", "b"])
+    1.0
+    """
+    labels = np.asarray(labels)
+    kmeans = KMeans(len(np.unique(labels)), n_init=10, random_state=seed)
+    return float(adjusted_rand_score(labels, kmeans.fit_predict(latent_nk)))
+
+
+def silhouette(latent_nk: np.ndarray, labels: Sequence) -> float:
+    """Return the average silhouette width of labels, unscaled (-1 to 1; 0 is mixed)."""
+    return float(silhouette_score(latent_nk, np.asarray(labels)))
+
+
+def probe(latent_nk: np.ndarray, labels: Sequence, folds: int = 3) -> float:
+    """Return how well a linear classifier reads labels from a latent.
+
+    Cross-validated balanced accuracy of a logistic regression on standardised dimensions;
+    chance is one over the number of labels.
+    """
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    scores = cross_val_score(
+        classifier, latent_nk, np.asarray(labels), cv=folds, scoring="balanced_accuracy"
+    )
+    return float(scores.mean())
+
+
+def active_units(latent_nk: np.ndarray, threshold: float = 0.01) -> int:
+    """Return how many dimensions vary: posterior means with a variance over cells above it.
+
+    After Burda et al. (2016), "Importance weighted autoencoders".
+    """
+    return int((np.var(latent_nk, axis=0) > threshold).sum())
+
+
+def linear_cka(a_nk: np.ndarray, b_nk: np.ndarray) -> float:
+    """Return linear centred kernel alignment of two latents of the same cells (0 to 1).
+
+    Kornblith et al. (2019); does not change under rotation or scaling of either.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(linear_cka(x, 2 * x[:, ::-1]), 6)
+    1.0
+    """
+    a, b = (np.asarray(x, float) - np.mean(x, axis=0) for x in (a_nk, b_nk))
+    norms = np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)
+    return float(np.linalg.norm(b.T @ a) ** 2 / norms) if norms > 0 else 0.0
+
+
+def log_shares(x) -> np.ndarray:
+    """Return log1p of counts scaled to their median library size, dense."""
+    x = x.toarray() if hasattr(x, "toarray") else np.asarray(x)
+    library = x.sum(1, keepdims=True)
+    return np.log1p(x / np.maximum(library, 1) * np.median(library))
+
+
+def program_score(adata, group: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ideal score of a simulated group's programs, and the programs.
+
+    Log expression weighted with the true log factors: what a method could find at best that
+    knew which genes respond, and how.
+
+    Parameters
+    ----------
+    adata
+        From :mod:`pyro_mgvi.simulate`, with two programs in the group.
+    group
+        Name of the group.
+    """
+    cells = adata[(adata.obs["group"] == group).to_numpy()]
+    programs = sorted(cells.obs["program"].unique())
+    kind = cells.var["is_program"].to_numpy(bool)
+    factors = [np.log(cells.var[f"DEFac{p}"].to_numpy(float)) for p in programs]
+    weights = np.where(kind, factors[0] - factors[-1], 0.0)
+    return (log_shares(cells.X) @ weights)[:, None], cells.obs["program"].to_numpy(str)

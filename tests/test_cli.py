@@ -1,0 +1,134 @@
+"""The command line, as a user would call it."""
+
+import json
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import pyro_mgvi
+from pyro_mgvi.cli import main
+from pyro_mgvi.metrics import kmeans_ari, probe
+
+
+@pytest.fixture
+def h5ad(adata, tmp_path):
+    path = tmp_path / "in.h5ad"
+    adata = adata.copy()
+    adata.obs["donor"] = np.where(np.arange(adata.n_obs) % 2, "d1", "d2")
+    adata.layers["raw"] = adata.X.copy()
+    adata.uns["note"] = "mine"
+    adata.obsm["X_pca"] = np.ones((adata.n_obs, 2))
+    adata.write_h5ad(path)
+    return path
+
+
+def fit(*options):
+    return main(["fit", *map(str, options), "--epochs", "2", "--quiet"])
+
+
+def test_fit_writes_latents_and_keeps_what_the_input_held(h5ad, tmp_path, capsys):
+    before = h5ad.read_bytes()
+    out, model = tmp_path / "out.h5ad", tmp_path / "model"
+    assert fit(h5ad, "--group-key", "group", "--layer", "raw", "--batch-key", "donor",
+               "--out", out, "--model", model) == 0  # fmt: skip
+    assert "X_mgvi_t_group3" in capsys.readouterr().out
+    assert h5ad.read_bytes() == before
+    source, result = ad.read_h5ad(h5ad), ad.read_h5ad(out)
+    assert (source.X != result.X).nnz == 0 and result.uns["note"] == "mine"
+    pd.testing.assert_frame_equal(source.obs, result.obs)
+    pd.testing.assert_frame_equal(source.var, result.var)
+    assert set(result.obsm) == {"X_pca", "X_mgvi_z", *(f"X_mgvi_t_group{i}" for i in (1, 2, 3))}
+    foreign = (result.obs["group"] != "group1").to_numpy()
+    np.testing.assert_array_equal(np.isnan(result.obsm["X_mgvi_t_group1"]).all(1), foreign)
+    mgvi = result.uns["mgvi"]
+    assert json.loads(mgvi["settings"])["batch_key"] == "donor"
+    assert mgvi["versions"]["pyro_mgvi"] == pyro_mgvi.__version__
+    assert len(mgvi["history"]) == 2
+    loaded = pyro_mgvi.MGVI.load(model)
+    np.testing.assert_array_equal(loaded.latents(source)["z"], result.obsm["X_mgvi_z"])
+
+
+def test_fit_can_encode_foreign_cells(h5ad, tmp_path):
+    out = tmp_path / "out.h5ad"
+    assert fit(h5ad, "--group-key", "group", "--foreign", "encode", "--out", out) == 0
+    assert np.isfinite(ad.read_h5ad(out).obsm["X_mgvi_t_group1"]).all()
+
+
+def test_empty_cells_are_dropped_on_request(h5ad, tmp_path, capsys):
+    adata = ad.read_h5ad(h5ad)
+    adata.X.data[adata.X.indptr[3] : adata.X.indptr[4]] = 0
+    adata.write_h5ad(h5ad)
+    out = tmp_path / "out.h5ad"
+    assert fit(h5ad, "--group-key", "group", "--out", out) == 2
+    assert "cell_4" in capsys.readouterr().err and not out.exists()
+    assert fit(h5ad, "--group-key", "group", "--drop-empty", "--out", out) == 0
+    assert ad.read_h5ad(out).n_obs == adata.n_obs - 1
+
+
+def test_bad_input_ends_with_one_line_and_nothing_written(h5ad, tmp_path, capsys):
+    text = tmp_path / "text.h5ad"
+    text.write_text("not hdf5")
+    out = tmp_path / "out.h5ad"
+    (tmp_path / "folder.h5ad").mkdir()
+    cases = [
+        ((h5ad, "--group-key", "organ", "--out", out), "organ"),
+        ((h5ad, "--group-key", "group", "--layer", "x", "--out", out), "layer 'x'"),
+        ((text, "--group-key", "group", "--out", out), "cannot be read as h5ad"),
+        ((tmp_path / "none.h5ad", "--group-key", "group", "--out", out), "does not exist"),
+        ((h5ad, "--group-key", "group", "--out", tmp_path / "no" / "out.h5ad"), "folder"),
+        ((h5ad, "--group-key", "group", "--out", tmp_path / "folder.h5ad"), "it is a folder"),
+        ((h5ad, "--group-key", "group", "--out", out, "--model", tmp_path), "not a saved model"),
+    ]
+    listing = sorted(tmp_path.rglob("*"))
+    for options, message in cases:
+        assert fit(*options) == 2, message
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == listing
+
+
+def test_an_output_that_cannot_be_written_is_found_before_training(h5ad, tmp_path, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("training started")
+
+    monkeypatch.setattr(pyro_mgvi.MGVI, "fit", never)
+    assert fit(h5ad, "--group-key", "group", "--out", tmp_path / "no" / "out.h5ad") == 2
+
+
+def test_interrupting_writes_nothing(h5ad, tmp_path, monkeypatch, capsys):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pyro_mgvi.MGVI, "fit", interrupt)
+    out = tmp_path / "out.h5ad"
+    assert fit(h5ad, "--group-key", "group", "--out", out) == 130
+    assert "interrupted" in capsys.readouterr().err and not out.exists()
+
+
+def test_demo_prints_scores_beside_their_best_and_writes_results(tmp_path, capsys, monkeypatch):
+    small = pyro_mgvi.simulate.clear_recipe(
+        seed=0, n_cells=200, n_shared_genes=80, n_program_genes=40
+    )
+    monkeypatch.setattr("pyro_mgvi.demo.simulate", lambda seed: small)
+    out = tmp_path / "demo"
+    assert main(["demo", "--epochs", "2", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for score in ("type ARI (shared)", "group probe (shared)", "program ARI (group2)"):
+        assert score in printed
+    assert {p.name for p in out.iterdir()} == {"latents.h5ad", "latents.png", "scores.csv", "model"}
+    assert set(pd.read_csv(out / "scores.csv")["aim"]) == {"ceiling", "chance"}
+
+
+def test_real_cells_from_the_shell(reference, tmp_path):
+    adata = reference("tiny_sc_mixology")
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    out = tmp_path / "out.h5ad"
+    assert main(["fit", str(tmp_path / "in.h5ad"), "--group-key", "group", "--quiet",
+                 "--out", str(out)]) == 0  # fmt: skip
+    result = ad.read_h5ad(out)
+    z, line = result.obsm["X_mgvi_z"], result.obs["label"].to_numpy(str)
+    common = np.isin(line, ["H1975", "H2228", "HCC827"])
+    assert kmeans_ari(z[common], line[common]) > 0.9
+    assert probe(z[common], result.obs["group"].to_numpy(str)[common]) < 0.6
