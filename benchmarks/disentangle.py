@@ -33,13 +33,15 @@ from pyro_mgvi.metrics import (
 
 LOG_LINEAR = partial(JointDecoder, hidden=0)
 HIDDEN_ONLY = partial(JointDecoder, linear=False)
-NO_OFFSET = partial(JointDecoder, offset=False)
+NO_RESPONSE = partial(JointDecoder, response=0.0)
+NO_OFFSET = partial(JointDecoder, offset=False, response=0.0)
 SETTINGS = {
     "default": {},
     "weight1": {"own_weight": {"z": 1.0, "t": 1.0}},
     "weight2": {"own_weight": {"z": 2.0, "t": 2.0}},
     "loglinear": {"decoder": LOG_LINEAR},
     "hidden_only": {"decoder": HIDDEN_ONLY},
+    "no_response": {"decoder": NO_RESPONSE},
     "no_offset": {"decoder": NO_OFFSET},
     "observed_library": {"observed_library": True},
 }

@@ -14,23 +14,45 @@ from torch.nn.functional import relu
 
 
 class JointDecoder(nn.Module):
-    """One network of all latents together (paper, equation 3).
+    """One network of all latents together (paper, equation 3), and what groups do to it.
+
+    Where groups differ much, each shared state looks a little different in each of them. That
+    difference is a function of z and the group. A decoder that can express it leaves to the
+    private latents what they are for; otherwise they encode the shared state once more.
 
     Parameters
     ----------
-    latents, start, n_outputs, n_groups
+    latents, start, groups, n_outputs
         Set by :class:`~pyro_mgvi.model.Model`.
     hidden
         Width of the hidden layer; 0 for a log-linear decoder.
     linear
         Add a log-linear path beside the hidden layer.
     offset
-        Add a per-group offset to the location, so that a group's mean shift needs no latent.
+        Let each group shift the location by an amount of its own, so that a mean shift needs
+        no latent.
+    response
+        Let that shift depend on the shared latents: each group has a log-linear response to z
+        of its own. Standard deviation of its normal prior, in log expression per unit of z;
+        0 for none. The prior keeps a program of one group from passing as a response.
     """
 
-    def __init__(self, latents, start, n_outputs, n_groups, hidden=128, linear=True, offset=True):
+    def __init__(
+        self,
+        latents,
+        start,
+        groups,
+        n_outputs,
+        hidden: int = 128,
+        linear: bool = True,
+        offset: bool = True,
+        response: float = 0.1,
+    ):
         super().__init__()
         self.names = tuple(latent.name for latent in latents)
+        shared = [latent for latent in latents if latent.covers(groups)]
+        self.shared = tuple(latent.name for latent in shared)
+        n_shared = sum(latent.n_subsets * latent.dim for latent in shared)
         n_inputs = sum(latent.n_subsets * latent.dim for latent in latents) + start.n_covariates
         self.trunk = nn.Linear(n_inputs, hidden) if hidden else None
         self.heads = nn.ModuleList(
@@ -38,6 +60,9 @@ class JointDecoder(nn.Module):
         )
         self.linear = nn.Linear(n_inputs, start.n_genes, bias=False) if linear and hidden else None
         self.offset = nn.Parameter(start.offset_bg.clone()) if offset else None
+        self.response, self.response_scale = None, response
+        if response and n_shared:
+            self.response = nn.Parameter(torch.zeros(len(groups) * n_shared, start.n_genes))
         self.start_at(start)
 
     def start_at(self, start) -> None:
@@ -59,7 +84,19 @@ class JointDecoder(nn.Module):
             location = location + self.linear(inputs)
         if self.offset is not None:
             location = location + offset_ng @ self.offset
+        if self.response is not None:
+            z_nk = torch.cat([values[name] for name in self.shared], -1)
+            per_group = (offset_ng.unsqueeze(-1) * z_nk.unsqueeze(-2)).flatten(
+                -2
+            )  # (n, groups * k)
+            location = location + per_group @ self.response
         return [(location, *gate)]
+
+    def log_prior(self) -> Tensor | None:
+        """Return the log density of the groups' responses under their prior, up to a constant."""
+        if self.response is None:
+            return None
+        return -0.5 * (self.response / self.response_scale).square().sum()
 
 
 def concatenate(values: list[Tensor], covariates: Tensor | None) -> Tensor:

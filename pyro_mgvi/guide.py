@@ -14,6 +14,8 @@ from pyro_mgvi.latents import Latent
 from pyro_mgvi.model import GroupedModule
 from pyro_mgvi.start import Start
 
+OUT_OF_USE = 1e-6  # scale of a dimension that is out of use: a Dirac for all that matters
+
 
 class Guide(GroupedModule):
     """Amortised guide for :class:`~pyro_mgvi.model.Model`, with the same call signature.
@@ -67,6 +69,10 @@ class Guide(GroupedModule):
         # All encoders see one input; raw counts would let them learn depth and cell types.
         x = torch.log1p(counts * (self.depth / library)) - self.input_g
         posteriors = self.encoder(x, covariates)
+        for latent in self.latents:
+            loc, scale = posteriors[latent.name]
+            in_use = self.in_use(latent)
+            posteriors[latent.name] = loc * in_use, scale.where(in_use, OUT_OF_USE)
         correction, scale = posteriors["library"]
         posteriors["library"] = library[..., 0].log() + correction, scale
         return posteriors

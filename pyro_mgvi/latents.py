@@ -13,7 +13,7 @@ from pyro_mgvi.priors import Dirac
 
 Subsets = tuple[tuple[str, ...], ...]
 
-RESERVED = ("library", "counts", "cells")  # the model's own site and plate names
+RESERVED = ("library", "counts", "cells", "decoder_prior")  # the model's own site and plate names
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,21 @@ class GroupedModule(PyroModule):
         for latent in self.latents:
             member_sg = latent.membership(self.groups)
             self.register_buffer(f"member_{latent.name}", member_sg, persistent=False)
+            in_use_sd = torch.ones(latent.n_subsets, latent.dim, dtype=torch.bool)
+            self.register_buffer(f"in_use_{latent.name}", in_use_sd)
 
     def member(self, latent: Latent, group_n: Tensor) -> Tensor:
         """Return which cells own which copy: boolean, (S, n), or (n,) for a single copy."""
         member_sn = getattr(self, f"member_{latent.name}")[:, group_n]
         return member_sn if latent.n_subsets > 1 else member_sn[0]
+
+    def in_use(self, latent: Latent) -> Tensor:
+        """Return which dimensions are in use: boolean, (S, 1, d), or (d,) for a single copy.
+
+        A dimension out of use is owned by no cell: its prior is a Dirac at zero for all.
+        """
+        in_use_sd = getattr(self, f"in_use_{latent.name}")
+        return in_use_sd.unsqueeze(1) if latent.n_subsets > 1 else in_use_sd[0]
 
     @staticmethod
     def cells(n: int, n_cells: int, index_n: Tensor | None):
@@ -67,8 +77,9 @@ class GroupedModule(PyroModule):
 class Model(GroupedModule):
     """Generative model of grouped counts (paper, section 2).
 
-    Sites: one per latent family (``z``, ``t``), ``library`` and ``counts``; plates: ``cells``
-    (dim -1) and one per family of several copies (dim -2).
+    Sites: one per latent family (``z``, ``t``), ``library`` and ``counts``, and the factor
+    ``decoder_prior`` if the decoder's weights have a prior; plates: ``cells`` (dim -1) and one
+    per family of several copies (dim -2).
 
     Parameters
     ----------
@@ -100,7 +111,7 @@ class Model(GroupedModule):
         self.register_buffer("log_library_b2", start.log_library_b2.clone())
         self.likelihood = likelihood(start)
         self.decoder = decoder(
-            self.latents, start, n_outputs=self.likelihood.n_outputs, n_groups=len(self.groups)
+            self.latents, start, groups=self.groups, n_outputs=self.likelihood.n_outputs
         )
 
     def forward(self, counts, group, batch=None, covariates=None, index=None):
@@ -118,6 +129,9 @@ class Model(GroupedModule):
             Positions of a minibatch's cells in the training set; scales the ELBO to it.
         """
         n = len(group)
+        log_prior = getattr(self.decoder, "log_prior", lambda: None)()
+        if log_prior is not None:  # weights are estimated at the mode of their posterior
+            pyro.factor("decoder_prior", log_prior)
         with self.cells(n, self.n_cells, index):
             values = {}
             for latent in self.latents:
@@ -133,7 +147,11 @@ class Model(GroupedModule):
 
     def prior(self, latent: Latent, group_n: Tensor):
         """Return the prior of all copies: standard normal for the cells that own them."""
-        own = dist.Normal(self.log_library_b2.new_zeros(latent.dim), 1.0).to_event(1)
+        in_use = self.in_use(latent)
+        own = dist.Normal(self.log_library_b2.new_zeros(in_use.shape), 1.0)
+        if not in_use.all():
+            own = dist.MaskedMixture(in_use, dist.Delta(torch.zeros_like(own.loc)), own)
+        own = own.to_event(1)
         member = self.member(latent, group_n)
         if latent.covers(self.groups):
             return own.expand(member.shape)

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.errors import SettingsError, TrainingError
+from pyro_mgvi.relevance import prune, use_all
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class TrainingPlan:
         Epochs without a better validation loss after which training stops; None for never.
     balanced
         Spread each group evenly over the minibatches.
+    relevance
+        Dimensions that say less than this about a cell (nats) are taken out of use at the end.
     seed
         Of everything random in training.
 
@@ -49,10 +52,11 @@ class TrainingPlan:
 
     max_epochs: int = 60
     batch_size: int = 128
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     validation_fraction: float = 0.1
     patience: int | None = 15
     balanced: bool = False
+    relevance: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -113,6 +117,8 @@ class Trainer:
         objective = Objective(model, guide, elbo)
         adam = torch.optim.Adam(objective.parameters(), lr=plan.learning_rate)
         self.objective, self.optimizer = self.fabric.setup(objective, adam)
+        # Steps shrink to nothing: late epochs refine what is shared instead of fitting noise.
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, plan.max_epochs)
         self.history: list[dict] = []
         self._keep(float("inf"), 0)
 
@@ -127,6 +133,7 @@ class Trainer:
         TrainingError
             If a loss is not finite, with the sites at fault; the best weights are restored.
         """
+        use_all(self.objective.model, self.objective.guide)
         if self.checkpoint is not None and self.checkpoint.exists():
             self._resume()
         bar = tqdm(
@@ -148,6 +155,7 @@ class Trainer:
         finally:
             bar.close()
             self._restore_best()
+        prune(self.objective.model, self.objective.guide, self.data, self.plan.relevance)
         return pd.DataFrame(self.history)
 
     @property
@@ -175,6 +183,7 @@ class Trainer:
             for name, term in terms.items():
                 weight = len(batch.group) / len(self.data) ** 2
                 totals[name] = totals.get(name, 0.0) + term.detach() * weight
+        self.schedule.step()
         row = {"epoch": epoch + 1, **_columns("train", totals)}
         if self.validation is not None:
             row |= _columns("validation", self._validate())
@@ -193,6 +202,7 @@ class Trainer:
         with pyro.validation_enabled(False):
             for batch in self.validation.minibatches(1024, shuffle=False):
                 terms = self.plain.terms(module.model, module.guide, *batch.to(self.fabric.device))
+                terms.pop("decoder_prior", None)  # says nothing about held-out cells
                 for name, term in terms.items():
                     totals[name] = totals.get(name, 0.0) + term / len(self.validation)
         return totals
@@ -226,6 +236,7 @@ class Trainer:
             "plan": asdict(self.plan),
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
             "history": self.history,
             "best": self.best,
         }
@@ -236,9 +247,7 @@ class Trainer:
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
         ours, theirs = asdict(self.plan), state["plan"]
-        differ = [
-            k for k in ours if ours[k] != theirs.get(k) and k not in ("max_epochs", "patience")
-        ]
+        differ = [k for k in ours if ours[k] != theirs.get(k) and k != "patience"]
         if differ:
             raise SettingsError(
                 f"checkpoint {self.checkpoint} is of a run with other settings ({differ}): "
@@ -246,6 +255,7 @@ class Trainer:
             )
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
         self.history, self.best = state["history"], deepcopy(state["best"])
 
 

@@ -13,6 +13,7 @@ import torch
 import pyro_mgvi
 from pyro_mgvi import MGVI, DataError, ModelFileError, SettingsError, TrainingError
 from pyro_mgvi.metrics import kmeans_ari, probe, silhouette
+from pyro_mgvi.relevance import dimension_kl, prune
 from pyro_mgvi.simulate import clear_recipe
 
 LATENTS = (pyro_mgvi.shared(3), pyro_mgvi.private(2))
@@ -36,8 +37,8 @@ def same(a, b):
 def test_history_splits_the_loss_and_it_falls(trained):
     history = trained.history
     assert list(history["epoch"]) == [1, 2, 3]
-    for part in ("train", "validation"):
-        sites = [f"{part}_{site}" for site in ("z", "t", "library", "counts")]
+    for part, also in (("train", ["decoder_prior"]), ("validation", [])):
+        sites = [f"{part}_{site}" for site in ("z", "t", "library", "counts", *also)]
         np.testing.assert_allclose(history[sites].sum(axis=1), history[part], rtol=1e-6)
         assert history[part].iloc[-1] < history[part].iloc[0]
 
@@ -197,12 +198,41 @@ def test_a_user_s_own_component_is_saved_by_name(adata, tmp_path):
 
 
 def test_early_stopping_keeps_the_best_weights(adata):
-    mgvi = fitted(adata, max_epochs=200, learning_rate=0.02, patience=3)
+    settings = {"learning_rate": 0.02, "patience": 3, "relevance": 0.0}
+    mgvi = fitted(adata, max_epochs=200, **settings)
     validation = mgvi.history["validation"]
     assert len(validation) < 200
     assert len(validation) - 1 - validation.idxmin() == 3
-    best = fitted(adata, max_epochs=int(validation.idxmin()) + 1, learning_rate=0.02)
-    assert same(best.latents(adata), mgvi.latents(adata))
+    # The weights in place are those of the best epoch: they give its loss again.
+    data = mgvi.read(adata)
+    held_out = data.subset(data.split(0.1, seed=0)[1])
+    torch.manual_seed(0)
+    batch = held_out.rows(np.arange(len(held_out)))
+    terms = pyro_mgvi.WassersteinTraceELBO().terms(mgvi.model, mgvi.guide, *batch)
+    terms.pop("decoder_prior")
+    assert sum(terms.values()).item() / len(held_out) == pytest.approx(validation.min(), rel=1e-6)
+
+
+def test_dimensions_that_say_nothing_are_taken_out_of_use(adata, tmp_path):
+    mgvi = fitted(adata, relevance=0.0)
+    data = mgvi.read(adata)
+    said = dimension_kl(mgvi.guide, data)
+    threshold = float(np.median(said["t"]))
+    elbo = pyro_mgvi.WassersteinTraceELBO()
+    full = elbo.terms(mgvi.model, mgvi.guide, *data.rows(np.arange(len(data))))
+    prune(mgvi.model, mgvi.guide, data, threshold)
+    out = said["t"] < threshold
+    latents, draws = mgvi.latents(adata), mgvi.latents(adata, draw=0)
+    for copy, key in enumerate(("t_group1", "t_group2", "t_group3")):
+        own = np.isfinite(latents[key]).all(1)
+        np.testing.assert_array_equal((latents[key][own] == 0).all(0), out[copy])
+        assert (np.abs(draws[key][own][:, out[copy]]) < 1e-4).all()
+    left = dimension_kl(mgvi.guide, data)
+    np.testing.assert_allclose(left["t"], np.where(out, 0, said["t"]), rtol=1e-5)
+    terms = elbo.terms(mgvi.model, mgvi.guide, *data.rows(np.arange(len(data))))
+    assert 0 < terms["t"] < full["t"]  # neither owners nor others pay for them
+    mgvi.save(tmp_path / "m")
+    assert same(MGVI.load(tmp_path / "m").latents(adata), latents)
 
 
 def test_without_validation_cells_training_loss_decides(adata):
