@@ -87,8 +87,8 @@ def log_shares(x) -> np.ndarray:
 def program_score(adata, group: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the ideal score of a simulated group's programs, and the programs.
 
-    Log expression weighted with the true log factors: what a method could find at best that
-    knew which genes respond, and how.
+    Shares of the program genes' counts weighted with the difference of the true log factors: a
+    score that knows which genes respond, and how.
 
     Parameters
     ----------
@@ -99,7 +99,9 @@ def program_score(adata, group: str) -> tuple[np.ndarray, np.ndarray]:
     """
     cells = adata[(adata.obs["group"] == group).to_numpy()]
     programs = sorted(cells.obs["program"].unique())
-    kind = cells.var["is_program"].to_numpy(bool)
+    cells = cells[:, cells.var["is_program"].to_numpy(bool)]
     factors = [np.log(cells.var[f"DEFac{p}"].to_numpy(float)) for p in programs]
-    weights = np.where(kind, factors[0] - factors[-1], 0.0)
-    return (log_shares(cells.X) @ weights)[:, None], cells.obs["program"].to_numpy(str)
+    x = cells.X.toarray() if hasattr(cells.X, "toarray") else np.asarray(cells.X)
+    share = x / np.maximum(x.sum(1, keepdims=True), 1)
+    score = share @ (factors[0] - factors[-1])
+    return score[:, None], cells.obs["program"].to_numpy(str)
