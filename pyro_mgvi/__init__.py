@@ -2,8 +2,9 @@
 
 from importlib.metadata import version
 
+from pyro_mgvi.additive import AdditiveDecoder
 from pyro_mgvi.data import GroupedCounts, Minibatch
-from pyro_mgvi.decoders import JointDecoder
+from pyro_mgvi.decoders import JointDecoder, LogLinearDecoder
 from pyro_mgvi.divergence import divergence
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders, SharedTrunk
@@ -14,6 +15,7 @@ from pyro_mgvi.likelihoods import ZINB, ZeroInflatedNegativeBinomial
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.model import Model
 from pyro_mgvi.priors import Absent, Dirac, SameAsOwn
+from pyro_mgvi.programs import BasisDecoder
 from pyro_mgvi.start import Start
 from pyro_mgvi.training import TrainingPlan
 
@@ -23,12 +25,15 @@ __all__ = [
     "MGVI",
     "ZINB",
     "Absent",
+    "AdditiveDecoder",
+    "BasisDecoder",
     "DataError",
     "Dirac",
     "GroupedCounts",
     "Guide",
     "JointDecoder",
     "Latent",
+    "LogLinearDecoder",
     "MGVIError",
     "Minibatch",
     "Model",

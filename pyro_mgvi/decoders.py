@@ -3,7 +3,8 @@
 A decoder is called as ``decoder(values, offset_ng, covariates)``: ``values`` maps each latent's
 name to (..., n, copies * dim), foreign copies zero; ``offset_ng`` weighs the groups' offsets. It
 returns a list of additive parts, each a tuple of ``n_outputs`` tensors (..., n, genes): the
-location, on the scale of the likelihood's link, and the drop-out logits if there are any.
+location, on the scale of the likelihood's link, and the drop-out logits if there are any. A decoder
+with a prior on its own weights has ``log_prior()``, which the model adds to the ELBO once.
 """
 
 from __future__ import annotations
@@ -12,23 +13,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from pyro_mgvi.layers import concatenate
+
 
 class JointDecoder(nn.Module):
     """One network of all latents together (paper, equation 3).
 
     Parameters
     ----------
-    latents, start, n_outputs, n_groups
+    latents, start, n_outputs, groups
         Set by :class:`~pyro_mgvi.model.Model`.
     hidden
-        Width of the hidden layer; 0 for a log-linear decoder.
+        Width of the hidden layer; 0 for none (see :class:`LogLinearDecoder`).
     linear
         Add a log-linear path beside the hidden layer.
     offset
         Add a per-group offset to the location, so that a group's mean shift needs no latent.
     """
 
-    def __init__(self, latents, start, n_outputs, n_groups, hidden=128, linear=True, offset=True):
+    def __init__(self, latents, start, n_outputs, groups, hidden=128, linear=True, offset=True):
         super().__init__()
         self.names = tuple(latent.name for latent in latents)
         n_inputs = sum(latent.n_subsets * latent.dim for latent in latents) + start.n_covariates
@@ -62,9 +65,25 @@ class JointDecoder(nn.Module):
         return [(location, *gate)]
 
 
-def concatenate(values: list[Tensor], covariates: Tensor | None) -> Tensor:
-    """Join latents and covariates along the last dimension, broadcasting over particles."""
-    if covariates is not None and covariates.shape[-1]:
-        values = [*values, covariates]
-    shape = torch.broadcast_shapes(*(value.shape[:-1] for value in values))
-    return torch.cat([value.expand(*shape, -1) for value in values], -1)
+class LogLinearDecoder(JointDecoder):
+    """A linear map to the log mean, whose weights are the loadings of genes on latents.
+
+    Parameters are those of :class:`JointDecoder`, without hidden layer.
+
+    Examples
+    --------
+    >>> from pyro_mgvi import Start, private, shared
+    >>> latents = [latent.over(("a", "b")) for latent in (shared(3), private(2))]
+    >>> decoder = LogLinearDecoder(latents, Start.blank(50, 2), n_outputs=1, groups=("a", "b"))
+    >>> {name: tuple(value.shape) for name, value in decoder.loadings().items()}
+    {'z': (50, 3), 't': (50, 4)}
+    """
+
+    def __init__(self, latents, start, n_outputs, groups, offset=True):
+        super().__init__(latents, start, n_outputs, groups, hidden=0, offset=offset)
+        self.widths = tuple(latent.n_subsets * latent.dim for latent in latents)
+
+    def loadings(self) -> dict[str, Tensor]:
+        """Return log fold change per unit of each latent: genes x (copies * dim)."""
+        weight = self.heads[0].weight.detach()[:, : sum(self.widths)]
+        return dict(zip(self.names, weight.split(self.widths, 1)))

@@ -299,6 +299,66 @@ class MGVI:
         index = adata.obs_names if hasattr(adata, "obs_names") else None
         return pd.DataFrame(out, index=index, columns=genes)
 
+    def loadings(self, latent: str, adata=None) -> pd.DataFrame:
+        """Return the loadings of genes on a latent, for a decoder that has them.
+
+        Parameters
+        ----------
+        latent
+            Key of one copy, such as ``"t_Ileum"``, or a family's name for all its copies.
+        adata
+            Also write each copy to ``varm["X_mgvi_<key>"]`` of this annotated data.
+
+        Returns
+        -------
+        Genes x dims, columns ``<key>_1``, ...: change of the log mean per unit of the latent
+        (up to a constant per dim, which a softmax ignores).
+
+        Raises
+        ------
+        SettingsError
+            If the latent is unknown, or the decoder has no loadings.
+        """
+        if not hasattr(self.model.decoder, "loadings"):
+            raise SettingsError(
+                f"{type(self.model.decoder).__name__} has no readable loadings: "
+                "train with decoder=LogLinearDecoder"
+            )
+        tables = {}
+        for family in self.model.latents:
+            weight_gk = self.model.decoder.loadings()[family.name].numpy()
+            copies = np.split(weight_gk, family.n_subsets, axis=1)
+            for key, copy_gk in zip(family.keys, copies):
+                if latent in (key, family.name):
+                    columns = [f"{key}_{i + 1}" for i in range(family.dim)]
+                    tables[key] = pd.DataFrame(copy_gk, self.schema.genes, columns)
+        if not tables:
+            keys = [key for family in self.model.latents for key in family.keys]
+            raise SettingsError(f"unknown latent {latent!r}; the model has {keys}")
+        if adata is not None:
+            checks.names(adata)
+            checks.gene_order(adata, self.schema.genes)
+            for key, table in tables.items():
+                adata.varm[f"X_mgvi_{key}"] = table.loc[adata.var_names].to_numpy()
+        return pd.concat(tables.values(), axis=1)
+
+    def gene_programs(self) -> pd.DataFrame:
+        """Return each gene's most probable program: columns gene, cluster, probability.
+
+        Raises
+        ------
+        SettingsError
+            If the decoder assigns no gene programs.
+        """
+        if not hasattr(self.model.decoder, "probabilities"):
+            raise SettingsError(
+                f"{type(self.model.decoder).__name__} has no gene programs: "
+                "train with decoder=BasisDecoder"
+            )
+        probability, cluster = self.model.decoder.probabilities.detach().max(-1)
+        columns = {"gene": self.schema.genes, "cluster": cluster, "probability": probability}
+        return pd.DataFrame(columns)
+
     def save(self, path: str | Path) -> None:
         """Write weights and plain settings to the folder ``path``."""
         storage.write(path, self)

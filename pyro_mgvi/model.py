@@ -100,7 +100,7 @@ class Model(GroupedModule):
         self.register_buffer("log_library_b2", start.log_library_b2.clone())
         self.likelihood = likelihood(start)
         self.decoder = decoder(
-            self.latents, start, n_outputs=self.likelihood.n_outputs, n_groups=len(self.groups)
+            self.latents, start, n_outputs=self.likelihood.n_outputs, groups=self.groups
         )
 
     def forward(self, counts, group, batch=None, covariates=None, index=None):
@@ -118,6 +118,8 @@ class Model(GroupedModule):
             Positions of a minibatch's cells in the training set; scales the ELBO to it.
         """
         n = len(group)
+        if hasattr(self.decoder, "log_prior"):
+            pyro.factor("decoder", self.decoder.log_prior())
         with self.cells(n, self.n_cells, index):
             values = {}
             for latent in self.latents:
