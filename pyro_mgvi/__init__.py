@@ -11,7 +11,7 @@ from pyro_mgvi.encoders import SeparateEncoders, SharedTrunk
 from pyro_mgvi.errors import DataError, MGVIError, ModelFileError, SettingsError, TrainingError
 from pyro_mgvi.guide import Guide
 from pyro_mgvi.latents import Latent, pairwise, private, shared, subsets
-from pyro_mgvi.likelihoods import ZINB, ZeroInflatedNegativeBinomial
+from pyro_mgvi.likelihoods import NB, ZINB, Gaussian, Poisson, ZeroInflatedNegativeBinomial
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.model import Model
 from pyro_mgvi.priors import Absent, Dirac, SameAsOwn
@@ -23,12 +23,14 @@ __version__ = version("pyro-mgvi")
 
 __all__ = [
     "MGVI",
+    "NB",
     "ZINB",
     "Absent",
     "AdditiveDecoder",
     "BasisDecoder",
     "DataError",
     "Dirac",
+    "Gaussian",
     "GroupedCounts",
     "Guide",
     "JointDecoder",
@@ -38,6 +40,7 @@ __all__ = [
     "Minibatch",
     "Model",
     "ModelFileError",
+    "Poisson",
     "SameAsOwn",
     "SeparateEncoders",
     "SettingsError",

@@ -18,7 +18,7 @@ from pyro_mgvi.encoders import SeparateEncoders
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.guide import Guide
 from pyro_mgvi.latents import Latent, private, shared
-from pyro_mgvi.likelihoods import ZINB
+from pyro_mgvi.likelihoods import ZINB, counts_only
 from pyro_mgvi.model import Model
 from pyro_mgvi.start import Start
 from pyro_mgvi.training import Trainer, TrainingPlan
@@ -77,7 +77,13 @@ class MGVI:
             self.model = Model(
                 latents, schema.groups, decoder=decoder, likelihood=likelihood, **common
             )
-            self.guide = Guide(self.model.latents, schema.groups, encoder=encoder, **common)
+            self.guide = Guide(
+                self.model.latents,
+                schema.groups,
+                encoder=encoder,
+                counts_only=counts_only(likelihood),
+                **common,
+            )
         self.model.float().eval()
         self.guide.float().eval()
         self.own_weight = {
@@ -117,20 +123,27 @@ class MGVI:
             Naming what is at fault in the data or the settings.
         """
         data = GroupedCounts.from_anndata(
-            adata, group_key, layer, batch_key, covariate_keys, drop_empty
+            adata,
+            group_key,
+            layer,
+            batch_key,
+            covariate_keys,
+            drop_empty,
+            counts_only(settings.get("likelihood", ZINB)),
         )
         return cls.from_counts(data, **settings)
 
     @classmethod
     def from_counts(cls, data: GroupedCounts, **settings) -> MGVI:
         """Return an untrained model for counts that are already read."""
-        return cls(data.schema, data.start(), **settings)
+        start = data.start(counts_only(settings.get("likelihood", ZINB)))
+        return cls(data.schema, start, **settings)
 
     def read(self, adata) -> GroupedCounts:
         """Return the counts of ``adata`` as this model needs them (genes in its order)."""
         if isinstance(adata, GroupedCounts):
             return adata
-        return GroupedCounts.for_model(adata, self.schema)
+        return GroupedCounts.for_model(adata, self.schema, self.guide.counts_only)
 
     def fit(
         self,
@@ -246,6 +259,8 @@ class MGVI:
         genes: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """Return expected expression at the posterior means, as shares of a cell's counts.
+
+        With a likelihood of transformed data: expected values, on their scale.
 
         Parameters
         ----------
