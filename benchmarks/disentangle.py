@@ -37,7 +37,7 @@ NO_RESPONSE = partial(JointDecoder, response=0.0)
 NO_OFFSET = partial(JointDecoder, offset=False, response=0.0)
 SETTINGS = {
     "default": {},
-    "weights 2.5 2.75": {"own_weight": {"z": 2.5, "t": 2.75}},
+    "weights 2.25 2.5": {"own_weight": {"z": 2.25, "t": 2.5}},
     "weight1": {"own_weight": {"z": 1.0, "t": 1.0}},
     "weight2": {"own_weight": {"z": 2.0, "t": 2.0}},
     "loglinear": {"decoder": LOG_LINEAR},

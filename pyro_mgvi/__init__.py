@@ -2,18 +2,20 @@
 
 from importlib.metadata import version
 
+from pyro_mgvi.additive import AdditiveDecoder
 from pyro_mgvi.data import GroupedCounts, Minibatch
-from pyro_mgvi.decoders import JointDecoder
+from pyro_mgvi.decoders import JointDecoder, LogLinearDecoder
 from pyro_mgvi.divergence import divergence
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders, SharedTrunk
 from pyro_mgvi.errors import DataError, MGVIError, ModelFileError, SettingsError, TrainingError
 from pyro_mgvi.guide import Guide
 from pyro_mgvi.latents import Latent, pairwise, private, shared, subsets
-from pyro_mgvi.likelihoods import ZINB, ZeroInflatedNegativeBinomial
+from pyro_mgvi.likelihoods import NB, ZINB, Gaussian, Poisson, ZeroInflatedNegativeBinomial
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.model import Model
 from pyro_mgvi.priors import Absent, Dirac, SameAsOwn
+from pyro_mgvi.programs import BasisDecoder
 from pyro_mgvi.start import Start
 from pyro_mgvi.training import TrainingPlan
 
@@ -21,18 +23,24 @@ __version__ = version("pyro-mgvi")
 
 __all__ = [
     "MGVI",
+    "NB",
     "ZINB",
     "Absent",
+    "AdditiveDecoder",
+    "BasisDecoder",
     "DataError",
     "Dirac",
+    "Gaussian",
     "GroupedCounts",
     "Guide",
     "JointDecoder",
     "Latent",
+    "LogLinearDecoder",
     "MGVIError",
     "Minibatch",
     "Model",
     "ModelFileError",
+    "Poisson",
     "SameAsOwn",
     "SeparateEncoders",
     "SettingsError",

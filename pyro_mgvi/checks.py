@@ -40,8 +40,12 @@ def keys(adata, group_key, batch_key=None, covariate_keys=()) -> None:
         seen[key] = option
 
 
-def counts(adata, layer: str | None):
-    """Return the counts as CSR or as the caller's dense array, after checking every value."""
+def counts(adata, layer: str | None, counts_only: bool = True):
+    """Return the counts as CSR or as the caller's dense array, after checking every value.
+
+    With ``counts_only=False`` any finite value will do.
+    """
+    is_bad = _not_a_count if counts_only else _not_finite
     if layer is not None and layer not in adata.layers:
         raise DataError(
             f"layer {layer!r} is not in adata.layers; it has: {some(adata.layers, 20) or 'none'}"
@@ -59,7 +63,7 @@ def counts(adata, layer: str | None):
     if sparse.issparse(x):
         for start in range(0, x.nnz, BLOCK):
             stop = min(start + BLOCK, x.nnz)
-            bad = _not_a_count(x.data[start:stop])
+            bad = is_bad(x.data[start:stop])
             if bad is not None:
                 at = start + bad
                 cell = int(np.searchsorted(x.indptr, at, side="right")) - 1
@@ -67,7 +71,7 @@ def counts(adata, layer: str | None):
     else:
         rows = max(1, BLOCK // max(1, n_genes))
         for start in range(0, n_cells, rows):
-            bad = _not_a_count(x[start : start + rows].ravel())
+            bad = is_bad(x[start : start + rows].ravel())
             if bad is not None:
                 cell, gene = start + bad // n_genes, bad % n_genes
                 _refuse(adata, where, x[cell, gene], cell, gene)
@@ -85,10 +89,17 @@ def _not_a_count(values: np.ndarray) -> int | None:
     return int(bad.argmax()) if bad.any() else None
 
 
+def _not_finite(values: np.ndarray) -> int | None:
+    """Return the position of the first value that is not finite, or None."""
+    bad = ~np.isfinite(values)
+    return int(bad.argmax()) if bad.any() else None
+
+
 def _refuse(adata, where: str, value, cell: int, gene: int) -> None:
     kind = "not finite" if not np.isfinite(value) else "negative" if value < 0 else "fractional"
     advice = (
-        "normalised data cannot be used: pass raw counts (layer=... if they lie in a layer)"
+        "normalised data cannot be used: pass raw counts (layer=... if they lie in a layer), or "
+        "choose likelihood=Gaussian"
         if kind == "fractional"
         else "counts must be whole numbers from 0: correct or remove this value"
     )

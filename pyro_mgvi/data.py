@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_mgvi import checks
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.start import Start, start_from_moments
+from pyro_mgvi.start import Start, start_from_moments, start_from_values
 
 
 class Minibatch(NamedTuple):
@@ -95,6 +95,7 @@ class GroupedCounts:
         batch_key: str | None = None,
         covariate_keys: Sequence[str] = (),
         drop_empty: bool = False,
+        counts_only: bool = True,
     ) -> GroupedCounts:
         """Read counts and labels from ``adata``, which stays as it is.
 
@@ -108,6 +109,8 @@ class GroupedCounts:
             Columns of ``obs``, categorical or numeric.
         drop_empty
             Drop cells without a single count instead of refusing them.
+        counts_only
+            Refuse everything but counts; False for likelihoods of transformed data.
 
         Raises
         ------
@@ -123,9 +126,9 @@ class GroupedCounts:
         (('a', 'b'), array([0, 0, 1, 1]))
         """
         checks.keys(adata, group_key, batch_key, covariate_keys)
-        x = checks.counts(adata, layer)
+        x = checks.counts(adata, layer, counts_only)
         checks.names(adata)
-        keep = checks.nonempty(adata, x, drop_empty)
+        keep = checks.nonempty(adata, x, drop_empty) if counts_only else None
         if keep is None:
             keep = np.arange(adata.n_obs)
         else:
@@ -150,7 +153,7 @@ class GroupedCounts:
         return cls._coded(adata, x, schema, keep)
 
     @classmethod
-    def for_model(cls, adata, schema: Schema) -> GroupedCounts:
+    def for_model(cls, adata, schema: Schema, counts_only: bool = True) -> GroupedCounts:
         """Read ``adata`` as ``schema`` says: genes in the model's order, known groups only.
 
         Raises
@@ -161,10 +164,11 @@ class GroupedCounts:
         checks.keys(adata, schema.group_key, schema.batch_key, schema.covariate_keys)
         checks.names(adata)
         order = checks.gene_order(adata, schema.genes)
-        x = checks.counts(adata, schema.layer)
+        x = checks.counts(adata, schema.layer, counts_only)
         if order is not None:
             x = x[:, order]
-        checks.nonempty(adata, x, drop_empty=False)
+        if counts_only:
+            checks.nonempty(adata, x, drop_empty=False)
         return cls._coded(adata, x, schema, np.arange(adata.n_obs))
 
     @classmethod
@@ -264,9 +268,9 @@ class GroupedCounts:
             held_out[cells[: n_out if len(cells) >= 4 else 0]] = True
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
-    def start(self) -> Start:
-        """Return data-dependent starting values, by moments, in one pass over the cells."""
-        return start_from_moments(self)
+    def start(self, counts_only: bool = True) -> Start:
+        """Return data-dependent starting values, by moments of the counts or of the values."""
+        return start_from_moments(self) if counts_only else start_from_values(self)
 
 
 def _interleaved(order: np.ndarray, group_n: np.ndarray, generator) -> np.ndarray:

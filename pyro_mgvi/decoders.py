@@ -3,7 +3,8 @@
 A decoder is called as ``decoder(values, offset_ng, covariates)``: ``values`` maps each latent's
 name to (..., n, copies * dim), foreign copies zero; ``offset_ng`` weighs the groups' offsets. It
 returns a list of additive parts, each a tuple of ``n_outputs`` tensors (..., n, genes): the
-location, on the scale of the likelihood's link, and the drop-out logits if there are any.
+location, on the scale of the likelihood's link, and the drop-out logits if there are any. A decoder
+with a prior on its own weights has ``log_prior()``, which the model adds to the ELBO once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
+
+from pyro_mgvi.layers import concatenate
 
 
 class JointDecoder(nn.Module):
@@ -22,10 +25,10 @@ class JointDecoder(nn.Module):
 
     Parameters
     ----------
-    latents, start, groups, n_outputs
+    latents, start, n_outputs, groups
         Set by :class:`~pyro_mgvi.model.Model`.
     hidden
-        Width of the hidden layer; 0 for a log-linear decoder.
+        Width of the hidden layer; 0 for none (see :class:`LogLinearDecoder`).
     linear
         Add a log-linear path beside the hidden layer.
     offset
@@ -41,8 +44,8 @@ class JointDecoder(nn.Module):
         self,
         latents,
         start,
-        groups,
         n_outputs,
+        groups,
         hidden: int = 128,
         linear: bool = True,
         offset: bool = True,
@@ -99,9 +102,26 @@ class JointDecoder(nn.Module):
         return -0.5 * (self.response / self.response_scale).square().sum()
 
 
-def concatenate(values: list[Tensor], covariates: Tensor | None) -> Tensor:
-    """Join latents and covariates along the last dimension, broadcasting over particles."""
-    if covariates is not None and covariates.shape[-1]:
-        values = [*values, covariates]
-    shape = torch.broadcast_shapes(*(value.shape[:-1] for value in values))
-    return torch.cat([value.expand(*shape, -1) for value in values], -1)
+class LogLinearDecoder(JointDecoder):
+    """A linear map to the log mean, whose weights are the loadings of genes on latents.
+
+    Parameters are those of :class:`JointDecoder`, without hidden layer, and without a group's own
+    response to z: one loading per gene is what makes it readable.
+
+    Examples
+    --------
+    >>> from pyro_mgvi import Start, private, shared
+    >>> latents = [latent.over(("a", "b")) for latent in (shared(3), private(2))]
+    >>> decoder = LogLinearDecoder(latents, Start.blank(50, 2), n_outputs=1, groups=("a", "b"))
+    >>> {name: tuple(value.shape) for name, value in decoder.loadings().items()}
+    {'z': (50, 3), 't': (50, 4)}
+    """
+
+    def __init__(self, latents, start, n_outputs, groups, offset=True):
+        super().__init__(latents, start, n_outputs, groups, hidden=0, offset=offset, response=0.0)
+        self.widths = tuple(latent.n_subsets * latent.dim for latent in latents)
+
+    def loadings(self) -> dict[str, Tensor]:
+        """Return log fold change per unit of each latent: genes x (copies * dim)."""
+        weight = self.heads[0].weight.detach()[:, : sum(self.widths)]
+        return dict(zip(self.names, weight.split(self.widths, 1)))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, layer_norm, relu, softplus
 
-from pyro_mgvi.decoders import concatenate
+from pyro_mgvi.layers import GroupedLinear, concatenate
 
 
 class SeparateEncoders(nn.Module):
@@ -88,20 +88,6 @@ class SharedTrunk(nn.Module):
         loc, scale = location_and_scale(self.library(h))
         posteriors["library"] = loc[..., 0], scale[..., 0]
         return posteriors
-
-
-class GroupedLinear(nn.Module):
-    """A stack of linear layers, applied as one batched product."""
-
-    def __init__(self, n_layers: int, n_in: int, n_out: int):
-        super().__init__()
-        bound = n_in**-0.5
-        self.weight = nn.Parameter(torch.empty(n_layers, n_in, n_out).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(n_layers, 1, n_out))
-
-    def forward(self, h: Tensor) -> Tensor:
-        """Map (layers, n, n_in) to (layers, n, n_out)."""
-        return torch.baddbmm(self.bias, h, self.weight)
 
 
 def library_head(n_in: int) -> nn.Linear:

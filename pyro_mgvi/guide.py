@@ -30,6 +30,8 @@ class Guide(GroupedModule):
         Class (or ``functools.partial`` of one) that maps log counts to posteriors.
     observed_library
         Leave out ``library``, which the model then observes.
+    counts_only
+        The data are counts; otherwise they are transformed already, and have no library.
     """
 
     def __init__(
@@ -39,11 +41,12 @@ class Guide(GroupedModule):
         start: Start,
         encoder=SeparateEncoders,
         observed_library: bool = False,
+        counts_only: bool = True,
         name: str | None = None,
     ):
         super().__init__(latents, groups, name)
         self.n_cells = start.n_cells
-        self.observed_library = observed_library
+        self.observed_library, self.counts_only = observed_library, counts_only
         self.register_buffer("input_g", start.input_g.clone())
         self.register_buffer("depth", start.depth.clone())
         self.encoder = encoder(self.latents, start)
@@ -60,11 +63,14 @@ class Guide(GroupedModule):
                 with self.copies(latent):
                     posterior = dist.Normal(*posteriors[latent.name]).to_event(1)
                     pyro.sample(latent.name, posterior)
-            if not self.observed_library:
+            if self.counts_only and not self.observed_library:
                 pyro.sample("library", dist.LogNormal(*posteriors["library"]))
 
     def posteriors(self, counts: Tensor, covariates: Tensor | None = None) -> dict:
         """Return location and scale of each posterior; of the log size for ``library``."""
+        if not self.counts_only:
+            posteriors = self.encoder(counts - self.input_g, covariates)
+            return {name: posteriors[name] for name in posteriors if name != "library"}
         library = counts.sum(-1, keepdim=True)
         # All encoders see one input; raw counts would let them learn depth and cell types.
         x = torch.log1p(counts * (self.depth / library)) - self.input_g

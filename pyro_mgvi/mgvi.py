@@ -18,7 +18,7 @@ from pyro_mgvi.encoders import SeparateEncoders
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.guide import Guide
 from pyro_mgvi.latents import Latent, private, shared
-from pyro_mgvi.likelihoods import ZINB
+from pyro_mgvi.likelihoods import ZINB, counts_only
 from pyro_mgvi.model import Model
 from pyro_mgvi.start import Start
 from pyro_mgvi.training import Trainer, TrainingPlan
@@ -28,7 +28,7 @@ EVALUATION_SIZE = 1024  # cells at a time when nothing is trained
 
 # Weights of the owners' divergence, by evidence (benchmarks/RESULTS.md): above 1 the noise is
 # left to the likelihood, and shared variation is cheaper in z than in the own t.
-SHARED_WEIGHT, GROUP_WEIGHT = 2.25, 2.5
+SHARED_WEIGHT, GROUP_WEIGHT = 2.5, 2.75
 
 
 class MGVI:
@@ -77,7 +77,13 @@ class MGVI:
             self.model = Model(
                 latents, schema.groups, decoder=decoder, likelihood=likelihood, **common
             )
-            self.guide = Guide(self.model.latents, schema.groups, encoder=encoder, **common)
+            self.guide = Guide(
+                self.model.latents,
+                schema.groups,
+                encoder=encoder,
+                counts_only=counts_only(likelihood),
+                **common,
+            )
         self.model.float().eval()
         self.guide.float().eval()
         self.own_weight = {
@@ -117,20 +123,27 @@ class MGVI:
             Naming what is at fault in the data or the settings.
         """
         data = GroupedCounts.from_anndata(
-            adata, group_key, layer, batch_key, covariate_keys, drop_empty
+            adata,
+            group_key,
+            layer,
+            batch_key,
+            covariate_keys,
+            drop_empty,
+            counts_only(settings.get("likelihood", ZINB)),
         )
         return cls.from_counts(data, **settings)
 
     @classmethod
     def from_counts(cls, data: GroupedCounts, **settings) -> MGVI:
         """Return an untrained model for counts that are already read."""
-        return cls(data.schema, data.start(), **settings)
+        start = data.start(counts_only(settings.get("likelihood", ZINB)))
+        return cls(data.schema, start, **settings)
 
     def read(self, adata) -> GroupedCounts:
         """Return the counts of ``adata`` as this model needs them (genes in its order)."""
         if isinstance(adata, GroupedCounts):
             return adata
-        return GroupedCounts.for_model(adata, self.schema)
+        return GroupedCounts.for_model(adata, self.schema, self.guide.counts_only)
 
     def fit(
         self,
@@ -247,6 +260,8 @@ class MGVI:
     ) -> pd.DataFrame:
         """Return expected expression at the posterior means, as shares of a cell's counts.
 
+        With a likelihood of transformed data: expected values, on their scale.
+
         Parameters
         ----------
         adata
@@ -298,6 +313,66 @@ class MGVI:
             out[cells] = self.model.likelihood.expression(parts)[:, position].numpy()
         index = adata.obs_names if hasattr(adata, "obs_names") else None
         return pd.DataFrame(out, index=index, columns=genes)
+
+    def loadings(self, latent: str, adata=None) -> pd.DataFrame:
+        """Return the loadings of genes on a latent, for a decoder that has them.
+
+        Parameters
+        ----------
+        latent
+            Key of one copy, such as ``"t_Ileum"``, or a family's name for all its copies.
+        adata
+            Also write each copy to ``varm["X_mgvi_<key>"]`` of this annotated data.
+
+        Returns
+        -------
+        Genes x dims, columns ``<key>_1``, ...: change of the log mean per unit of the latent
+        (up to a constant per dim, which a softmax ignores).
+
+        Raises
+        ------
+        SettingsError
+            If the latent is unknown, or the decoder has no loadings.
+        """
+        if not hasattr(self.model.decoder, "loadings"):
+            raise SettingsError(
+                f"{type(self.model.decoder).__name__} has no readable loadings: "
+                "train with decoder=LogLinearDecoder"
+            )
+        tables = {}
+        for family in self.model.latents:
+            weight_gk = self.model.decoder.loadings()[family.name].numpy()
+            copies = np.split(weight_gk, family.n_subsets, axis=1)
+            for key, copy_gk in zip(family.keys, copies):
+                if latent in (key, family.name):
+                    columns = [f"{key}_{i + 1}" for i in range(family.dim)]
+                    tables[key] = pd.DataFrame(copy_gk, self.schema.genes, columns)
+        if not tables:
+            keys = [key for family in self.model.latents for key in family.keys]
+            raise SettingsError(f"unknown latent {latent!r}; the model has {keys}")
+        if adata is not None:
+            checks.names(adata)
+            checks.gene_order(adata, self.schema.genes)
+            for key, table in tables.items():
+                adata.varm[f"X_mgvi_{key}"] = table.loc[adata.var_names].to_numpy()
+        return pd.concat(tables.values(), axis=1)
+
+    def gene_programs(self) -> pd.DataFrame:
+        """Return each gene's most probable program: columns gene, cluster, probability.
+
+        Raises
+        ------
+        SettingsError
+            If the decoder assigns no gene programs.
+        """
+        if not hasattr(self.model.decoder, "probabilities"):
+            raise SettingsError(
+                f"{type(self.model.decoder).__name__} has no gene programs: "
+                "train with decoder=BasisDecoder"
+            )
+        probability, cluster = self.model.decoder.probabilities.detach().max(-1)
+        columns = {"gene": self.schema.genes, "cluster": cluster, "probability": probability}
+        return pd.DataFrame(columns)
 
     def save(self, path: str | Path) -> None:
         """Write weights and plain settings to the folder ``path``."""

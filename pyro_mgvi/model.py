@@ -111,7 +111,7 @@ class Model(GroupedModule):
         self.register_buffer("log_library_b2", start.log_library_b2.clone())
         self.likelihood = likelihood(start)
         self.decoder = decoder(
-            self.latents, start, groups=self.groups, n_outputs=self.likelihood.n_outputs
+            self.latents, start, n_outputs=self.likelihood.n_outputs, groups=self.groups
         )
 
     def forward(self, counts, group, batch=None, covariates=None, index=None):
@@ -137,13 +137,16 @@ class Model(GroupedModule):
             for latent in self.latents:
                 with self.copies(latent):
                     values[latent.name] = pyro.sample(latent.name, self.prior(latent, group))
-            library = pyro.sample(
-                "library",
-                self.library_prior(batch, n),
-                obs=None if counts is None or not self.observed_library else counts.sum(-1),
-            )
-            rho = self.decode(values, group, covariates)
-            return pyro.sample("counts", self.likelihood(rho, library.log()), obs=counts)
+            log_library = None
+            if getattr(self.likelihood, "counts_only", True):
+                library = pyro.sample(
+                    "library",
+                    self.library_prior(batch, n),
+                    obs=None if counts is None or not self.observed_library else counts.sum(-1),
+                )
+                log_library = library.log()
+            parts = self.decode(values, group, covariates)
+            return pyro.sample("counts", self.likelihood(parts, log_library), obs=counts)
 
     def prior(self, latent: Latent, group_n: Tensor):
         """Return the prior of all copies: standard normal for the cells that own them."""

@@ -116,6 +116,33 @@ def start_from_moments(data) -> Start:
     )
 
 
+def start_from_values(data) -> Start:
+    """Estimate starting values from transformed data: means, group shifts and precisions.
+
+    ``log_rate_g`` is then a gene's mean, ``offset_bg`` a group's shift of it, and
+    ``log_theta_g`` the log precision within groups; drop-out and library mean nothing.
+    """
+    n, n_genes = data.x.shape
+    n_groups = len(data.schema.groups)
+    total_bg, square_g = np.zeros((n_groups, n_genes)), np.zeros(n_genes)
+    for cells, x in _blocks(data.x):
+        square_g += np.asarray(x.multiply(x).sum(0)).ravel()
+        for group in range(n_groups):
+            total_bg[group] += np.asarray(x[data.group_n[cells] == group].sum(0)).ravel()
+    size_b1 = np.bincount(data.group_n, minlength=n_groups)[:, None]
+    mean_g, mean_bg = total_bg.sum(0) / n, total_bg / np.maximum(size_b1, 1)
+    variance_g = (square_g - (size_b1 * mean_bg**2).sum(0)) / n
+    blank = Start.blank(n_genes, n_groups, len(data.schema.batches), data.schema.n_covariates)
+    float32 = {"dtype": torch.float32}
+    return blank._replace(
+        n_cells=n,
+        log_rate_g=torch.tensor(mean_g, **float32),
+        offset_bg=torch.tensor(mean_bg - mean_g, **float32),
+        log_theta_g=torch.tensor(-np.log(np.maximum(variance_g, 1e-4)), **float32),
+        input_g=torch.tensor(mean_g, **float32),
+    )
+
+
 def _blocks(x):
     for start in range(0, x.shape[0], BLOCK):
         cells = slice(start, start + BLOCK)

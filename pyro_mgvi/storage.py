@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from pyro_mgvi import decoders, encoders, likelihoods, priors
+from pyro_mgvi import additive, decoders, encoders, likelihoods, priors, programs
 from pyro_mgvi.data import Schema
 from pyro_mgvi.errors import ModelFileError, SettingsError
 from pyro_mgvi.latents import Latent
@@ -25,7 +25,13 @@ BUILT_IN = (
     encoders.SeparateEncoders,
     encoders.SharedTrunk,
     decoders.JointDecoder,
+    additive.AdditiveDecoder,
+    decoders.LogLinearDecoder,
+    programs.BasisDecoder,
     likelihoods.ZINB,
+    likelihoods.NB,
+    likelihoods.Poisson,
+    likelihoods.Gaussian,
     priors.Dirac,
     priors.SameAsOwn,
     priors.Absent,
