@@ -257,6 +257,7 @@ class MGVI:
         adata,
         latents: Sequence[str] | None = None,
         genes: Sequence[str] | None = None,
+        batch: str | None = None,
     ) -> pd.DataFrame:
         """Return expected expression at the posterior means, as shares of a cell's counts.
 
@@ -271,12 +272,20 @@ class MGVI:
             group-specific latent the groups' offsets are averaged ("shared only").
         genes
             Genes to return; all by default. Sums to 1 over all genes, not over these.
+        batch
+            Decode every cell as if it came from this batch; its own by default. The latents
+            are those of the cell as it was observed.
 
         Raises
         ------
         SettingsError, DataError
-            If a latent or a gene is unknown.
+            If a latent, a gene or the batch is unknown.
         """
+        if batch is not None and (
+            self.schema.batch_key is None or batch not in self.schema.batches
+        ):
+            known = list(self.schema.batches) if self.schema.batch_key else "no batch_key"
+            raise SettingsError(f"unknown batch {batch!r}; the model has {known}")
         families = {latent.name: latent for latent in self.model.latents}
         chosen = (
             tuple(families)
@@ -299,8 +308,8 @@ class MGVI:
         if all(families[name].covers(self.schema.groups) for name in chosen):
             offsets = 1.0 / len(self.schema.groups)
         out = np.empty((len(data), len(genes)), np.float32)
-        for cells, batch in self._batches(data):
-            posteriors = self.guide.posteriors(batch.counts, batch.covariates)
+        for cells, rows in self._batches(data):
+            posteriors = self.guide.posteriors(rows.counts, rows.covariates)
             values = {
                 name: posteriors[name][0] * (1.0 if name in chosen else 0.0) for name in families
             }
@@ -309,7 +318,12 @@ class MGVI:
                 if offsets is None
                 else torch.full((len(cells), len(self.schema.groups)), offsets)
             )
-            parts = self.model.decode(values, batch.group, batch.covariates, weight)
+            covariates = rows.covariates
+            if batch is not None:  # the batch's one-hot columns come first
+                covariates = covariates.clone()
+                covariates[:, : len(self.schema.batches)] = 0.0
+                covariates[:, self.schema.batches.index(batch)] = 1.0
+            parts = self.model.decode(values, rows.group, covariates, weight)
             out[cells] = self.model.likelihood.expression(parts)[:, position].numpy()
         index = adata.obs_names if hasattr(adata, "obs_names") else None
         return pd.DataFrame(out, index=index, columns=genes)

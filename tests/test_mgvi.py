@@ -332,6 +332,23 @@ def test_batch_and_covariates_reach_model_and_guide(adata):
         mgvi.latents(with_batch)
 
 
+def test_counterfactual_batch_changes_what_is_decoded_and_nothing_else(adata):
+    donors = adata.copy()
+    donors.obs["donor"] = np.where(np.arange(adata.n_obs) % 2, "d1", "d2")
+    mgvi = MGVI.from_anndata(donors, "group", batch_key="donor", latents=LATENTS)
+    mgvi.fit(donors, max_epochs=2, progress=False)
+    own = mgvi.normalized_expression(donors)
+    moved = {donor: mgvi.normalized_expression(donors, batch=donor) for donor in ("d1", "d2")}
+    for donor, table in moved.items():
+        mine = (donors.obs["donor"] == donor).to_numpy()
+        np.testing.assert_allclose(table[mine], own[mine], rtol=1e-5)
+        assert not np.allclose(table[~mine], own[~mine], rtol=1e-3)
+    with pytest.raises(SettingsError, match=r"unknown batch 'd3'.*d1"):
+        mgvi.normalized_expression(donors, batch="d3")
+    with pytest.raises(SettingsError, match="no batch_key"):
+        fitted(adata, max_epochs=1).normalized_expression(adata, batch="d1")
+
+
 def test_planted_factors_are_recovered():
     adata = clear_recipe(seed=5, n_cells=1000, n_shared_genes=500, n_program_genes=150)
     mgvi = MGVI.from_anndata(adata, "group")
