@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyro_mgvi
 from pyro_mgvi.errors import DataError, MGVIError, SettingsError
+from pyro_mgvi.latents import parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,6 +50,14 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--covariate-key", action="append", default=[], help="another covariate; may be repeated"
     )
+    fit.add_argument(
+        "--latents",
+        nargs="+",
+        metavar="SPEC",
+        default=["z:10", "t:10"],
+        help="latents and dims: z:10 (shared) t:10 (per group) pair:5 (per two groups) "
+        "NAME=A+B:5 (of the groups A and B); default z:10 t:10",
+    )
     fit.add_argument("--drop-empty", action="store_true", help="drop cells without counts")
     fit.add_argument("--epochs", type=int, default=60, help="at most (default 60)")
     fit.add_argument("--seed", type=int, default=0)
@@ -83,6 +92,7 @@ def _demo(arguments) -> None:
 def _fit(arguments) -> None:
     from pyro_mgvi.mgvi import MGVI
 
+    latents = [parse(spec) for spec in arguments.latents]
     writable(arguments.out)
     if arguments.model is not None:
         writable(arguments.model)
@@ -98,7 +108,7 @@ def _fit(arguments) -> None:
     data = pyro_mgvi.GroupedCounts.from_anndata(adata, **keys, drop_empty=arguments.drop_empty)
     if len(data) < adata.n_obs:
         adata = adata[data.cells].copy()
-    mgvi = MGVI.from_counts(data, seed=arguments.seed)
+    mgvi = MGVI.from_counts(data, seed=arguments.seed, latents=latents)
     mgvi.fit(
         data,
         max_epochs=arguments.epochs,
@@ -107,6 +117,7 @@ def _fit(arguments) -> None:
     )
     for key, value in mgvi.latents(data, arguments.foreign).items():
         adata.obsm[f"X_mgvi_{key}"] = value
+    keys["latents"] = arguments.latents
     record(adata, mgvi, keys | {"foreign": arguments.foreign, "seed": arguments.seed})
     write_h5ad(adata, arguments.out)
     if arguments.model is not None:

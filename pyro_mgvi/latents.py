@@ -128,6 +128,40 @@ def subsets(name: str, groups: Iterable[Iterable[str]], dim: int = 10, **kwargs)
     return Latent(name, tuple(tuple(subset) for subset in groups), dim, **kwargs)
 
 
+FAMILIES = {"z": shared, "t": private, "pair": pairwise}
+
+
+def parse(spec: str) -> Latent:
+    """Return the latent that a short text stands for.
+
+    Parameters
+    ----------
+    spec
+        ``z:10`` (shared), ``t:10`` (one per group), ``pair:5`` (one per two groups), or subsets
+        of your own with a name: ``small=Ileum+Jejunum:5``, several separated by commas.
+
+    Raises
+    ------
+    SettingsError
+        If the text is none of these.
+
+    Examples
+    --------
+    >>> parse("small=Ileum+Jejunum,Colon:5").subsets
+    (('Ileum', 'Jejunum'), ('Colon',))
+    """
+    head, colon, dim = spec.rpartition(":")
+    name, equals, groups = head.partition("=")
+    if not colon or not dim.isdigit() or not (equals or name in FAMILIES):
+        raise SettingsError(
+            f"latent {spec!r} is not understood: write z:10, t:10, pair:5, or NAME=A+B:5 "
+            "for a latent of the groups A and B"
+        )
+    if equals:
+        return subsets(name, [subset.split("+") for subset in groups.split(",")], int(dim))
+    return FAMILIES[name](int(dim))
+
+
 def over_groups(latents: Sequence[Latent], groups: Sequence[str]) -> tuple[Latent, ...]:
     """Spell out all latents for ``groups`` and check that their output keys differ.
 

@@ -56,6 +56,32 @@ def test_fit_can_encode_foreign_cells(h5ad, tmp_path):
     assert np.isfinite(ad.read_h5ad(out).obsm["X_mgvi_t_group1"]).all()
 
 
+def test_latents_are_chosen_by_short_texts(h5ad, tmp_path, capsys):
+    out = tmp_path / "out.h5ad"
+    specs = ["z:4", "t:3", "pair:2", "few=group1+group3:1"]
+    assert fit(h5ad, "--group-key", "group", "--out", out, "--latents", *specs) == 0
+    result = ad.read_h5ad(out)
+    widths = {key: result.obsm[f"X_mgvi_{key}"].shape[1] for key in ("z", "t_group2", "few")}
+    assert widths == {"z": 4, "t_group2": 3, "few": 1}
+    pair = result.obsm["X_mgvi_pair_group1+group2"]
+    outside = (result.obs["group"] == "group3").to_numpy()
+    np.testing.assert_array_equal(np.isnan(pair).all(1), outside)
+    capsys.readouterr()
+    for spec, message in [
+        ("z", "not understood"),
+        ("z:ten", "not understood"),
+        ("u:5", "not understood"),
+        ("t:0", "dim must be at least 1"),
+        ("few=lung:2", "unknown group"),
+        ("few=group1+:2", "unknown group"),
+        ("t=group1+group2:2", "overlap"),
+    ]:
+        bad = tmp_path / "bad.h5ad"
+        chosen = ["z:4", "t:3", spec] if spec.startswith("t=") else [spec]
+        assert fit(h5ad, "--group-key", "group", "--out", bad, "--latents", *chosen) == 2
+        assert message in capsys.readouterr().err and not bad.exists()
+
+
 def test_empty_cells_are_dropped_on_request(h5ad, tmp_path, capsys):
     adata = ad.read_h5ad(h5ad)
     adata.X.data[adata.X.indptr[3] : adata.X.indptr[4]] = 0
