@@ -27,8 +27,14 @@ FOREIGN = ("nan", "zero", "encode")
 EVALUATION_SIZE = 1024  # cells at a time when nothing is trained
 
 # Weights of the owners' divergence, by evidence (benchmarks/RESULTS.md): above 1 the noise is
-# left to the likelihood, and shared variation is cheaper in z than in the own t.
-SHARED_WEIGHT, GROUP_WEIGHT = 2.5, 2.75
+# left to the likelihood, and variation is cheaper where more groups share it.
+SHARED_WEIGHT, PRIVATE_WEIGHT = 2.5, 2.75
+
+
+def default_weight(latent: Latent, n_groups: int) -> float:
+    """Return the weight of a latent, by the share of other groups that own a copy with a group."""
+    others = sum(len(subset) - 1 for subset in latent.subsets) / len(latent.subsets)
+    return PRIVATE_WEIGHT - (PRIVATE_WEIGHT - SHARED_WEIGHT) * others / (n_groups - 1)
 
 
 class MGVI:
@@ -87,8 +93,7 @@ class MGVI:
         self.model.float().eval()
         self.guide.float().eval()
         self.own_weight = {
-            latent.name: SHARED_WEIGHT if latent.covers(schema.groups) else GROUP_WEIGHT
-            for latent in self.model.latents
+            latent.name: default_weight(latent, len(schema.groups)) for latent in self.model.latents
         }
         self.own_weight |= own_weight or {}
         unknown = sorted(set(self.own_weight) - {latent.name for latent in self.model.latents})

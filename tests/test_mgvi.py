@@ -315,6 +315,12 @@ def test_bad_latent_names_dims_and_weights(adata):
         MGVI.from_anndata(adata, "group", own_weight={"u": 1.0})
 
 
+def test_variation_is_cheaper_where_more_groups_share_it(adata):
+    latents = (*LATENTS, pyro_mgvi.pairwise(2), pyro_mgvi.subsets("one", [["group1"]], 1))
+    mgvi = MGVI.from_anndata(adata, "group", latents=latents, own_weight={"one": 7.0})
+    assert mgvi.own_weight == {"z": 2.5, "t": 2.75, "pair": 2.625, "one": 7.0}
+
+
 def test_batch_and_covariates_reach_model_and_guide(adata):
     with_batch = adata.copy()
     rng = np.random.default_rng(0)
