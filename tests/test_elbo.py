@@ -108,6 +108,17 @@ def test_terms_add_up_to_the_loss_and_weights_act_on_owned_copies(mgvi, batch):
     torch.testing.assert_close(terms(own_weight={"z": 2.0})["z"], 2 * plain["z"])
 
 
+def test_weights_fit_a_model_with_dimensions_out_of_use(mgvi, batch):
+    for module in (mgvi.model, mgvi.guide):
+        module.in_use_z[0, 1] = False
+
+    def divergence_of_z(**weights):
+        torch.manual_seed(3)
+        return WassersteinTraceELBO(**weights).terms(mgvi.model, mgvi.guide, *batch)["z"]
+
+    torch.testing.assert_close(divergence_of_z(own_weight={"z": 2.0}), 2 * divergence_of_z())
+
+
 def test_a_stock_elbo_is_infinite_and_ours_is_not(mgvi, batch):
     assert loss(Trace_ELBO(), mgvi, batch) == float("inf")
     assert np.isfinite(loss(WassersteinTraceELBO(), mgvi, batch))
