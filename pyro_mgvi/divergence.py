@@ -95,5 +95,7 @@ def ownership(prior) -> torch.Tensor | None:
         return prior.mask
     if isinstance(prior, dist.MaskedDistribution):
         return torch.as_tensor(prior._mask)
+    if isinstance(prior, torch.distributions.Independent):
+        return None  # a mask inside an event chooses dimensions, not owners
     base = getattr(prior, "base_dist", None)
     return None if base is None else ownership(base)
