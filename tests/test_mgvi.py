@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import pyro_mgvi
 from pyro_mgvi import MGVI, DataError, ModelFileError, SettingsError, TrainingError
 from pyro_mgvi.metrics import kmeans_ari, probe, silhouette
 from pyro_mgvi.relevance import dimension_kl, prune
-from pyro_mgvi.simulate import clear_recipe
+from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
 
 LATENTS = (pyro_mgvi.shared(3), pyro_mgvi.private(2))
 
@@ -369,3 +370,20 @@ def test_planted_factors_are_recovered():
         types = adata.obs["celltype"][mine].astype(str)
         assert silhouette(t, types) <= 0.03
         assert probe(t, types) < 0.5  # chance 0.2, the published implementation 0.997
+
+
+def test_a_program_of_two_groups_is_found_in_their_pair_latent():
+    params = SplatParams(lib_loc=10.0), SplatParams(lib_loc=7.0, de_prob=0.4, de_fac_loc=0.2)
+    pair = ("group1", "group2")
+    adata = grouped(0, *params, 1500, 800, 150, groups=3, pairs=[pair])
+    latents = (pyro_mgvi.shared(10), pyro_mgvi.private(10), pyro_mgvi.subsets("pair", [pair], 5))
+    decoder = partial(pyro_mgvi.JointDecoder, response=0)
+    mgvi = MGVI.from_anndata(adata, "group", latents=latents, decoder=decoder)
+    mgvi.fit(adata, max_epochs=50, progress=False)
+    found = mgvi.latents(adata)
+    own = (adata.obs["group"] != "group3").to_numpy()
+    program = adata.obs["pair_group1+group2"][own].astype(str)
+    assert kmeans_ari(found["pair"][own], program) > 0.8  # the ideal score reaches 0.99
+    assert np.isnan(found["pair"][~own]).all()
+    assert probe(found["z"][own], program) < 0.65
+    assert kmeans_ari(found["z"], adata.obs["celltype"]) > 0.95
