@@ -68,17 +68,17 @@ class Guide(GroupedModule):
 
     def posteriors(self, counts: Tensor, covariates: Tensor | None = None) -> dict:
         """Return location and scale of each posterior; of the log size for ``library``."""
-        if not self.counts_only:
-            posteriors = self.encoder(counts - self.input_g, covariates)
-            return {name: posteriors[name] for name in posteriors if name != "library"}
-        library = counts.sum(-1, keepdim=True)
-        # All encoders see one input; raw counts would let them learn depth and cell types.
-        x = torch.log1p(counts * (self.depth / library)) - self.input_g
-        posteriors = self.encoder(x, covariates)
+        x, library = counts, None
+        if self.counts_only:
+            library = counts.sum(-1, keepdim=True)
+            # All encoders see one input; raw counts would let them learn depth and cell types.
+            x = torch.log1p(counts * (self.depth / library))
+        posteriors = self.encoder(x - self.input_g, covariates)
+        correction, scale = posteriors.pop("library")
+        if library is not None:
+            posteriors["library"] = library[..., 0].log() + correction, scale
         for latent in self.latents:
             loc, scale = posteriors[latent.name]
             in_use = self.in_use(latent)
             posteriors[latent.name] = loc * in_use, scale.where(in_use, OUT_OF_USE)
-        correction, scale = posteriors["library"]
-        posteriors["library"] = library[..., 0].log() + correction, scale
         return posteriors

@@ -236,6 +236,12 @@ def test_dimensions_that_say_nothing_are_taken_out_of_use(adata, tmp_path):
     assert same(MGVI.load(tmp_path / "m").latents(adata), latents)
 
 
+def test_dimensions_out_of_use_are_zero_for_transformed_data_too(adata):
+    mgvi = MGVI.from_anndata(adata, "group", latents=LATENTS, likelihood=pyro_mgvi.Gaussian)
+    mgvi.fit(adata, max_epochs=1, relevance=1e6, progress=False)
+    assert all((value == 0).all() for value in mgvi.latents(adata, "encode").values())
+
+
 def test_without_validation_cells_training_loss_decides(adata):
     mgvi = fitted(adata, validation_fraction=0.0)
     assert "validation" not in mgvi.history and len(mgvi.history) == 3
