@@ -2,12 +2,14 @@
 
 from importlib.metadata import version
 
+from pyro_mgvi.calibration import CrossFit, cross_fit
 from pyro_mgvi.data import GroupedCounts, Minibatch
 from pyro_mgvi.decoders import JointDecoder
 from pyro_mgvi.divergence import divergence
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders, SharedTrunk
 from pyro_mgvi.errors import DataError, MGVIError, ModelFileError, SettingsError, TrainingError
+from pyro_mgvi.genes import rank_genes
 from pyro_mgvi.guide import Guide
 from pyro_mgvi.latents import Latent, pairwise, private, shared, subsets
 from pyro_mgvi.likelihoods import ZINB, ZeroInflatedNegativeBinomial
@@ -23,6 +25,7 @@ __all__ = [
     "MGVI",
     "ZINB",
     "Absent",
+    "CrossFit",
     "DataError",
     "Dirac",
     "GroupedCounts",
@@ -42,9 +45,11 @@ __all__ = [
     "TrainingPlan",
     "WassersteinTraceELBO",
     "ZeroInflatedNegativeBinomial",
+    "cross_fit",
     "divergence",
     "pairwise",
     "private",
+    "rank_genes",
     "shared",
     "subsets",
 ]

@@ -61,11 +61,18 @@ class Guide(GroupedModule):
             if not self.observed_library:
                 pyro.sample("library", dist.LogNormal(*posteriors["library"]))
 
-    def posteriors(self, counts: Tensor, covariates: Tensor | None = None) -> dict:
-        """Return location and scale of each posterior; of the log size for ``library``."""
+    def posteriors(
+        self, counts: Tensor, covariates: Tensor | None = None, seen_g: Tensor | None = None
+    ) -> dict:
+        """Return location and scale of each posterior; of the log size for ``library``.
+
+        Where ``seen_g`` is 0, the encoders are given a gene's mean instead of its counts.
+        """
         library = counts.sum(-1, keepdim=True)
         # All encoders see one input; raw counts would let them learn depth and cell types.
         x = torch.log1p(counts * (self.depth / library)) - self.input_g
+        if seen_g is not None:
+            x = x * seen_g
         posteriors = self.encoder(x, covariates)
         correction, scale = posteriors["library"]
         posteriors["library"] = library[..., 0].log() + correction, scale

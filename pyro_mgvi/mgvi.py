@@ -16,6 +16,7 @@ from pyro_mgvi.decoders import JointDecoder
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.genes import rank_genes
 from pyro_mgvi.guide import Guide
 from pyro_mgvi.latents import Latent, private, shared
 from pyro_mgvi.likelihoods import ZINB
@@ -125,6 +126,18 @@ class MGVI:
     def from_counts(cls, data: GroupedCounts, **settings) -> MGVI:
         """Return an untrained model for counts that are already read."""
         return cls(data.schema, data.start(), **settings)
+
+    def untrained(self, data: GroupedCounts, seed: int) -> MGVI:
+        """Return a new model of the same settings, started from the moments of ``data``."""
+        return MGVI(
+            self.schema,
+            data.start(),
+            self.model.latents,
+            **self.components,
+            observed_library=self.model.observed_library,
+            own_weight=self.own_weight,
+            seed=seed,
+        )
 
     def read(self, adata) -> GroupedCounts:
         """Return the counts of ``adata`` as this model needs them (genes in its order)."""
@@ -298,6 +311,10 @@ class MGVI:
             out[cells] = self.model.likelihood.expression(parts)[:, position].numpy()
         index = adata.obs_names if hasattr(adata, "obs_names") else None
         return pd.DataFrame(out, index=index, columns=genes)
+
+    def rank_genes(self, adata, group: str, cells=None, **settings) -> pd.DataFrame:
+        """Rank genes by a group's own variation; see :func:`~pyro_mgvi.genes.rank_genes`."""
+        return rank_genes(self, adata, group, cells, **settings)
 
     def save(self, path: str | Path) -> None:
         """Write weights and plain settings to the folder ``path``."""
