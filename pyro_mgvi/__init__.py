@@ -3,12 +3,14 @@
 from importlib.metadata import version
 
 from pyro_mgvi.additive import AdditiveDecoder
+from pyro_mgvi.calibration import CrossFit, cross_fit
 from pyro_mgvi.data import GroupedCounts, Minibatch
 from pyro_mgvi.decoders import JointDecoder, LogLinearDecoder
 from pyro_mgvi.divergence import divergence
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders, SharedTrunk
 from pyro_mgvi.errors import DataError, MGVIError, ModelFileError, SettingsError, TrainingError
+from pyro_mgvi.genes import rank_genes
 from pyro_mgvi.guide import Guide
 from pyro_mgvi.latents import Latent, pairwise, private, shared, subsets
 from pyro_mgvi.likelihoods import NB, ZINB, Gaussian, Poisson, ZeroInflatedNegativeBinomial
@@ -28,6 +30,7 @@ __all__ = [
     "Absent",
     "AdditiveDecoder",
     "BasisDecoder",
+    "CrossFit",
     "DataError",
     "Dirac",
     "Gaussian",
@@ -50,9 +53,11 @@ __all__ = [
     "TrainingPlan",
     "WassersteinTraceELBO",
     "ZeroInflatedNegativeBinomial",
+    "cross_fit",
     "divergence",
     "pairwise",
     "private",
+    "rank_genes",
     "shared",
     "subsets",
 ]

@@ -66,14 +66,20 @@ class Guide(GroupedModule):
             if self.counts_only and not self.observed_library:
                 pyro.sample("library", dist.LogNormal(*posteriors["library"]))
 
-    def posteriors(self, counts: Tensor, covariates: Tensor | None = None) -> dict:
-        """Return location and scale of each posterior; of the log size for ``library``."""
+    def posteriors(
+        self, counts: Tensor, covariates: Tensor | None = None, seen_g: Tensor | None = None
+    ) -> dict:
+        """Return location and scale of each posterior; of the log size for ``library``.
+
+        Where ``seen_g`` is 0, the encoders are given a gene's mean instead of its counts.
+        """
         x, library = counts, None
         if self.counts_only:
             library = counts.sum(-1, keepdim=True)
             # All encoders see one input; raw counts would let them learn depth and cell types.
             x = torch.log1p(counts * (self.depth / library))
-        posteriors = self.encoder(x - self.input_g, covariates)
+        x = x - self.input_g
+        posteriors = self.encoder(x if seen_g is None else x * seen_g, covariates)
         correction, scale = posteriors.pop("library")
         if library is not None:
             posteriors["library"] = library[..., 0].log() + correction, scale

@@ -16,6 +16,7 @@ from pyro_mgvi.decoders import JointDecoder
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.genes import rank_genes
 from pyro_mgvi.guide import Guide
 from pyro_mgvi.latents import Latent, private, shared
 from pyro_mgvi.likelihoods import ZINB, counts_only
@@ -143,6 +144,18 @@ class MGVI:
         """Return an untrained model for counts that are already read."""
         start = data.start(counts_only(settings.get("likelihood", ZINB)))
         return cls(data.schema, start, **settings)
+
+    def untrained(self, data: GroupedCounts, seed: int) -> MGVI:
+        """Return a new model of the same settings, started from the moments of ``data``."""
+        return MGVI(
+            self.schema,
+            data.start(self.guide.counts_only),
+            self.model.latents,
+            **self.components,
+            observed_library=self.model.observed_library,
+            own_weight=self.own_weight,
+            seed=seed,
+        )
 
     def read(self, adata) -> GroupedCounts:
         """Return the counts of ``adata`` as this model needs them (genes in its order)."""
@@ -392,6 +405,10 @@ class MGVI:
         probability, cluster = self.model.decoder.probabilities.detach().max(-1)
         columns = {"gene": self.schema.genes, "cluster": cluster, "probability": probability}
         return pd.DataFrame(columns)
+
+    def rank_genes(self, adata, group: str, cells=None, **settings) -> pd.DataFrame:
+        """Rank genes by a group's own variation; see :func:`~pyro_mgvi.genes.rank_genes`."""
+        return rank_genes(self, adata, group, cells, **settings)
 
     def save(self, path: str | Path) -> None:
         """Write weights and plain settings to the folder ``path``."""
