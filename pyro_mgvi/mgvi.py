@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pyro_mgvi import checks, storage
+from pyro_mgvi import checks, extend, storage
 from pyro_mgvi.data import GroupedCounts, Schema
 from pyro_mgvi.decoders import JointDecoder
 from pyro_mgvi.elbo import WassersteinTraceELBO
@@ -195,11 +195,13 @@ class MGVI:
         TrainingError
             If a loss is not finite.
         """
+        self._train(self.read(adata), accelerator, checkpoint, progress, plan)
+
+    def _train(self, data, accelerator, checkpoint, progress, plan, copies=None) -> None:
         known = {field.name for field in fields(TrainingPlan)}
         unknown = sorted(set(plan) - known)
         if unknown:
             raise SettingsError(f"unknown training setting(s) {unknown}; known: {sorted(known)}")
-        data = self.read(adata)
         elbo = WassersteinTraceELBO(own_weight=self.own_weight)
         trainer = Trainer(
             self.model,
@@ -209,6 +211,7 @@ class MGVI:
             TrainingPlan(**{"seed": self.seed, **plan}),
             accelerator,
             checkpoint,
+            copies,
         )
         try:
             trainer.run(progress)
@@ -216,6 +219,62 @@ class MGVI:
             self.model.cpu()
             self.guide.cpu()
             self.history = pd.DataFrame(trainer.history)
+
+    def add_group(self, adata, accelerator: str = "cpu", progress: bool = True, **plan) -> MGVI:
+        """Return a new model with one more group, learnt from the cells of that group alone.
+
+        Latents that all groups own are the new group's, too; a family of one copy per group
+        gets one more copy; other latents stay as they are. All weights of this model are
+        copied and frozen. Trained are only the new copy's encoder and the decoder's input
+        columns for it, and the new group's row of the offset and of the response to z.
+
+        What the model says about a cell of the other groups stays the same: their latents bit
+        for bit, their expression up to the last bits of a sum that has more (zero) terms. Two
+        things are new: expression from shared latents only, because it averages the groups'
+        offsets, the new one's included; and the new copy of a cell that does not own it
+        (``foreign="encode"``), for no other group's cell was there to pull it to zero.
+
+        Parameters
+        ----------
+        adata
+            Annotated data, (n, genes): cells of one group that this model does not know, with
+            the model's genes (any order), and its batches and covariates if it has any.
+        accelerator, progress, **plan
+            As for :meth:`fit`. A further :meth:`fit` of the result trains all its weights.
+
+        Returns
+        -------
+        The new model; this one stays as it is. ``history`` is that of the new group.
+
+        Raises
+        ------
+        DataError
+            If there is no new group or more than one, cells of known groups beside it, or
+            the genes are others.
+        SettingsError
+            If the encoder is no :class:`~pyro_mgvi.SeparateEncoders` or the decoder no
+            :class:`~pyro_mgvi.JointDecoder`, if nothing in the model belongs to a single
+            group, or if a training setting is unknown or out of range.
+        TrainingError
+            If a loss is not finite.
+
+        Notes
+        -----
+        After Lotfollahi et al. (2022), "Mapping single-cell data to reference atlases by
+        transfer learning" (scArches), where the new weights are those of new batches.
+
+        Examples
+        --------
+        >>> from pyro_mgvi.simulate import clear_recipe
+        >>> adata = clear_recipe(n_cells=120, n_shared_genes=60, n_program_genes=20, groups=3)
+        >>> new = (adata.obs["group"] == "group3").to_numpy()
+        >>> mgvi = MGVI.from_anndata(adata[~new], group_key="group")
+        >>> mgvi.fit(adata[~new], max_epochs=2, progress=False)
+        >>> larger = mgvi.add_group(adata[new], max_epochs=2, progress=False)
+        >>> sorted(larger.latents(adata))
+        ['t_group1', 't_group2', 't_group3', 'z']
+        """
+        return extend.add_group(self, adata, accelerator, progress, **plan)
 
     @torch.no_grad()
     def latents(

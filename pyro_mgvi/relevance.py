@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.guide import Guide
@@ -52,21 +55,35 @@ def dimension_kl(guide: Guide, data: GroupedCounts) -> dict[str, np.ndarray]:
     }
 
 
-def use_all(model: Model, guide: Guide) -> None:
-    """Put every dimension of every latent in use."""
+def use_all(model: Model, guide: Guide, copies: Mapping[str, Tensor] | None = None) -> None:
+    """Put every dimension in use, of every latent or of some copies (S,) of each."""
     for module in (model, guide):
         for latent in module.latents:
-            getattr(module, f"in_use_{latent.name}").fill_(True)
+            in_use_sd = getattr(module, f"in_use_{latent.name}")
+            in_use_sd |= _chosen(copies, latent.name, in_use_sd)
 
 
-def prune(model: Model, guide: Guide, data: GroupedCounts, threshold: float) -> None:
+def prune(
+    model: Model,
+    guide: Guide,
+    data: GroupedCounts,
+    threshold: float,
+    copies: Mapping[str, Tensor] | None = None,
+) -> None:
     """Take dimensions out of use that say less than ``threshold`` nats about a cell.
 
     An idle dimension costs next to nothing, so training leaves traces in it that are too small
     to matter to the decoder, yet large enough for a standardised classifier or k-means to find.
-    Out of use, it is exactly zero in every draw, mean and reconstruction.
+    Out of use, it is exactly zero in every draw, mean and reconstruction. With ``copies``
+    (boolean, (S,) for each latent) all other copies stay as they are.
     """
     for name, kl in dimension_kl(guide, data).items():
         for module in (model, guide):
             in_use_sd = getattr(module, f"in_use_{name}")
-            in_use_sd &= torch.as_tensor(kl >= threshold, device=in_use_sd.device)
+            useful_sd = torch.as_tensor(kl >= threshold, device=in_use_sd.device)
+            in_use_sd &= useful_sd | ~_chosen(copies, name, in_use_sd)
+
+
+def _chosen(copies: Mapping[str, Tensor] | None, name: str, like: Tensor) -> Tensor:
+    chosen_s = torch.ones(len(like), dtype=torch.bool) if copies is None else copies[name]
+    return chosen_s.to(like.device).unsqueeze(-1)

@@ -93,6 +93,9 @@ class Trainer:
         For :class:`lightning_fabric.Fabric`, such as ``"cpu"``, ``"gpu"`` or ``"auto"``.
     checkpoint
         File to which the state is written after each epoch, and from which it is resumed.
+    copies
+        Copies of each latent, boolean (S,), whose dimensions are switched on and off by
+        ``plan.relevance``; all by default.
     """
 
     def __init__(
@@ -104,7 +107,9 @@ class Trainer:
         plan: TrainingPlan,
         accelerator: str = "cpu",
         checkpoint: str | Path | None = None,
+        copies: dict[str, torch.Tensor] | None = None,
     ):
+        self.copies = copies
         train, held_out = data.split(plan.validation_fraction, plan.seed)
         if plan.batch_size < 2:
             raise SettingsError(f"batch_size must be at least 2, not {plan.batch_size}")
@@ -133,7 +138,7 @@ class Trainer:
         TrainingError
             If a loss is not finite, with the sites at fault; the best weights are restored.
         """
-        use_all(self.objective.model, self.objective.guide)
+        use_all(self.objective.model, self.objective.guide, self.copies)
         if self.checkpoint is not None and self.checkpoint.exists():
             self._resume()
         bar = tqdm(
@@ -155,7 +160,8 @@ class Trainer:
         finally:
             bar.close()
             self._restore_best()
-        prune(self.objective.model, self.objective.guide, self.data, self.plan.relevance)
+        model, guide = self.objective.model, self.objective.guide
+        prune(model, guide, self.data, self.plan.relevance, self.copies)
         return pd.DataFrame(self.history)
 
     @property
