@@ -1,4 +1,4 @@
-"""The command line: ``pyro-mgvi demo`` and ``pyro-mgvi fit``."""
+"""The command line: ``pyro-mgvi demo``, ``pyro-mgvi fit`` and ``pyro-mgvi rank-genes``."""
 
 from __future__ import annotations
 
@@ -72,6 +72,28 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--model", type=Path, metavar="DIR", help="save the trained model, too")
     fit.add_argument("--quiet", action="store_true", help="no progress bar")
     fit.set_defaults(run=_fit)
+
+    rank = commands.add_parser("rank-genes", help="rank genes by a group's own variation")
+    rank.add_argument("model", type=Path, metavar="MODEL", help="folder that fit --model wrote")
+    rank.add_argument("input", type=Path, metavar="IN.h5ad", help="the cells it was trained on")
+    rank.add_argument("--group", required=True, help="name of the group")
+    rank.add_argument(
+        "--where",
+        metavar="QUERY",
+        help="cells to use, as for DataFrame.query on obs: \"cell_type == 'Enterocyte'\"; "
+        "let it hold cells of other groups, too",
+    )
+    rank.add_argument(
+        "--offset",
+        choices=("averaged", "own"),
+        default="averaged",
+        help="averaged: count the group's mean shift, too (default); own: variation within it only",
+    )
+    rank.add_argument(
+        "--no-q", action="store_true", help="no q-values: saves refits of about one training"
+    )
+    rank.add_argument("--out", type=Path, required=True, metavar="GENES.csv")
+    rank.set_defaults(run=_rank_genes)
     return parser
 
 
@@ -130,6 +152,52 @@ def _fit(arguments) -> None:
     print(f"written to {arguments.out}: obsm {written}; uns mgvi")
 
 
+def _rank_genes(arguments) -> None:
+    from pyro_mgvi.genes import select
+    from pyro_mgvi.mgvi import MGVI
+
+    writable(arguments.out)
+    mgvi = MGVI.load(arguments.model)
+    adata = read_h5ad(arguments.input)
+    data = mgvi.read(adata)
+    cells = None if arguments.where is None else query(adata, arguments.where)
+    select(data, arguments.group, cells)  # found before the refits
+    table = mgvi.rank_genes(
+        data,
+        arguments.group,
+        cells,
+        offset=arguments.offset,
+        calibration=not arguments.no_q,
+    )
+    with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".mgvi-") as folder:
+        table.to_csv(Path(folder) / "genes.csv", index=False)
+        os.replace(Path(folder) / "genes.csv", arguments.out)
+    print(table.head(10).to_string(index=False, float_format="{:.3g}".format))
+    if arguments.no_q:
+        print("no q-values, as asked")
+    elif table["q_value"].isna().all():
+        print("q_value is missing: too few cells of the group, or of others to compare with")
+    else:
+        print(f"{(table['q_value'] < 0.1).sum()} genes at q < 0.1")
+    print(f"written to {arguments.out}")
+
+
+def query(adata, where: str):
+    """Return which cells fulfil a ``DataFrame.query`` on ``obs``, as a boolean mask."""
+    try:
+        # No local or global names: a query sees the columns of obs and nothing else.
+        kept = adata.obs.eval(where, engine="python", local_dict={}, global_dict={})
+    except Exception as error:
+        columns = ", ".join(map(str, adata.obs.columns))
+        reason = " ".join(str(error).split())
+        raise SettingsError(
+            f"--where {where!r} does not work on obs: {reason}; its columns are {columns}"
+        ) from error
+    if getattr(getattr(kept, "dtype", None), "kind", "") != "b" or len(kept) != adata.n_obs:
+        raise SettingsError(f"--where {where!r} is not true or false for each cell")
+    return kept.to_numpy(bool)
+
+
 def record(adata, mgvi, settings: dict) -> None:
     """Write settings, versions and history to ``adata.uns["mgvi"]``."""
     from pyro_mgvi.storage import versions
@@ -162,7 +230,7 @@ def writable(path: Path, make_folder: bool = False) -> None:
             raise SettingsError(f"folder {path.parent} cannot be made: {error}") from error
     if not path.parent.is_dir():
         raise SettingsError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if path.suffix == ".h5ad" and path.is_dir():
+    if path.suffix in (".h5ad", ".csv") and path.is_dir():
         raise SettingsError(f"cannot write {path}: it is a folder")
     try:
         with tempfile.TemporaryFile(dir=path.parent):

@@ -158,3 +158,58 @@ def test_real_cells_from_the_shell(reference, tmp_path):
     common = np.isin(line, ["H1975", "H2228", "HCC827"])
     assert kmeans_ari(z[common], line[common]) > 0.9
     assert probe(z[common], result.obs["group"].to_numpy(str)[common]) < 0.6
+
+
+@pytest.fixture
+def model(h5ad, tmp_path):
+    fit(h5ad, "--group-key", "group", "--out", tmp_path / "out.h5ad", "--model", tmp_path / "model")
+    return tmp_path / "model"
+
+
+def rank(*options):
+    return main(["rank-genes", *map(str, options)])
+
+
+def test_rank_genes_writes_the_same_table_as_the_library(h5ad, model, tmp_path, capsys):
+    out = tmp_path / "genes.csv"
+    where = "celltype == 'T1' or donor == 'd1'"
+    assert rank(model, h5ad, "--group", "group2", "--where", where, "--no-q", "--out", out) == 0
+    assert "no q-values, as asked" in capsys.readouterr().out
+    adata = ad.read_h5ad(h5ad)
+    cells = ((adata.obs["celltype"] == "T1") | (adata.obs["donor"] == "d1")).to_numpy()
+    table = pyro_mgvi.MGVI.load(model).rank_genes(adata, "group2", cells, calibration=False)
+    pd.testing.assert_frame_equal(pd.read_csv(out), table)
+
+
+def test_rank_genes_reports_a_missing_q_value(h5ad, model, tmp_path, capsys):
+    out = tmp_path / "genes.csv"
+    where = "celltype == 'T1'"
+    assert rank(model, h5ad, "--group", "group1", "--where", where, "--out", out) == 0
+    assert "q_value is missing: too few cells" in capsys.readouterr().out
+    assert pd.read_csv(out)["q_value"].isna().all()
+
+
+def test_rank_genes_ends_with_one_line_on_bad_input(h5ad, model, tmp_path, capsys, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("work was done")
+
+    monkeypatch.setattr(pyro_mgvi.MGVI, "rank_genes", never)
+    out = tmp_path / "genes.csv"
+    (tmp_path / "folder.csv").mkdir()
+    group = ("--group", "group1")
+    cases = [
+        ((model, h5ad, "--group", "ileum", "--out", out), "'ileum' is unknown"),
+        ((model, h5ad, *group, "--where", "group == 'group2'", "--out", out), "foreign cell"),
+        ((model, h5ad, *group, "--where", "celltype == 'T99'", "--out", out), "no cell"),
+        ((model, h5ad, *group, "--where", "organ == 1", "--out", out), "celltype"),
+        ((model, h5ad, *group, "--where", "@os.getcwd()", "--out", out), "does not work"),
+        ((model, h5ad, *group, "--where", "celltype", "--out", out), "not true or false"),
+        ((tmp_path, h5ad, *group, "--out", out), "not a saved model"),
+        ((model, h5ad, *group, "--out", tmp_path / "no" / "genes.csv"), "folder"),
+        ((model, h5ad, *group, "--out", tmp_path / "folder.csv"), "it is a folder"),
+    ]
+    for options, message in cases:
+        assert rank(*options) == 2, message
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert not out.exists()

@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import pyro_mgvi
 from pyro_mgvi import metrics, plots
 from pyro_mgvi.simulate import clear_recipe
 
@@ -61,3 +62,30 @@ def test_history_plot():
     ax = plots.history(table)
     assert [line.get_label() for line in ax.lines] == ["train", "validation"]
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [3.1, 2.4])
+
+
+def test_ranking_fills_what_the_q_value_calls():
+    table = pd.DataFrame(
+        {"gene": list("abc"), "per_cell": [3.0, 2.0, 1.0], "q_value": [0.01, 0.5, np.nan]}
+    )
+    ax = plots.ranking(table, top=3)
+    assert [x.get_text() for x in ax.get_yticklabels()] == ["a", "b", "c"] and ax.yaxis_inverted()
+    called, not_called = ax.containers
+    assert [bar.get_width() for bar in called] == [3.0]
+    assert [bar.get_width() for bar in not_called] == [2.0, 1.0]
+    assert not_called[0].get_facecolor()[3] == 0
+
+
+def test_expression_draws_all_and_shared_for_the_group_and_for_the_others(mgvi, adata):
+    genes = ["program_2", "shared_1"]
+    axes = plots.expression(mgvi, adata, "group2", genes)
+    assert [ax.get_title() for ax in axes] == genes
+    own = (adata.obs["group"] == "group2").to_numpy()
+    drawn = [x.get_ydata()[0] for x in axes[0].lines if x.get_color() == plots.PALETTE[-1]]
+    truth = []
+    for latents in (None, "z"):
+        values = 1e4 * mgvi.normalized_expression(adata, latents, genes)["program_2"].to_numpy()
+        truth += [np.median(values[own]), np.median(values[~own])]
+    np.testing.assert_allclose(drawn, truth, rtol=1e-5)
+    with pytest.raises(pyro_mgvi.DataError, match="group9"):
+        plots.expression(mgvi, adata, "group9", genes)
