@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pyro_mgvi.calibration import CrossFit, cross_fit
 from pyro_mgvi.data import GroupedCounts, Minibatch
 from pyro_mgvi.decoders import JointDecoder
+from pyro_mgvi.diagnostics import diagnose
 from pyro_mgvi.divergence import divergence
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders, SharedTrunk
@@ -46,6 +47,7 @@ __all__ = [
     "WassersteinTraceELBO",
     "ZeroInflatedNegativeBinomial",
     "cross_fit",
+    "diagnose",
     "divergence",
     "pairwise",
     "private",
