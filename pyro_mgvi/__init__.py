@@ -6,6 +6,7 @@ from pyro_mgvi.additive import AdditiveDecoder
 from pyro_mgvi.calibration import CrossFit, cross_fit
 from pyro_mgvi.data import GroupedCounts, Minibatch
 from pyro_mgvi.decoders import JointDecoder, LogLinearDecoder
+from pyro_mgvi.diagnostics import diagnose
 from pyro_mgvi.divergence import divergence
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders, SharedTrunk
@@ -54,6 +55,7 @@ __all__ = [
     "WassersteinTraceELBO",
     "ZeroInflatedNegativeBinomial",
     "cross_fit",
+    "diagnose",
     "divergence",
     "pairwise",
     "private",

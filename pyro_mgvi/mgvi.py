@@ -13,6 +13,7 @@ import torch
 from pyro_mgvi import checks, extend, storage
 from pyro_mgvi.data import GroupedCounts, Schema
 from pyro_mgvi.decoders import JointDecoder
+from pyro_mgvi.diagnostics import Report, diagnose
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders
 from pyro_mgvi.errors import SettingsError
@@ -468,6 +469,10 @@ class MGVI:
     def rank_genes(self, adata, group: str, cells=None, **settings) -> pd.DataFrame:
         """Rank genes by a group's own variation; see :func:`~pyro_mgvi.genes.rank_genes`."""
         return rank_genes(self, adata, group, cells, **settings)
+
+    def diagnose(self, adata, labels=None, **settings) -> Report:
+        """Say what the latents may be read for; see :func:`~pyro_mgvi.diagnostics.diagnose`."""
+        return diagnose(self, adata, labels, **settings)
 
     def save(self, path: str | Path) -> None:
         """Write weights and plain settings to the folder ``path``."""

@@ -1,0 +1,59 @@
+"""Diagnostics: closed forms, and the right verdict on planted and on absent programs."""
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from pyro_mgvi import MGVI, DataError, diagnose
+from pyro_mgvi.diagnostics import _shuffle
+from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
+
+
+def test_tables_hold_closed_forms(mgvi, adata):
+    report = mgvi.diagnose(adata, labels="celltype", max_epochs=1, batch_size=32)
+    group = adata.obs["group"].to_numpy(str)
+    data = mgvi.read(adata)
+    batch = data.rows(np.arange(len(data)))
+    with torch.no_grad():
+        loc, scale = mgvi.guide.posteriors(batch.counts, batch.covariates)["t"]
+    kl = kl_divergence(Normal(loc[1], scale[1]), Normal(0.0, 1.0)).numpy()[group == "group2"]
+    table = report.dimensions.set_index("latent").loc["t_group2"]
+    np.testing.assert_allclose(table["kl"], kl.mean(0), rtol=1e-4)
+    variance = loc[1].numpy()[group == "group2"].var(0)
+    np.testing.assert_allclose(table["variance"], variance, rtol=1e-4)
+    assert list(report.copies.index) == ["z", "t_group1", "t_group2", "t_group3"]
+    assert report.copies["agreement"].between(0, 1).all()
+    assert set(zip(report.probes["latent"], report.probes["target"])) == {
+        ("z", "group"), ("z", "label"),
+        *((f"t_group{i}", "label") for i in (1, 2, 3)),
+    }  # fmt: skip
+    with pytest.raises(DataError, match="'organ'"):
+        diagnose(mgvi, adata, labels="organ")
+    with pytest.raises(DataError, match="each of the 120 cells"):
+        diagnose(mgvi, adata, labels=["a", "b"])
+
+
+def test_shuffling_keeps_sizes_and_everything_else(mgvi, adata):
+    data = mgvi.read(adata)
+    shuffled = _shuffle(data, 0)
+    assert (np.bincount(shuffled.group_n) == np.bincount(data.group_n)).all()
+    assert 0.2 < np.mean(shuffled.group_n == data.group_n) < 0.5  # chance is a third
+    assert shuffled.x is data.x
+
+
+@pytest.mark.parametrize("planted", [True, False])
+def test_the_verdict_knows_programs_from_none(planted):
+    if planted:
+        adata = clear_recipe(3, n_cells=1000, n_shared_genes=300, n_program_genes=150)
+    else:
+        shared, none = SplatParams(lib_loc=10.0), SplatParams(lib_loc=7.0, de_prob=0.0)
+        adata = grouped(3, shared, none, 1000, 300, 150)
+    mgvi = MGVI.from_anndata(adata, "group")
+    mgvi.fit(adata, progress=False)
+    report = mgvi.diagnose(adata, labels="celltype")
+    found = [f"t_{g}" for g in mgvi.schema.groups if f"belongs to {g}" in str(report)]
+    assert found == (["t_group1", "t_group2"] if planted else []), str(report)
+    nothing = "hold nothing that the shuffled refit does not also find"
+    assert str(report).count(nothing) == (0 if planted else 2)
+    assert "z: leaks" not in str(report) and "z: two refits disagree" not in str(report)
