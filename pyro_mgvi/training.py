@@ -149,6 +149,9 @@ class Trainer:
             unit="epoch",
             disable=not progress,
         )
+        flushed = float(torch.tensor(1e-38) / 100) == 0.0
+        # Weights of idle dimensions shrink towards zero; denormal numbers are 20 times slower.
+        torch.set_flush_denormal(True)
         try:
             # Fork the generators: the caller's random state stays as it was.
             with torch.random.fork_rng(), pyro.settings.context(module_local_params=True):
@@ -158,6 +161,7 @@ class Trainer:
                     if self._converged(epoch):
                         break
         finally:
+            torch.set_flush_denormal(flushed)
             bar.close()
             self._restore_best()
         model, guide = self.objective.model, self.objective.guide
