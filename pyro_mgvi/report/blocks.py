@@ -81,15 +81,15 @@ class Table:
         return [[self._text(value) for value in row] for row in zip(*columns)]
 
     def _text(self, value) -> str:
-        if isinstance(value, float):
-            if value != value:
-                return "-"
-            if abs(value) >= 10**self.digits:
-                return f"{value:,.0f}"
-            return f"{value:.{self.digits}g}"
-        return (
-            f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-        )
+        if isinstance(value, float) and value != value:
+            return "-"
+        if type(value) is int or (isinstance(value, float) and abs(value) >= 10**self.digits):
+            text = f"{value:,.0f}"
+        elif isinstance(value, float):
+            text = f"{value:.{self.digits}g}"
+        else:
+            return str(value)
+        return text.replace("-", "\N{MINUS SIGN}", 1) if value < 0 else text
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from pyro_mgvi import checks, plots
 from pyro_mgvi.diagnostics import ACTIVE, LEAK
@@ -34,13 +34,13 @@ def data(result: Result) -> Section:
         depth = np.asarray(x.sum(axis=1), float).ravel()
         found = np.asarray((x > 0).sum(axis=1)).ravel()
         by_group = [depth[(group == name).to_numpy()] for name in result.groups]
-        table["counts per cell"] = [f"{np.median(part):,.0f}" for part in by_group]
+        table["counts per cell"] = [round(np.median(part)) for part in by_group]
         table["10 % to 90 %"] = [
             " to ".join(f"{value:,.0f}" for value in np.quantile(part, [0.1, 0.9]))
             for part in by_group
         ]
         table["genes per cell"] = [
-            f"{np.median(found[(group == name).to_numpy()]):,.0f}" for name in result.groups
+            round(np.median(found[(group == name).to_numpy()])) for name in result.groups
         ]
 
         def draw(ax):
@@ -83,6 +83,8 @@ def settings(result: Result) -> Section:
         text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
         if value is None:
             text = "X" if key == "layer" else "none"
+        elif key == "foreign":
+            text = {"nan": "left out (NaN)", "encode": "as encoded"}.get(text, text)
         rows.append((names.get(key, key.replace("_", " ")), text or "none"))
     packages = sorted((name.replace("_", "-"), str(v)) for name, v in result.versions.items())
     return Section(
@@ -189,6 +191,8 @@ def _latent(copy: Copy, column: str | None, values, result: Result) -> Picture:
 
     if copy.shared and column == result.settings["group_key"]:
         reading = "Mixed colours mean that the groups share this latent, as they should."
+    elif copy.shared and column == result.settings.get("batch_key"):
+        reading = "Mixed colours mean that the batch does not show, as it should be."
     elif copy.shared:
         reading = "Colours apart mean that this latent tells them apart in all groups."
     else:
@@ -242,8 +246,10 @@ def genes(result: Result, refits=None, top: int = 15) -> Section:
         found = f" {(table['q_value'] < 0.1).sum():,} genes have q < 0.1." if called else ""
         caption = f"Which genes does the own variation of {group} explain best?{found}"
         height = 1.1 + 0.24 * len(head)
-        picture = Picture.drawn(draw, caption, (4.4, height))
-        blocks.append(Row((picture, Table(shown, f"The first {len(head)} genes of {group}."))))
+        picture = Picture.drawn(draw, caption, (3.8, height))
+        blocks.append(Row((picture, Table(shown, f"The first {len(head)} genes of {group}.", 2))))
+    if refits is not None and not called:
+        blocks.append(Hint("There are too few cells for q-values."))
     if refits is None:
         text = "Whether these genes exceed noise is not tested here; q-values need refits."
         blocks.append(Hint(text, f"{WITH_MODEL} --diagnose"))
@@ -381,6 +387,8 @@ def _against(table: pd.DataFrame, name: str, label: str, log: bool, question: st
             for axis in (ax.xaxis, ax.yaxis):  # 1000, not a power that needs mathematics
                 axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
                 axis.set_minor_formatter(NullFormatter())
+                if ends[1] < 100 * ends[0]:
+                    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.set(xlabel="predicted", ylabel="observed", title=label)
         ax.legend(frameon=False, fontsize=9, loc="upper left")
 
