@@ -199,7 +199,7 @@ def test_what_cannot_be_compared_is_refused(mgvi, adata):
             compare({"a": score_of(x), "b": other})
     with pytest.raises(SettingsError, match="other cells"):
         compare({"a": score_of(x), "b": score_of(x, cells=np.arange(1, 4))})
-    with pytest.raises(SettingsError, match="'m'.*adata"):
+    with pytest.raises(SettingsError, match=r"'m'.*adata"):
         compare({"m": mgvi})
     with pytest.raises(SettingsError, match="no model"):
         compare({})

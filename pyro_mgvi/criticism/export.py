@@ -85,7 +85,7 @@ def to_arviz(
         If the result would be larger than ``max_bytes``, saying how many draws, cells or genes
         would fit; if ``draws`` or ``foreign`` is invalid.
     DataError
-        If a gene is unknown.
+        If a gene is unknown, or cell names repeat.
 
     Warns
     -----
@@ -119,13 +119,17 @@ def to_arviz(
     if foreign not in FOREIGN:
         raise SettingsError(f"foreign must be one of {FOREIGN}, not {foreign!r}")
     data = mgvi.read(adata)
+    names = pd.Index(cell_names(data, adata))
+    if not names.is_unique:
+        twice = some(names[names.duplicated()].unique())
+        raise DataError(f"duplicate cell names: {twice}; call adata.obs_names_make_unique() first")
     model = mgvi.model
     genes = list(mgvi.schema.genes) if genes is None else list(genes)
     position = pd.Index(mgvi.schema.genes).get_indexer(genes)
     if (position < 0).any():
         raise DataError(f"genes not in the model: {some(np.array(genes)[position < 0])}")
     has_library = mgvi.guide.counts_only and not model.observed_library
-    _check_size(model, draws, len(data), len(genes), max_bytes)
+    check_size(model.latents, draws, len(data), len(genes), max_bytes)
 
     n, kind = len(data), np.int32 if mgvi.guide.counts_only else np.float32
     posterior = {
@@ -161,7 +165,7 @@ def to_arviz(
     # The log-likelihood has no genes: ArviZ leaves out trailing dims there.
     dims = {"library": ["cell"], "log_weight": ["cell"], "group": ["cell"]}
     dims["counts"] = ["cell", "gene"]
-    coords = {"cell": cell_names(data, adata), "gene": genes}
+    coords = {"cell": names.to_numpy(), "gene": genes}
     for latent in model.latents:
         subset, dimension = f"{latent.name}_subset", f"{latent.name}_dimension"
         coords[dimension] = [f"{latent.name}_{i + 1}" for i in range(latent.dim)]
@@ -195,21 +199,28 @@ def _pack(groups: dict[str, dict], coords: dict, dims: dict):
     return data
 
 
-def _check_size(model, draws: int, n_cells: int, n_genes: int, max_bytes: float) -> None:
-    """Refuse a result above ``max_bytes``, saying what would fit."""
-    latents = sum(latent.n_subsets * latent.dim for latent in model.latents)
-    per_draw = 4 * (latents + 1 + n_genes) + 2 * 8  # bytes per cell and draw
+def check_size(latents, draws: int, n_cells: int, n_genes: int, max_bytes: float) -> None:
+    """Refuse a result above ``max_bytes``.
+
+    Raises
+    ------
+    SettingsError
+        Saying how many draws, cells or genes would fit, each with the others as asked.
+    """
+    n_latents = sum(latent.n_subsets * latent.dim for latent in latents)
+    per_draw = 4 * (n_latents + 1 + n_genes) + 2 * 8  # bytes per cell and draw
     per_cell = 4 * n_genes  # observed
     size = n_cells * (draws * per_draw + per_cell)
     if size <= max_bytes:
         return
+    bytes_of_a_cell = int(max_bytes) // n_cells
     fits = {
-        "draws": (max_bytes / n_cells - per_cell) // per_draw,
-        "cells": max_bytes // (draws * per_draw + per_cell),
-        "genes": (max_bytes / n_cells - draws * (per_draw - 4 * n_genes)) // (4 * (draws + 1)),
+        "draws": (bytes_of_a_cell - per_cell) // per_draw,
+        "cells": int(max_bytes) // (draws * per_draw + per_cell),
+        "genes": (bytes_of_a_cell - draws * (per_draw - 4 * n_genes)) // (4 * (draws + 1)),
     }
     asked = {"draws": draws, "cells": n_cells, "genes": n_genes}
-    ways = [f"{int(fit)} {what}" for what, fit in fits.items() if 1 <= fit < asked[what]]
+    ways = [f"{fit} {what}" for what, fit in fits.items() if 1 <= fit < asked[what]]
     raise SettingsError(
         f"{draws} draws of {n_cells} cells and {n_genes} genes take {size / 2**20:,.1f} MiB, more "
         f"than max_bytes = {max_bytes / 2**20:,.1f} MiB: "
