@@ -39,20 +39,27 @@ class SparseInput(NamedTuple):
     input_g: Tensor
 
 
-def scaled_log(counts: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log1p of sparse counts scaled to a common depth, and the library sizes (n, 1)."""
-    crow, values = counts.crow_indices(), counts.values()
-    row = torch.repeat_interleave(torch.arange(len(crow) - 1), crow.diff())
-    library = values.new_zeros(len(crow) - 1).index_add_(0, row, values)
+def totals(counts: Tensor) -> Tensor:
+    """Return the sum of each row of dense or sparse CSR counts, (n,)."""
+    if counts.layout != torch.sparse_csr:
+        return counts.sum(-1)
+    return counts.values().new_zeros(len(counts)).index_add_(0, _rows(counts), counts.values())
+
+
+def scaled_log(counts: Tensor, depth: Tensor) -> Tensor:
+    """Return log1p of sparse counts scaled to a common depth, as sparse as they are."""
+    values = torch.log1p(counts.values() * (depth / totals(counts))[_rows(counts)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        x = torch.sparse_csr_tensor(
-            crow,
-            counts.col_indices(),
-            torch.log1p(values * (depth / library)[row]),
-            counts.shape,
+        return torch.sparse_csr_tensor(
+            counts.crow_indices(), counts.col_indices(), values, counts.shape
         )
-    return x, library.unsqueeze(-1)
+
+
+def _rows(counts: Tensor) -> Tensor:
+    """Return the row of each stored value."""
+    per_row = counts.crow_indices().diff()
+    return torch.repeat_interleave(torch.arange(len(per_row), device=counts.device), per_row)
 
 
 def product(x: SparseInput, covariates: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
