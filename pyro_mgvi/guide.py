@@ -73,16 +73,28 @@ class Guide(GroupedModule):
 
         Where ``seen_g`` is 0, the encoders are given a gene's mean instead of its counts.
         """
-        x, library = counts, None
-        if self.counts_only:
-            library = counts.sum(-1, keepdim=True)
-            # All encoders see one input; raw counts would let them learn depth and cell types.
-            x = torch.log1p(counts * (self.depth / library))
-        x = x - self.input_g
-        posteriors = self.encoder(x if seen_g is None else x * seen_g, covariates)
+        x = self.inputs(counts)
+        posteriors = self.encode(x if seen_g is None else x * seen_g, covariates)
         correction, scale = posteriors.pop("library")
-        if library is not None:
-            posteriors["library"] = library[..., 0].log() + correction, scale
+        if self.counts_only:
+            posteriors["library"] = counts.sum(-1).log() + correction, scale
+        return posteriors
+
+    def inputs(self, counts: Tensor) -> Tensor:
+        """Return what all encoders see: log counts at one depth, centred per gene.
+
+        Raw counts would let them learn depth and cell types.
+        """
+        if self.counts_only:
+            counts = torch.log1p(counts * (self.depth / counts.sum(-1, keepdim=True)))
+        return counts - self.input_g
+
+    def encode(self, x_ng: Tensor, covariates: Tensor | None = None) -> dict:
+        """Return location and scale of each posterior from the encoders' input.
+
+        That of ``library`` is still the correction to the observed log size.
+        """
+        posteriors = self.encoder(x_ng, covariates)
         for latent in self.latents:
             loc, scale = posteriors[latent.name]
             in_use = self.in_use(latent)
