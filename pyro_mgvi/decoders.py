@@ -4,7 +4,9 @@ A decoder is called as ``decoder(values, offset_ng, covariates)``: ``values`` ma
 name to (..., n, copies * dim), foreign copies zero; ``offset_ng`` weighs the groups' offsets. It
 returns a list of additive parts, each a tuple of ``n_outputs`` tensors (..., n, genes): the
 location, on the scale of the likelihood's link, and the drop-out logits if there are any. A decoder
-with a prior on its own weights has ``log_prior()``, which the model adds to the ELBO once.
+with a prior on its own weights has ``log_prior()``, which the model adds to the ELBO once. A
+decoder with ``takes_group`` gets each cell's group as ``group_n``, too, wherever the offset is that
+of the cell's own group.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from pyro_mgvi.layers import add_product, concatenate
+from pyro_mgvi.layers import add_own_products, add_product, concatenate
+
+GROUP_BY_GROUP = 8  # number of groups from which products of the own columns alone are faster
 
 
 class JointDecoder(nn.Module):
@@ -39,6 +43,8 @@ class JointDecoder(nn.Module):
         of its own. Standard deviation of its normal prior, in log expression per unit of z;
         0 for none. The prior keeps a program of one group from passing as a response.
     """
+
+    takes_group = True
 
     def __init__(
         self,
@@ -66,7 +72,22 @@ class JointDecoder(nn.Module):
         self.response, self.response_scale = None, response
         if response and n_shared:
             self.response = nn.Parameter(torch.zeros(len(groups) * n_shared, start.n_genes))
+        self.register_buffer("own_gk", self.own_inputs(latents, groups), persistent=False)
         self.start_at(start)
+
+    def own_inputs(self, latents, groups) -> Tensor | None:
+        """Return which inputs of the location's terms are not zero in which group, boolean."""
+        each = torch.eye(len(groups), dtype=torch.bool)
+        terms = []
+        if self.linear is not None:
+            terms += [x.membership(groups).repeat_interleave(x.dim, 0).T for x in latents]
+            n_covariates = self.linear.in_features - sum(term.shape[1] for term in terms)
+            terms.append(torch.ones(len(groups), n_covariates, dtype=torch.bool))
+        if self.offset is not None:
+            terms.append(each)
+        if self.response is not None:
+            terms.append(each.repeat_interleave(len(self.response) // len(groups), 1))
+        return torch.cat(terms, 1) if terms else None
 
     def start_at(self, start) -> None:
         """Set the biases to the data's log shares and gates, and the slopes near zero."""
@@ -78,19 +99,26 @@ class JointDecoder(nn.Module):
             if self.linear is not None:
                 self.linear.weight.normal_(std=0.05)
 
-    def forward(self, values: dict[str, Tensor], offset_ng: Tensor, covariates=None):
+    def forward(self, values: dict[str, Tensor], offset_ng: Tensor, covariates=None, group_n=None):
         """Return one part: location and, if asked for, drop-out logits."""
         inputs = concatenate([values[name] for name in self.names], covariates)
         features = inputs if self.trunk is None else relu(self.trunk(inputs))
         location, *gate = (head(features) for head in self.heads)
+        terms = []
         if self.linear is not None:
-            location = add_product(location, inputs, self.linear.weight.T)
+            terms.append((inputs, self.linear.weight.T))
         if self.offset is not None:
-            location = add_product(location, offset_ng, self.offset)
+            terms.append((offset_ng, self.offset))
         if self.response is not None:
             z_nk = torch.cat([values[name] for name in self.shared], -1)
             per_group = (offset_ng.unsqueeze(-1) * z_nk.unsqueeze(-2)).flatten(-2)
-            location = add_product(location, per_group, self.response)  # of (n, groups * k)
+            terms.append((per_group, self.response))  # of (n, groups * k)
+        many = terms and len(self.own_gk) >= GROUP_BY_GROUP and location.device.type == "cpu"
+        if many and group_n is not None and location.dim() == inputs.dim() == 2:
+            location = add_own_products(location, terms, self.own_gk, group_n)
+        else:
+            for factors in terms:
+                location = add_product(location, *factors)
         return [(location, *gate)]
 
     def log_prior(self) -> Tensor | None:
