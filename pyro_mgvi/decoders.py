@@ -125,7 +125,7 @@ class JointDecoder(nn.Module):
         """Return the log density of the groups' responses under their prior, up to a constant."""
         if self.response is None:
             return None
-        return -0.5 * (self.response / self.response_scale).square().sum()
+        return self.response.square().sum() * (-0.5 / self.response_scale**2)
 
 
 class LogLinearDecoder(JointDecoder):

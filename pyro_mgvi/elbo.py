@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import torch
+from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import TraceMeanField_ELBO
 from pyro.infer.util import check_fully_reparametrized, is_validation_enabled, torch_item
+from pyro.poutine.util import prune_subsample_sites
 
 from pyro_mgvi.divergence import divergence, ownership
 
@@ -64,6 +66,20 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
                 terms[name] = terms.get(name, 0.0) + term / self.num_particles
         return terms
 
+    def _get_trace(self, model, guide, args, kwargs):
+        """Return the traces of guide and model, scored where a site is observed.
+
+        A divergence needs no log-probabilities; at many copies they cost more than it does.
+        """
+        messenger = isinstance(poutine.unwrap(guide), poutine.messenger.Messenger)
+        if is_validation_enabled() or messenger:  # validation checks scored sites
+            return super()._get_trace(model, guide, args, kwargs)
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        replayed = poutine.replay(model, trace=guide_trace)
+        model_trace = prune_subsample_sites(poutine.trace(replayed).get_trace(*args, **kwargs))
+        model_trace.compute_log_prob(lambda name, site: site["is_observed"])
+        return model_trace, prune_subsample_sites(guide_trace)
+
     def _differentiable_loss_particle(self, model_trace, guide_trace):
         loss = sum(term for _, term in self._site_losses(model_trace, guide_trace))
         return torch_item(loss), loss
@@ -81,13 +97,14 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
                 check_fully_reparametrized(guide_site)
             try:
                 gap = self._weighted_divergence(name, site["fn"], guide_site["fn"])
-                gap = scale_and_mask(gap, guide_site["scale"], guide_site["mask"])
-                yield name, gap.expand(guide_site["fn"].batch_shape).sum()
             except NotImplementedError:  # no closed form: sample, as the stock ELBO does
-                yield name, guide_site["score_parts"].entropy_term.sum() - site["log_prob_sum"]
+                gap = guide_site["fn"].log_prob(site["value"]) - site["fn"].log_prob(site["value"])
+            gap = scale_and_mask(gap, guide_site["scale"], guide_site["mask"])
+            yield name, gap.expand(guide_site["fn"].batch_shape).sum()
         for name, site in guide_trace.nodes.items():
             if site["type"] == "sample" and name not in model_trace.nodes:
-                yield name, site["score_parts"].entropy_term.sum()
+                entropy = site["fn"].log_prob(site["value"])
+                yield name, scale_and_mask(entropy, site["scale"], site["mask"]).sum()
 
     def _weighted_divergence(self, name, prior, posterior) -> torch.Tensor:
         value = divergence(prior, posterior)

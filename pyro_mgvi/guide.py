@@ -127,7 +127,9 @@ class Guide(GroupedModule):
         """
         posteriors = self.encoder(x_ng, covariates, *([samples] if samples else []))
         for latent in self.latents:
-            loc, scale = posteriors[latent.name]
             in_use = self.in_use(latent)
+            if in_use.all():
+                continue
+            loc, scale = posteriors[latent.name]
             posteriors[latent.name] = loc * in_use, scale.where(in_use, OUT_OF_USE)
         return posteriors
