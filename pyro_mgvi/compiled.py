@@ -23,7 +23,7 @@ def compilation(active: bool) -> Iterator[None]:
 
     Examples
     --------
-    >>> @compilable(lambda x: x + 1)
+    >>> @compilable()
     ... def increment(x):
     ...     return x + 1
     >>> with compilation(False):
@@ -37,24 +37,26 @@ def compilation(active: bool) -> Iterator[None]:
         _active.reset(token)
 
 
-def compilable(plain: Callable) -> Callable:
+def compilable(plain: Callable | None = None) -> Callable:
     """Mark a function of tensors as one to compile as a whole within :func:`compilation`.
 
     Parameters
     ----------
     plain
         What to run where nothing is compiled: the same result, written to be fast without a
-        compiler. Parts of a whole ELBO do not compile into one graph; functions like this do.
+        compiler; by default the function itself. A whole ELBO does not compile into one graph;
+        functions like this do.
     """
 
     def mark(function: Callable) -> Callable:
+        uncompiled = plain or function
         compiled = torch.compile(function, fullgraph=True, dynamic=True)
 
         @functools.wraps(function)
         def run(*args):
             global _broken
             if not _active.get() or _broken:
-                return plain(*args)
+                return uncompiled(*args)
             try:
                 with warnings.catch_warnings():  # the compiler's advice is not for our users
                     warnings.simplefilter("ignore")
@@ -62,7 +64,7 @@ def compilable(plain: Callable) -> Callable:
             except Exception as error:
                 logger.info("running without compilation: %s", error)
                 _broken = True
-                return plain(*args)
+                return uncompiled(*args)
 
         return run
 
