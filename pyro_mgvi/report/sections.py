@@ -225,7 +225,8 @@ def genes(result: Result, refits=None, top: int = 15) -> Section:
 
         def draw(ax, table=table, called=called, group=group):
             plots.ranking(table, top, ax=ax)
-            ax.set_title(group)
+            ax.set(title=group, xlabel="nats per cell")
+            ax.set_yticks(range(min(top, len(table))), map(_short, table["gene"][:top]))
             if not called:  # hollow would say that they were tested
                 ax.get_legend().remove()
                 for bar in ax.patches:
@@ -246,7 +247,7 @@ def genes(result: Result, refits=None, top: int = 15) -> Section:
         found = f" {(table['q_value'] < 0.1).sum():,} genes have q < 0.1." if called else ""
         caption = f"Which genes does the own variation of {group} explain best?{found}"
         height = 1.1 + 0.24 * len(head)
-        picture = Picture.drawn(draw, caption, (3.8, height))
+        picture = Picture.drawn(draw, caption, (3.7, height))
         blocks.append(Row((picture, Table(shown, f"The first {len(head)} genes of {group}.", 2))))
     if refits is not None and not called:
         blocks.append(Hint("There are too few cells for q-values."))
@@ -254,6 +255,11 @@ def genes(result: Result, refits=None, top: int = 15) -> Section:
         text = "Whether these genes exceed noise is not tested here; q-values need refits."
         blocks.append(Hint(text, f"{WITH_MODEL} --diagnose"))
     return Section("genes", title, question, tuple(blocks))
+
+
+def _short(name: str, most: int = 17) -> str:
+    """Return a name with its middle left out if it is long: what tells it may be at either end."""
+    return name if len(name) <= most else f"{name[: most - 8]}…{name[-7:]}"
 
 
 def diagnostics(result: Result, found=None) -> Section:
