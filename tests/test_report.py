@@ -185,7 +185,7 @@ def test_predictive_checks_are_those_of_the_model(fitted, page):
 
 def test_pictures_are_pictures_with_captions(page):
     images = [attributes for tag, attributes in Reader(page).tags if tag == "img"]
-    assert len(images) == 1 + 1 + (3 + 3 * 2) + 3 + 3  # depth, loss, latents, genes, checks
+    assert len(images) == 1 + 1 + (3 + 3 * 2) + 3 + 4  # depth, loss, latents, genes, checks
     for attributes in images:
         picture = Image.open(io.BytesIO(base64.b64decode(attributes["src"].partition(",")[2])))
         assert abs(picture.width - 2 * int(attributes["width"])) <= 1

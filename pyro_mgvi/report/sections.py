@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from pyro_mgvi import checks, plots
+from pyro_mgvi.criticism import predictive_checks
 from pyro_mgvi.diagnostics import ACTIVE, LEAK
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.metrics import active_units, probe
+from pyro_mgvi.plots_criticism import _against
 from pyro_mgvi.report.blocks import Hint, Paragraph, Picture, Row, Section, Table, Verdict
 from pyro_mgvi.report.result import Copy, Result
 
@@ -333,8 +336,6 @@ def predictive(result: Result, progress: bool = False, draws: int = 50) -> Secti
     title, question = "Predictive checks", "Would the model produce such data?"
     if result.mgvi is None:
         return Section("checks", title, question, (_without_model(result, "Predictive checks"),))
-    from pyro_mgvi.criticism import predictive_checks
-
     cells = _sample(len(result.data), CHECKED)
     try:
         found = predictive_checks(
@@ -343,13 +344,18 @@ def predictive(result: Result, progress: bool = False, draws: int = 50) -> Secti
     except SettingsError as error:
         return Section("checks", title, question, (Hint(f"No checks: {error}."),))
     sampled = f" {CHECKED:,} cells, drawn at random." if len(cells) < len(result.data) else ""
-    pictures = (
-        _against(found.genes, "variance", "variance of a gene", True,
-                 "Is every gene as variable as the model says?"),
-        _against(found.genes, "zeros", "share of cells without the gene", False,
-                 "Are there as many zeros as the model says?"),
-        _against(found.cells, "library", "counts of a cell", True,
-                 "Are cells as deep as the model says?"),
+    pictures = tuple(
+        Picture.drawn(partial(_against, table=table, name=name, title=label, log=log), caption)
+        for table, name, label, log, caption in (
+            (found.genes, "variance", "variance of a gene", True,
+             "Is every gene as variable as the model says?"),
+            (found.genes, "zeros", "share of cells without a gene", False,
+             "Are there as many zeros of each gene as the model says?"),
+            (found.cells, "library", "counts of a cell", True,
+             "Are cells as deep as the model says?"),
+            (found.cells, "zeros", "share of genes that a cell lacks", False,
+             "Do cells lack as many genes as the model says?"),
+        )
     )  # fmt: skip
     summary = found.summary()
     table = pd.DataFrame(
@@ -363,42 +369,14 @@ def predictive(result: Result, progress: bool = False, draws: int = 50) -> Secti
     words = Paragraph(
         f"{draws} times, counts of all cells were drawn from the model given each cell's latents, "
         f"and compared with the observed ones.{sampled} Points far from the line are what the "
-        "model gets wrong; points on it are no proof, for the model has seen these cells."
+        "model gets wrong (orange: outside the central 90 % of the draws, the bars); points on it "
+        "are no proof, for the model has seen these cells."
     )
     caption = (
         "Means over genes or cells, and the share of them inside the central 90 % of the draws: "
         "about 90 % or more where the model fits."
     )
     return Section("checks", title, question, (words, Row(pictures), _table(table, caption)))
-
-
-def _against(table: pd.DataFrame, name: str, label: str, log: bool, question: str) -> Picture:
-    observed, predicted = (table[f"{name}_{side}"].to_numpy() for side in ("observed", "predicted"))
-    inside = table[f"{name}_observed"].between(table[f"{name}_lower"], table[f"{name}_upper"])
-
-    def draw(ax):
-        positive = (observed > 0) & (predicted > 0) if log else np.ones(len(observed), bool)
-        for kept, colour, marker, text in (
-            (inside, plots.PALETTE[0], "o", "inside 90 %"),
-            (~inside, plots.PALETTE[4], "x", "outside"),
-        ):
-            shown = kept.to_numpy() & positive
-            ax.scatter(predicted[shown], observed[shown], s=10, c=colour, marker=marker,
-                       linewidths=0.8 if marker == "x" else 0, alpha=0.6, label=text)  # fmt: skip
-        both = np.concatenate([predicted[positive], observed[positive]])
-        ends = [both.min(), both.max()] if len(both) else [1, 1]
-        ax.plot(ends, ends, color="black", linewidth=0.8)
-        if log:
-            ax.set(xscale="log", yscale="log")
-            for axis in (ax.xaxis, ax.yaxis):  # 1000, not a power that needs mathematics
-                axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-                axis.set_minor_formatter(NullFormatter())
-                if ends[1] < 100 * ends[0]:
-                    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.set(xlabel="predicted", ylabel="observed", title=label)
-        ax.legend(frameon=False, fontsize=9, loc="upper left")
-
-    return Picture.drawn(draw, f"{question} On the line: yes.", (4.9, 3.8))
 
 
 def _table(*arguments) -> Row:
