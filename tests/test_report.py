@@ -234,6 +234,27 @@ def test_a_latent_out_of_use_is_said_to_hold_nothing(fitted):
     assert "t_plain" not in set(Reader(page).table("latent", "can it tell")["latent"])
 
 
+def test_transformed_data_have_no_ranking_and_no_zeros(adata):
+    adata = adata.copy()
+    adata.X = np.log1p(adata.X.toarray())
+    mgvi = pyro_mgvi.MGVI.from_anndata(
+        adata, "group", latents=[pyro_mgvi.shared(2)], likelihood=pyro_mgvi.Gaussian
+    )
+    mgvi.fit(adata, max_epochs=1, progress=False)
+    mgvi.write_latents(adata)
+    reader = Reader(render(adata, mgvi, progress=False))
+    hints = [text for text in reader.texts["p"] if text.startswith("No ")]
+    assert len(hints) == 2 and all("Gaussian" in hint for hint in hints)
+
+
+def test_without_counts_the_latents_are_still_shown(fitted):
+    adata = fitted[0].copy()
+    adata.X = None
+    reader = Reader(render(adata, progress=False))
+    assert any("adata.X is empty" in text for text in reader.texts["p"])
+    assert reader.table("group", "cells")["cells"].astype(int).sum() == adata.n_obs
+
+
 def broken(adata, **changes):
     adata = adata.copy()
     record = dict(adata.uns["mgvi"])
