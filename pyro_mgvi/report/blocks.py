@@ -145,6 +145,11 @@ class Row:
     items: tuple[Picture | Table, ...]
 
 
+def alone(*arguments) -> Row:
+    """Return a table in a row of its own."""
+    return Row((Table(*arguments),))
+
+
 @dataclass(frozen=True)
 class Section:
     """A part of the report.
