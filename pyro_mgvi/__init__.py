@@ -11,12 +11,14 @@ from pyro_mgvi.divergence import divergence
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders, SharedTrunk
 from pyro_mgvi.errors import DataError, MGVIError, ModelFileError, SettingsError, TrainingError
+from pyro_mgvi.expression import differential_expression, expression_draws
 from pyro_mgvi.genes import rank_genes
 from pyro_mgvi.guide import Guide
 from pyro_mgvi.latents import Latent, pairwise, private, shared, subsets
 from pyro_mgvi.likelihoods import NB, ZINB, Gaussian, Poisson, ZeroInflatedNegativeBinomial
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.model import Model
+from pyro_mgvi.presets import PAPER, Preset
 from pyro_mgvi.priors import Absent, Dirac, SameAsOwn
 from pyro_mgvi.programs import BasisDecoder
 from pyro_mgvi.start import Start
@@ -27,6 +29,7 @@ __version__ = version("pyro-mgvi")
 __all__ = [
     "MGVI",
     "NB",
+    "PAPER",
     "ZINB",
     "Absent",
     "AdditiveDecoder",
@@ -45,6 +48,7 @@ __all__ = [
     "Model",
     "ModelFileError",
     "Poisson",
+    "Preset",
     "SameAsOwn",
     "SeparateEncoders",
     "SettingsError",
@@ -56,7 +60,9 @@ __all__ = [
     "ZeroInflatedNegativeBinomial",
     "cross_fit",
     "diagnose",
+    "differential_expression",
     "divergence",
+    "expression_draws",
     "pairwise",
     "private",
     "rank_genes",

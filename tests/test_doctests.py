@@ -8,11 +8,14 @@ import pytest
 
 import pyro_mgvi
 
+EXTRA = {"pyro_mgvi.attribution": ("captum", "hotspot")}  # of the extra benchmark
 MODULES = [module.name for module in pkgutil.walk_packages(pyro_mgvi.__path__, "pyro_mgvi.")]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
+    for package in EXTRA.get(name, ()):
+        pytest.importorskip(package, reason="needs the extra benchmark")
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.failed == 0
 
