@@ -45,7 +45,7 @@ def test_a_continuous_column_has_a_colour_bar_and_its_own_values():
     adata = cells()
     ax = plots.latents(adata, [("X_mgvi_z", "score")], layout=plots.pca)[0]
     points = ax.collections[0]
-    assert len(ax.figure.axes) == 2 and ax.get_legend() is None
+    assert len(ax.child_axes) == 1 and ax.get_legend() is None
     place = plots.pca(adata.obsm["X_mgvi_z"])
     shown = dict(zip(map(tuple, points.get_offsets().round(6).tolist()), points.get_array()))
     for xy, score in zip(place.round(6).tolist(), adata.obs["score"]):
