@@ -9,6 +9,7 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import TraceMeanField_ELBO
 from pyro.infer.util import check_fully_reparametrized, is_validation_enabled, torch_item
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites
 
 from pyro_mgvi.divergence import divergence, ownership
@@ -67,13 +68,10 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
         return terms
 
     def _get_trace(self, model, guide, args, kwargs):
-        """Return the traces of guide and model, scored where a site is observed.
-
-        A divergence needs no log-probabilities; at many copies they cost more than it does.
-        """
-        messenger = isinstance(poutine.unwrap(guide), poutine.messenger.Messenger)
-        if is_validation_enabled() or messenger:  # validation checks scored sites
+        if is_validation_enabled() or isinstance(poutine.unwrap(guide), Messenger):
             return super()._get_trace(model, guide, args, kwargs)
+        # Without validation only the observed sites need a log-probability: the closed-form
+        # divergences do not, and a site that has none asks for it later.
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
         replayed = poutine.replay(model, trace=guide_trace)
         model_trace = prune_subsample_sites(poutine.trace(replayed).get_trace(*args, **kwargs))
@@ -97,14 +95,17 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
                 check_fully_reparametrized(guide_site)
             try:
                 gap = self._weighted_divergence(name, site["fn"], guide_site["fn"])
-            except NotImplementedError:  # no closed form: sample, as the stock ELBO does
-                gap = guide_site["fn"].log_prob(site["value"]) - site["fn"].log_prob(site["value"])
+            except NotImplementedError:  # no closed form: one draw, as in the stock ELBO
+                posterior, prior = (
+                    each["fn"].log_prob(site["value"]) for each in (guide_site, site)
+                )
+                gap = posterior - prior
             gap = scale_and_mask(gap, guide_site["scale"], guide_site["mask"])
             yield name, gap.expand(guide_site["fn"].batch_shape).sum()
         for name, site in guide_trace.nodes.items():
             if site["type"] == "sample" and name not in model_trace.nodes:
-                entropy = site["fn"].log_prob(site["value"])
-                yield name, scale_and_mask(entropy, site["scale"], site["mask"]).sum()
+                guide_trace.compute_score_parts()
+                yield name, site["score_parts"].entropy_term.sum()
 
     def _weighted_divergence(self, name, prior, posterior) -> torch.Tensor:
         value = divergence(prior, posterior)
