@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from pyro_mgvi.layers import add_own_products, add_product, concatenate
+from pyro_mgvi.layers import add_product, concatenate
+from pyro_mgvi.own_product import add_own_products
 
 GROUP_BY_GROUP = 8  # number of groups from which products of the own columns alone are faster
 

@@ -35,9 +35,10 @@ class SeparateEncoders(nn.Module):
         Drop-out rate of the hidden layers in training.
     foreign_sample
         In training, each network of a latent that is not everyone's encodes, beside the cells
-        that own its copy, about so many random others of the minibatch, which stand for
-        the rest. The loss keeps its expectation, and a step costs little more with 50 groups
-        than with 2. None for all cells.
+        that own its copy, at least so many random others of the minibatch, which stand for
+        the rest (:mod:`pyro_mgvi.foreign`). The loss keeps its expectation, and a step's cost
+        grows less with the number of groups. All networks encode as many cells as the one with
+        the most owners, so it saves little where one group has most cells. None for all cells.
 
     Raises
     ------
