@@ -94,6 +94,9 @@ def figure3(table: pd.DataFrame, title: str) -> Figure:
     ]
     suffix = ["", ""] + [f", {g}" for g in groups]
     known = [m for m in table.method.unique() if m not in ("ceiling", "chance")]
+    widths = table[table.metric.isin([f"{p[0]} silhouette{end}" for p, end in zip(panels, suffix)])]
+    widest = widths.value.abs().max() + 0.02
+    limits = {"silhouette": (-0.3 * widest, widest), "ARI": (-0.05, 1.05)}
     rows = -(-len(panels) // 2)
     figure = Figure(figsize=(11, rows * (0.9 + 0.24 * len(known))), layout="constrained")
     axes = figure.subplots(rows, 4, sharey=True, squeeze=False).reshape(rows * 2, 2)
@@ -110,9 +113,9 @@ def figure3(table: pd.DataFrame, title: str) -> Figure:
                 ax.axvline(value, color=PALETTE[4], linestyle="--", label="ceiling")
                 ax.legend(frameon=False, fontsize=7, loc="lower right")
             ax.axvline(0, color="black", linewidth=0.6)
-            ax.set_xlabel(score.replace("silhouette", "Silhouette"))
+            ax.set(xlabel=score[0].upper() + score[1:], xlim=limits[score])
         pair[0].set_title(letter, loc="left", fontweight="bold")
-        pair[0].set_title(name, fontsize=9)
+        pair[1].set_title(name, loc="right", fontsize=9)
     axes[0, 0].set_yticks(range(len(known)), known)
     axes[0, 0].invert_yaxis()
     for ax in axes[len(panels) :].ravel():
