@@ -11,6 +11,7 @@ from pyro_mgvi.divergence import divergence
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders, SharedTrunk
 from pyro_mgvi.errors import DataError, MGVIError, ModelFileError, SettingsError, TrainingError
+from pyro_mgvi.expression import differential_expression, expression_draws
 from pyro_mgvi.genes import rank_genes
 from pyro_mgvi.guide import Guide
 from pyro_mgvi.latents import Latent, pairwise, private, shared, subsets
@@ -59,7 +60,9 @@ __all__ = [
     "ZeroInflatedNegativeBinomial",
     "cross_fit",
     "diagnose",
+    "differential_expression",
     "divergence",
+    "expression_draws",
     "pairwise",
     "private",
     "rank_genes",

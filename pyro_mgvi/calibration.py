@@ -11,8 +11,10 @@ from threadpoolctl import threadpool_limits
 
 from pyro_mgvi.contrast import Contrast
 from pyro_mgvi.errors import DataError
+from pyro_mgvi.training import TrainingPlan
 
 FOLDS = 2
+GENE_FOLDS = 10  # each predicted from the counts of the others
 LEAST_CELLS = 30  # of the group in each fold; fewer give no normal statistic
 CELLS_PER_NUISANCE = 3  # a regression on the shared latents needs some cells per column
 
@@ -35,14 +37,14 @@ class CrossFit:
     fold_n: np.ndarray
     seed: int
 
-    def q_values(self, data, group: str, contrast: Contrast, cells: np.ndarray) -> np.ndarray:
-        r"""Return each gene's q-value, or NaN for all where there are too few cells.
+    def z_scores(self, data, group: str, contrast: Contrast, cells: np.ndarray) -> np.ndarray:
+        r"""Return each gene's normal score, or NaN for all where there are too few cells.
 
         In-sample Bayes factors are no evidence by themselves: a flexible model explains noise, too
         (benchmarks/RESULTS_genes.md). So for each fold, the refit that has not seen its cells
         predicts the contrast :math:`\delta_{ng}`, the log ratio of gene g's mean with all latents
-        to that without the latents left out. For this it encodes each cell from the *other half
-        of the genes*: a gene's own noise cannot predict itself. The statistic is the score of a
+        to that without the latents left out. For this it encodes each cell from *other genes*, nine
+        tenths of them: a gene's own noise cannot predict itself. The statistic is the score of a
         gene's counts along the prediction, one-dimensional and signed,
 
         .. math:: U_g = \sum_n \tilde\delta_{ng} \tilde r_{ng}, \quad
@@ -52,9 +54,7 @@ class CrossFit:
         regressions on the log library, the shared latents and their squares, so that shared
         variation which leaked into the prediction does not count. An averaged offset is tested
         against the other groups' cells, for which the prediction is 0. Folds are added as normal
-        scores. Their signs are dependent (the direction learned in one fold is that of the data
-        of the other), hence the doubled one-sided p-value. Z is then centred and scaled by its
-        bulk (Efron 2004), where this makes it smaller; q-values are Benjamini and Hochberg's.
+        scores. Z is then centred and scaled by its bulk (Efron 2004), where this makes it smaller.
 
         Assumptions: cells are independent given the shared latents (with several donors per
         group, q-values speak of these cells, not of new donors); what is shared acts on the
@@ -91,12 +91,28 @@ class CrossFit:
             if few or (contrast.averaged and (~own).sum() < LEAST_CELLS):
                 return np.full(data.x.shape[1], np.nan)
             scores.append(_scores(refit, data.subset(tested), own, contrast, self.seed))
-        z_g = recentred(np.sum(scores, axis=0) / np.sqrt(len(scores)))
-        return false_discovery_control(np.minimum(1.0, 2 * norm.sf(z_g)))
+        return recentred(np.sum(scores, axis=0) / np.sqrt(len(scores)))
+
+
+def q_values(z_g: np.ndarray) -> np.ndarray:
+    """Return q-values (Benjamini & Hochberg) of normal scores of two folds; NaN stays NaN.
+
+    The folds' signs are dependent (the direction learned in one is that of the data of the
+    other), hence the doubled one-sided p-value.
+    """
+    if np.isnan(z_g).any():
+        return np.full(len(z_g), np.nan)
+    return false_discovery_control(np.minimum(1.0, 2 * norm.sf(z_g)))
 
 
 def cross_fit(mgvi, adata, progress: bool = False, **plan) -> CrossFit:
     """Refit a model of the same settings on each half of the cells.
+
+    Two things follow the number of cells: minibatches are halved, so that a refit takes as many
+    steps as the model did; and the weights of the owners' divergence grow as the largest
+    eigenvalue of pure noise does, (1 + sqrt(genes / cells))^2 (Marchenko & Pastur), because a
+    dimension is kept where it explains more than its weight. Refits that ignore this keep all
+    their dimensions and fill them with noise (benchmarks/RESULTS_genes.md).
 
     Parameters
     ----------
@@ -127,13 +143,24 @@ def cross_fit(mgvi, adata, progress: bool = False, **plan) -> CrossFit:
     order = rng.permutation(len(data))
     order = order[np.lexsort((data.group_n[order], data.batch_n[order]))]
     fold_n[order] = np.arange(len(data)) % FOLDS  # groups within batches are dealt out in turn
+    size = plan.get("batch_size", TrainingPlan.batch_size)
     refits = []
     for fold in range(FOLDS):
         training = data.subset(np.flatnonzero(fold_n != fold))
         refit = mgvi.untrained(training, seed=mgvi.seed + fold)
-        refit.fit(training, progress=progress, **plan)
+        for latent in refit.model.latents:
+            ratio = _noise(latent, training) / _noise(latent, data)
+            refit.own_weight[latent.name] *= ratio
+        refit.fit(training, progress=progress, **(plan | {"batch_size": max(2, size // FOLDS)}))
         refits.append(refit)
     return CrossFit(tuple(refits), fold_n, mgvi.seed)
+
+
+def _noise(latent, data) -> float:
+    """Return the largest eigenvalue of noise of unit variance, over the owners of a copy."""
+    member_sg = latent.membership(data.schema.groups).numpy()
+    owners = member_sg[:, data.group_n].sum(1).mean()
+    return (1 + np.sqrt(data.x.shape[1] / owners)) ** 2
 
 
 def recentred(z_g: np.ndarray) -> np.ndarray:
@@ -152,7 +179,7 @@ def _scores(mgvi, data, own_n: np.ndarray, contrast: Contrast, seed: int) -> np.
     n, n_genes = data.x.shape
     delta_ng, residual_ng, weight_ng = (np.empty((n, n_genes), np.float32) for _ in range(3))
     nuisance_nk = np.empty((n, 2 + 2 * _shared_width(mgvi.model)))
-    halves = np.array_split(np.random.default_rng(seed).permutation(n_genes), 2)
+    parts_g = np.array_split(np.random.default_rng(seed).permutation(n_genes), GENE_FOLDS)
     for cells, batch in mgvi._batches(data):
         log_size = batch.counts.sum(-1).log()
         full = mgvi.guide.posteriors(batch.counts, batch.covariates)
@@ -163,20 +190,20 @@ def _scores(mgvi, data, own_n: np.ndarray, contrast: Contrast, seed: int) -> np.
         )
         ones = torch.ones(len(cells), 1)
         nuisance_nk[cells] = torch.cat([ones, log_size[:, None], z_nk, z_nk**2], -1).numpy()
-        for half in halves:
+        for part in parts_g:
             seen_g = torch.ones(n_genes)
-            seen_g[half] = 0.0
+            seen_g[part] = 0.0
             posteriors = mgvi.guide.posteriors(batch.counts, batch.covariates, seen_g)
             with_all, without = (
                 mgvi.model.likelihood(parts, log_size)
                 for parts in contrast.decode(mgvi.model, posteriors, batch)
             )
             mean, slope = without.mean, without.mean / without.variance
-            at = np.ix_(cells, half)
+            at = np.ix_(cells, part)
             delta = (with_all.mean / mean).log() * torch.from_numpy(own_n[cells, None])
-            delta_ng[at] = delta.numpy()[:, half]
-            residual_ng[at] = ((batch.counts - mean) * slope).numpy()[:, half]
-            weight_ng[at] = (mean * slope).numpy()[:, half]
+            delta_ng[at] = delta.numpy()[:, part]
+            residual_ng[at] = ((batch.counts - mean) * slope).numpy()[:, part]
+            weight_ng[at] = (mean * slope).numpy()[:, part]
     return efficient_scores(delta_ng, residual_ng, weight_ng, nuisance_nk)
 
 

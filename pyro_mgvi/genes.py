@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pyro_mgvi.calibration import CrossFit, cross_fit
+from pyro_mgvi.calibration import CrossFit, cross_fit, q_values
 from pyro_mgvi.contrast import Contrast, log_library
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.likelihoods import NB
@@ -51,17 +51,20 @@ def rank_genes(
     latents
         Group-specific latents to set to zero in the second term; all by default.
     calibration
-        Where ``q_value`` comes from: True fits the model twice more, on halves of the cells
-        of ``adata`` (about as long as one training); a :class:`~pyro_mgvi.calibration.CrossFit`
-        uses refits that are there already; False gives no q-value. See
-        :meth:`CrossFit.q_values <pyro_mgvi.calibration.CrossFit.q_values>` for its assumptions.
+        Where ``z_score`` and ``q_value`` come from: True fits the model twice more, on halves
+        of the cells of ``adata`` (as long as one or two trainings); refits that are there
+        already (a :class:`~pyro_mgvi.calibration.CrossFit`) are used; False gives neither. See
+        :meth:`CrossFit.z_scores <pyro_mgvi.calibration.CrossFit.z_scores>` for its assumptions.
 
     Returns
     -------
     One row per gene, highest Bayes factor first, with the columns ``gene``; ``bayes_factor``
     and ``per_cell`` (nats); ``fraction_in_favour`` of the cells; ``mean_all`` and
     ``mean_shared``, expected counts per 10,000 with both terms; ``log_fold_change``, the log2 of
-    their ratio; and ``q_value``, NaN where there are too few cells.
+    their ratio; ``z_score``, how far the effect that the refits predict shows on cells they have
+    not seen, about standard normal without one; and its ``q_value``; both NaN where there are
+    too few cells. Sorting by ``z_score`` ranks weak effects better than the Bayes factor, which
+    also counts what the model fits to noise (benchmarks/RESULTS_genes.md).
 
     Raises
     ------
@@ -92,9 +95,9 @@ def rank_genes(
     sums = _sums(mgvi, data.subset(own), contrast)
     if calibration is True:
         calibration = cross_fit(mgvi, data)
-    q_value = np.nan
+    z_g = np.full(len(mgvi.schema.genes), np.nan)
     if calibration is not False:
-        q_value = calibration.q_values(data, group, contrast, chosen)
+        z_g = calibration.z_scores(data, group, contrast, chosen)
     table = pd.DataFrame(
         {
             "gene": mgvi.schema.genes,
@@ -104,7 +107,8 @@ def rank_genes(
             "mean_all": DEPTH * sums["all"] / len(own),
             "mean_shared": DEPTH * sums["shared"] / len(own),
             "log_fold_change": np.log2(sums["all"] / sums["shared"]),
-            "q_value": q_value,
+            "z_score": z_g,
+            "q_value": q_values(z_g),
         }
     )
     return table.sort_values("bayes_factor", ascending=False, kind="stable", ignore_index=True)

@@ -17,6 +17,12 @@ from pyro_mgvi.diagnostics import Report, diagnose
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.expression import (
+    Chosen,
+    differential_expression,
+    expression_draws,
+    gene_positions,
+)
 from pyro_mgvi.genes import rank_genes
 from pyro_mgvi.guide import Guide
 from pyro_mgvi.latents import Latent, private, shared
@@ -310,7 +316,7 @@ class MGVI:
             for key in latent.keys
         }
         generator = None if draw is None else torch.Generator().manual_seed(draw)
-        for cells, batch in self._batches(data):
+        for cells, batch in self._batches(data, data.mostly_zero):
             posteriors = self.guide.posteriors(batch.counts, batch.covariates)
             for latent in self.model.latents:
                 means, scale = posteriors[latent.name]
@@ -364,45 +370,20 @@ class MGVI:
         ):
             known = list(self.schema.batches) if self.schema.batch_key else "no batch_key"
             raise SettingsError(f"unknown batch {batch!r}; the model has {known}")
-        families = {latent.name: latent for latent in self.model.latents}
-        chosen = (
-            tuple(families)
-            if latents is None
-            else (latents,)
-            if isinstance(latents, str)
-            else latents
-        )
-        unknown = [name for name in chosen if name not in families]
-        if unknown:
-            raise SettingsError(f"unknown latent(s) {unknown}; the model has {list(families)}")
+        chosen = Chosen.of(self.model, latents)
         genes = list(self.schema.genes) if genes is None else list(genes)
-        position = pd.Index(self.schema.genes).get_indexer(genes)
-        if (position < 0).any():
-            raise checks.DataError(
-                f"genes not in the model: {checks.some(np.array(genes)[position < 0])}"
-            )
+        position = gene_positions(self, genes)
         data = self.read(adata)
-        offsets = None
-        if all(families[name].covers(self.schema.groups) for name in chosen):
-            offsets = 1.0 / len(self.schema.groups)
         out = np.empty((len(data), len(genes)), np.float32)
-        for cells, rows in self._batches(data):
+        for cells, rows in self._batches(data, data.mostly_zero):
             posteriors = self.guide.posteriors(rows.counts, rows.covariates)
-            values = {
-                name: posteriors[name][0] * (1.0 if name in chosen else 0.0) for name in families
-            }
-            weight = (
-                None
-                if offsets is None
-                else torch.full((len(cells), len(self.schema.groups)), offsets)
-            )
-            covariates = rows.covariates
+            values = {latent.name: posteriors[latent.name][0] for latent in self.model.latents}
             if batch is not None:  # the batch's one-hot columns come first
-                covariates = covariates.clone()
+                covariates = rows.covariates.clone()
                 covariates[:, : len(self.schema.batches)] = 0.0
                 covariates[:, self.schema.batches.index(batch)] = 1.0
-            parts = self.model.decode(values, rows.group, covariates, weight)
-            out[cells] = self.model.likelihood.expression(parts)[:, position].numpy()
+                rows = rows._replace(covariates=covariates)
+            out[cells] = chosen.decode(self.model, values, rows)[:, position].numpy()
         index = adata.obs_names if hasattr(adata, "obs_names") else None
         return pd.DataFrame(out, index=index, columns=genes)
 
@@ -470,6 +451,14 @@ class MGVI:
         """Rank genes by a group's own variation; see :func:`~pyro_mgvi.genes.rank_genes`."""
         return rank_genes(self, adata, group, cells, **settings)
 
+    def expression_draws(self, adata, latents=None, genes=None, **settings):
+        """Summarise posterior draws of expression; see :func:`~pyro_mgvi.expression_draws`."""
+        return expression_draws(self, adata, latents, genes, **settings)
+
+    def differential_expression(self, adata, first, second, **settings) -> pd.DataFrame:
+        """Compare two sets of cells; see :func:`~pyro_mgvi.differential_expression`."""
+        return differential_expression(self, adata, first, second, **settings)
+
     def diagnose(self, adata, labels=None, **settings) -> Report:
         """Say what the latents may be read for; see :func:`~pyro_mgvi.diagnostics.diagnose`."""
         return diagnose(self, adata, labels, **settings)
@@ -504,12 +493,12 @@ class MGVI:
         mgvi.history = history
         return mgvi
 
-    def _batches(self, data: GroupedCounts) -> Iterator:
+    def _batches(self, data: GroupedCounts, keep_sparse: bool = False) -> Iterator:
         """Yield positions and minibatches of all cells in order, with model and guide at rest."""
         self.guide.eval()
         self.model.eval()
         start = 0
-        for batch in data.minibatches(EVALUATION_SIZE, shuffle=False):
+        for batch in data.minibatches(EVALUATION_SIZE, shuffle=False, keep_sparse=keep_sparse):
             cells = np.arange(start, start + len(batch.group))
             yield cells, batch
             start += len(cells)

@@ -9,10 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
+from pyro_mgvi.diagnostics import SURE
 from pyro_mgvi.genes import select
 
 # Okabe and Ito's colours, told apart with any common colour vision.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
+MARKERS = "o^sDvP"  # the next one where there are more labels than colours
 
 
 def scatter(ax: Axes, latent_nk: np.ndarray, labels: Sequence, title: str = "") -> Axes:
@@ -39,13 +41,16 @@ def scatter(ax: Axes, latent_nk: np.ndarray, labels: Sequence, title: str = "") 
     elif latent_nk.shape[1] == 1:
         latent_nk = np.column_stack([latent_nk[:, 0], np.random.default_rng(0).random(len(labels))])
     order = np.random.default_rng(0).permutation(len(labels))  # no label hides another
-    levels = np.unique(labels)
+    levels = list(np.unique(labels))
     colour = {level: PALETTE[i % len(PALETTE)] for i, level in enumerate(levels)}
-    ax.scatter(
-        *latent_nk[order].T, s=6, linewidths=0, alpha=0.7, c=[colour[x] for x in labels[order]]
-    )
+    marker = {level: MARKERS[i // len(PALETTE) % len(MARKERS)] for i, level in enumerate(levels)}
+    for shape in dict.fromkeys(marker.values()):
+        cells = order[[marker[x] == shape for x in labels[order]]]
+        colours = [colour[x] for x in labels[cells]]
+        size = 6 if shape == "o" else 10
+        ax.scatter(*latent_nk[cells].T, s=size, linewidths=0, alpha=0.7, c=colours, marker=shape)
     for level in levels:
-        ax.scatter([], [], s=24, color=colour[level], label=level)
+        ax.scatter([], [], s=24, color=colour[level], marker=marker[level], label=level)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
     ax.set(title=title, xticks=[], yticks=[], xlabel="PC 1", ylabel="PC 2")
     return ax
@@ -189,4 +194,68 @@ def expression(mgvi, adata, group: str, genes: Sequence[str], cells=None) -> np.
         ax.set_title(gene)
     axes[0].set_ylabel("expected counts per 10,000")
     axes[-1].legend(frameon=False, fontsize=8)
+    return axes
+
+
+def diagnostics(report) -> np.ndarray:
+    """Draw a report of the diagnostics: what dimensions say, what latents are worth, and leaks.
+
+    Parameters
+    ----------
+    report
+        From :func:`~pyro_mgvi.diagnose`.
+
+    Returns
+    -------
+    Array of three axes (the last is empty without probes), left to right: KL of each dimension,
+    sorted; worth of the group-specific latents on unseen cells beside that of the refit on
+    shuffled groups, with 3 standard errors; and the probes, with chance as a line. Their
+    figure is ``axes[0].figure``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pyro_mgvi.diagnostics import Report
+    >>> dimensions = pd.DataFrame({"latent": ["t_a", "t_a"], "dimension": [0, 1], "kl": [1.0, 0.1]})
+    >>> worth = {"worth": [2.0], "worth_se": [0.1], "shuffled": [0.2], "shuffled_se": [0.1]}
+    >>> copies = pd.DataFrame(worth, index=["t_a"])
+    >>> probes = pd.DataFrame(columns=["latent", "target", "accuracy", "chance"])
+    >>> len(diagnostics(Report(dimensions, copies, probes, ())))
+    3
+    """
+    keys = list(dict.fromkeys(report.dimensions["latent"]))
+    specific = report.copies.dropna(subset="worth")
+    height = 1.4 + 0.3 * max(len(keys), len(specific), len(report.probes))
+    figure = Figure(figsize=(12, max(3.2, height)), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for i, key in enumerate(keys):
+        kl = np.sort(report.dimensions.query("latent == @key")["kl"])[::-1]
+        colour = PALETTE[i % len(PALETTE)]
+        axes[0].plot(np.arange(1, len(kl) + 1), kl, "o-", ms=4, color=colour, label=key)
+    axes[0].set(xlabel="dimension, sorted", ylabel="nats per cell", title="KL of each dimension")
+    rows = np.arange(len(specific))
+    sides = (("worth", "true groups", -0.12, PALETTE[0]), ("shuffled", "shuffled", 0.12, "0.6"))
+    for name, label, shift, colour in sides:
+        error = SURE * specific[f"{name}_se"]
+        axes[1].errorbar(
+            specific[name], rows + shift, xerr=error, fmt="o", color=colour, capsize=3, label=label
+        )
+    axes[1].axvline(0, color="0.8", zorder=0)
+    axes[1].set_yticks(rows, list(specific.index))
+    axes[1].margins(y=0.3)
+    axes[1].invert_yaxis()
+    axes[1].set(xlabel="nats per unseen cell", title="what a latent is worth")
+    if len(report.probes):
+        names = [f"{row.latent} $\\to$ {row.target}" for row in report.probes.itertuples()]
+        rows = np.arange(len(names))
+        axes[2].barh(rows, report.probes["accuracy"], 0.6, color=PALETTE[5], label="probe")
+        chance = report.probes["chance"]
+        axes[2].vlines(chance, rows - 0.4, rows + 0.4, color=PALETTE[7], lw=2, label="chance")
+        axes[2].set_yticks(rows, names)
+        axes[2].invert_yaxis()
+        axes[2].set(xlabel="balanced accuracy", title="what a linear probe tells", xlim=(0, 1))
+    else:
+        axes[2].set_axis_off()
+    for ax in axes[: 2 + bool(len(report.probes))]:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False)
     return axes

@@ -8,7 +8,7 @@ from scipy.stats import kstest, nbinom, norm
 
 import pyro_mgvi
 from pyro_mgvi import MGVI, DataError, SettingsError
-from pyro_mgvi.calibration import CrossFit, cross_fit, efficient_scores, recentred
+from pyro_mgvi.calibration import CrossFit, cross_fit, efficient_scores, q_values, recentred
 from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
 
 
@@ -122,7 +122,9 @@ def test_too_few_cells_have_no_q_value(trained, adata):
     refits = cross_fit(trained, adata, max_epochs=1, batch_size=32)
     few = np.arange(120) < 60  # about 20 of each group, 10 of them in each fold
     table = trained.rank_genes(adata, "group1", few, calibration=refits)
-    assert table["q_value"].isna().all() and np.isfinite(table["bayes_factor"]).all()
+    assert (
+        table[["z_score", "q_value"]].isna().all(None) and np.isfinite(table["bayes_factor"]).all()
+    )
     own = (adata.obs["group"] == "group1").to_numpy()  # a mean shift needs cells to compare with
     many = CrossFit(refits.refits, refits.fold_n, 0)
     assert trained.rank_genes(adata, "group1", own, calibration=many)["q_value"].isna().all()
@@ -141,6 +143,29 @@ def test_folds_divide_each_group_and_the_model_stays(trained, adata):
     lonely = lonely[(lonely.obs["group"] != "group1") | (np.arange(lonely.n_obs) < 3)].copy()
     with pytest.raises(DataError, match="group1: fewer than 4 cells"):
         cross_fit(trained, lonely)
+
+
+def test_refits_take_as_many_steps_and_weigh_noise_by_their_cells(trained, adata, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(MGVI, "fit", lambda self, data, **plan: sizes.append(plan["batch_size"]))
+    refits = cross_fit(trained, adata, max_epochs=1, batch_size=32)
+    assert sizes == [16, 16]
+    group = adata.obs["group"].to_numpy(str)
+    for fold, refit in enumerate(refits.refits):
+        seen = refits.fold_n != fold
+        own = np.mean([(seen & (group == g)).sum() for g in np.unique(group)])
+        for name, half, whole in (("z", seen.sum(), 120), ("t", own, 120 / 3)):
+            noise = [(1 + np.sqrt(60 / n)) ** 2 for n in (half, whole)]  # 60 genes
+            expected = trained.own_weight[name] * noise[0] / noise[1]
+            assert refit.own_weight[name] == pytest.approx(expected)
+    assert trained.own_weight == MGVI.from_anndata(adata, "group").own_weight
+
+
+def test_q_values_are_of_doubled_tails_and_missing_stay_missing():
+    z = np.array([4.0, 0.0, 3.0, -5.0])
+    p = np.sort(2 * norm.sf(z[[0, 2]]))
+    np.testing.assert_allclose(q_values(z), [4 * p[0], 1, 2 * p[1], 1])
+    assert np.isnan(q_values(np.array([1.0, np.nan]))).all()
 
 
 def test_efficient_scores_are_normal_without_effect_and_ignore_the_nuisance():

@@ -5,6 +5,7 @@ import pytest
 
 import pyro_mgvi
 from pyro_mgvi import metrics, plots
+from pyro_mgvi.diagnostics import Report
 from pyro_mgvi.simulate import clear_recipe
 
 matplotlib.use("Agg")
@@ -89,3 +90,24 @@ def test_expression_draws_all_and_shared_for_the_group_and_for_the_others(mgvi, 
     np.testing.assert_allclose(drawn, truth, rtol=1e-5)
     with pytest.raises(pyro_mgvi.DataError, match="group9"):
         plots.expression(mgvi, adata, "group9", genes)
+
+
+def test_diagnostics_draw_what_the_report_holds():
+    dimensions = {"latent": ["z", "z", "t_a"], "dimension": [0, 1, 0], "kl": [0.2, 1.5, 0.7]}
+    copies = {"worth": [np.nan, 2.0], "worth_se": [np.nan, 0.1], "shuffled": [np.nan, -0.5]}
+    copies = pd.DataFrame(copies | {"shuffled_se": [np.nan, 0.2]}, index=["z", "t_a"])
+    probes = {"latent": ["t_a"], "target": ["label"], "accuracy": [0.4], "chance": [0.25]}
+    report = Report(pd.DataFrame(dimensions), copies, pd.DataFrame(probes), ())
+    kl, worth, probe = plots.diagnostics(report)
+    drawn = {line.get_label(): list(line.get_ydata()) for line in kl.lines}
+    assert drawn == {"z": [1.5, 0.2], "t_a": [0.7]}
+    assert [label.get_text() for label in worth.get_yticklabels()] == ["t_a"]
+    points = [box.lines[0].get_xdata()[0] for box in worth.containers]
+    bars = [box.lines[2][0].get_segments()[0][:, 0] for box in worth.containers]
+    assert points == [2.0, -0.5]
+    np.testing.assert_allclose(bars, [[1.7, 2.3], [-1.1, 0.1]])  # 3 standard errors
+    assert [bar.get_width() for bar in probe.patches] == [0.4]
+    none = Report(report.dimensions, copies, report.probes[:0], ())
+    assert not plots.diagnostics(none)[2].axison
+    figure = kl.figure
+    figure.canvas.draw()
