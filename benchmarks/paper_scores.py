@@ -102,17 +102,27 @@ def likelihood_ratio(adata, fitted, group: str) -> pd.DataFrame:
     return rank_genes(fitted.mgvi, adata, group, calibration=False)
 
 
-def gradients(adata, fitted, group: str) -> pd.DataFrame:
+def gradients(adata, fitted, group: str) -> pd.DataFrame | None:
     """Rank genes by label-free integrated gradients of the group's own latents."""
+    if is_constant(fitted.means["t"][group]):
+        return None
     own = np.flatnonzero((adata.obs["group"] == group).to_numpy())
     cells = np.zeros(adata.n_obs, bool)
     cells[np.random.default_rng(0).permutation(own)[:EXPLAINED]] = True
     return integrated_gradients(fitted.mgvi, adata, group, cells)
 
 
-def autocorrelation(adata, fitted, group: str) -> pd.DataFrame:
+def autocorrelation(adata, fitted, group: str) -> pd.DataFrame | None:
     """Rank genes by Hotspot's Z in the group's own latents."""
+    if is_constant(fitted.means["t"][group]):
+        return None
     return hotspot(adata, fitted.means["t"][group])
+
+
+def is_constant(t_nj: np.ndarray) -> bool:
+    """Return whether a latent is out of use: then it ranks no genes."""
+    own = t_nj[np.isfinite(t_nj).all(1)]
+    return bool((own == own[0]).all())
 
 
 RANKINGS = {
@@ -137,7 +147,10 @@ def recovery(adata, fitted, rankings) -> list[dict]:
         truth = carriers(adata, group)
         program_genes = adata.var_names[adata.var["is_program"].to_numpy(bool)]
         for name in rankings:
-            genes = RANKINGS[name](adata, fitted, group)["gene"].to_numpy()
+            table = RANKINGS[name](adata, fitted, group)
+            if table is None:
+                continue
+            genes = table["gene"].to_numpy()
             for n in TOP:
                 top = genes[:n]
                 rows.append(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pyro_mgvi.baselines import Fitted
 from pyro_mgvi.simulate import clear_recipe
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -120,3 +121,18 @@ def test_carriers_are_the_genes_that_a_program_of_the_group_changes(paper_scores
     changed = (adata.var[["DEFacP1", "DEFacP2"]] != 1).any(axis=1)
     assert list(genes) == list(adata.var_names[changed]) and 40 < len(genes) < 90
     assert all(gene.startswith("program") for gene in genes)
+
+
+def test_latents_out_of_use_score_nothing_and_rank_nothing(paper_scores):
+    adata = clear_recipe(0, n_cells=100, n_shared_genes=50, n_program_genes=20)
+    t = {}
+    for group in adata.obs["group"].cat.categories:
+        t[group] = np.zeros((100, 3))
+        t[group][(adata.obs["group"] != group).to_numpy()] = np.nan
+    fitted = Fitted({"z": np.zeros((100, 3)), "t": t}, {"z": np.zeros((100, 3)), "t": t})
+    found = paper_scores.scores(adata, fitted.means, fitted.draws)
+    assert found["program ARI, group1"] == 0 and found["active private units, group1"] == 0
+    assert found["private -> type, group1"] == pytest.approx(0.2)
+    assert np.isfinite(list(found.values())).all()
+    rows = paper_scores.recovery(adata, fitted, ["integrated gradients", "Hotspot"])
+    assert rows == []
