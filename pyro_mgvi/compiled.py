@@ -23,7 +23,7 @@ def compilation(active: bool) -> Iterator[None]:
 
     Examples
     --------
-    >>> @compilable(lambda x: x + 1)
+    >>> @compilable()
     ... def increment(x):
     ...     return x + 1
     >>> with compilation(False):
@@ -37,32 +37,39 @@ def compilation(active: bool) -> Iterator[None]:
         _active.reset(token)
 
 
-def compilable(plain: Callable) -> Callable:
+def compilable(plain: Callable | None = None) -> Callable:
     """Mark a function of tensors as one to compile as a whole within :func:`compilation`.
+
+    For code whose gradient is written out or not wanted: the results carry none.
 
     Parameters
     ----------
     plain
         What to run where nothing is compiled: the same result, written to be fast without a
-        compiler. Parts of a whole ELBO do not compile into one graph; functions like this do.
+        compiler; by default the function itself. A whole ELBO does not compile into one graph;
+        functions like this do.
     """
 
     def mark(function: Callable) -> Callable:
+        uncompiled = plain or function
         compiled = torch.compile(function, fullgraph=True, dynamic=True)
 
         @functools.wraps(function)
         def run(*args):
             global _broken
             if not _active.get() or _broken:
-                return plain(*args)
+                return uncompiled(*args)
             try:
-                with warnings.catch_warnings():  # the compiler's advice is not for our users
+                # One program for training and validation: whether gradients are wanted is part
+                # of what is compiled. The compiler's advice is not for our users.
+                args = [x.detach() if isinstance(x, torch.Tensor) else x for x in args]
+                with torch.no_grad(), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     return compiled(*args)
             except Exception as error:
                 logger.info("running without compilation: %s", error)
                 _broken = True
-                return plain(*args)
+                return uncompiled(*args)
 
         return run
 

@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_mgvi.compiled import compilable
 from pyro_mgvi.encoders import SeparateEncoders
 from pyro_mgvi.latents import Latent
 from pyro_mgvi.model import GroupedModule
@@ -92,9 +93,9 @@ class Guide(GroupedModule):
         """
         if counts.layout == torch.sparse_csr:
             return SparseInput(scaled_log(counts, self.depth), self.input_g)
-        if self.counts_only:
-            counts = torch.log1p(counts * (self.depth / counts.sum(-1, keepdim=True)))
-        return counts - self.input_g
+        if not self.counts_only:
+            return counts - self.input_g
+        return _centred_log(counts, self.depth / counts.sum(-1, keepdim=True), self.input_g)
 
     def encode(self, x_ng: Tensor | SparseInput, covariates: Tensor | None = None) -> dict:
         """Return location and scale of each posterior from the encoders' input.
@@ -107,3 +108,8 @@ class Guide(GroupedModule):
             in_use = self.in_use(latent)
             posteriors[latent.name] = loc * in_use, scale.where(in_use, OUT_OF_USE)
         return posteriors
+
+
+@compilable()
+def _centred_log(counts_ng: Tensor, factor_n1: Tensor, input_g: Tensor) -> Tensor:
+    return torch.log1p(counts_ng * factor_n1) - input_g
