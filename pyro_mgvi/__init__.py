@@ -18,6 +18,7 @@ from pyro_mgvi.latents import Latent, pairwise, private, shared, subsets
 from pyro_mgvi.likelihoods import NB, ZINB, Gaussian, Poisson, ZeroInflatedNegativeBinomial
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.model import Model
+from pyro_mgvi.presets import PAPER, Preset
 from pyro_mgvi.priors import Absent, Dirac, SameAsOwn
 from pyro_mgvi.programs import BasisDecoder
 from pyro_mgvi.start import Start
@@ -28,6 +29,7 @@ __version__ = version("pyro-mgvi")
 __all__ = [
     "MGVI",
     "NB",
+    "PAPER",
     "ZINB",
     "Absent",
     "AdditiveDecoder",
@@ -46,6 +48,7 @@ __all__ = [
     "Model",
     "ModelFileError",
     "Poisson",
+    "Preset",
     "SameAsOwn",
     "SeparateEncoders",
     "SettingsError",

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import torch
+from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import TraceMeanField_ELBO
 from pyro.infer.util import check_fully_reparametrized, is_validation_enabled, torch_item
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import prune_subsample_sites
 
 from pyro_mgvi.divergence import divergence, ownership
 
@@ -64,6 +67,17 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
                 terms[name] = terms.get(name, 0.0) + term / self.num_particles
         return terms
 
+    def _get_trace(self, model, guide, args, kwargs):
+        if is_validation_enabled() or isinstance(poutine.unwrap(guide), Messenger):
+            return super()._get_trace(model, guide, args, kwargs)
+        # Without validation only the observed sites need a log-probability: the closed-form
+        # divergences do not, and a site that has none asks for it later.
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        replayed = poutine.replay(model, trace=guide_trace)
+        model_trace = prune_subsample_sites(poutine.trace(replayed).get_trace(*args, **kwargs))
+        model_trace.compute_log_prob(lambda name, site: site["is_observed"])
+        return model_trace, prune_subsample_sites(guide_trace)
+
     def _differentiable_loss_particle(self, model_trace, guide_trace):
         loss = sum(term for _, term in self._site_losses(model_trace, guide_trace))
         return torch_item(loss), loss
@@ -84,9 +98,12 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
                 gap = scale_and_mask(gap, guide_site["scale"], guide_site["mask"])
                 yield name, gap.expand(guide_site["fn"].batch_shape).sum()
             except NotImplementedError:  # no closed form: sample, as the stock ELBO does
+                model_trace.compute_log_prob()
+                guide_trace.compute_score_parts()
                 yield name, guide_site["score_parts"].entropy_term.sum() - site["log_prob_sum"]
         for name, site in guide_trace.nodes.items():
             if site["type"] == "sample" and name not in model_trace.nodes:
+                guide_trace.compute_score_parts()
                 yield name, site["score_parts"].entropy_term.sum()
 
     def _weighted_divergence(self, name, prior, posterior) -> torch.Tensor:

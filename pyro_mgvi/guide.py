@@ -9,9 +9,11 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_mgvi.compiled import compilable
 from pyro_mgvi.encoders import SeparateEncoders
 from pyro_mgvi.latents import Latent
 from pyro_mgvi.model import GroupedModule
+from pyro_mgvi.sparse import SparseInput, scaled_log, totals
 from pyro_mgvi.start import Start
 
 OUT_OF_USE = 1e-6  # scale of a dimension that is out of use: a Dirac for all that matters
@@ -58,7 +60,7 @@ class Guide(GroupedModule):
         what it should say about the cells that do not own the copy.
         """
         posteriors = self.posteriors(counts, covariates)
-        with self.cells(len(counts), self.n_cells, index):
+        with self.cells(len(group), self.n_cells, index):
             for latent in self.latents:
                 with self.copies(latent):
                     posterior = dist.Normal(*posteriors[latent.name]).to_event(1)
@@ -73,23 +75,29 @@ class Guide(GroupedModule):
 
         Where ``seen_g`` is 0, the encoders are given a gene's mean instead of its counts.
         """
+        if counts.layout == torch.sparse_csr and (
+            seen_g is not None or not getattr(self.encoder, "takes_sparse", False)
+        ):
+            counts = counts.to_dense()
         x = self.inputs(counts)
         posteriors = self.encode(x if seen_g is None else x * seen_g, covariates)
         correction, scale = posteriors.pop("library")
         if self.counts_only:
-            posteriors["library"] = counts.sum(-1).log() + correction, scale
+            posteriors["library"] = totals(counts).log() + correction, scale
         return posteriors
 
-    def inputs(self, counts: Tensor) -> Tensor:
+    def inputs(self, counts: Tensor) -> Tensor | SparseInput:
         """Return what all encoders see: log counts at one depth, centred per gene.
 
         Raw counts would let them learn depth and cell types.
         """
-        if self.counts_only:
-            counts = torch.log1p(counts * (self.depth / counts.sum(-1, keepdim=True)))
-        return counts - self.input_g
+        if counts.layout == torch.sparse_csr:
+            return SparseInput(scaled_log(counts, self.depth), self.input_g)
+        if not self.counts_only:
+            return counts - self.input_g
+        return _centred_log(counts, self.depth / counts.sum(-1, keepdim=True), self.input_g)
 
-    def encode(self, x_ng: Tensor, covariates: Tensor | None = None) -> dict:
+    def encode(self, x_ng: Tensor | SparseInput, covariates: Tensor | None = None) -> dict:
         """Return location and scale of each posterior from the encoders' input.
 
         That of ``library`` is still the correction to the observed log size.
@@ -100,3 +108,8 @@ class Guide(GroupedModule):
             in_use = self.in_use(latent)
             posteriors[latent.name] = loc * in_use, scale.where(in_use, OUT_OF_USE)
         return posteriors
+
+
+@compilable()
+def _centred_log(counts_ng: Tensor, factor_n1: Tensor, input_g: Tensor) -> Tensor:
+    return torch.log1p(counts_ng * factor_n1) - input_g

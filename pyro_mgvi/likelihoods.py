@@ -52,7 +52,7 @@ class ZINB(NB):
     def forward(self, parts, log_library: Tensor):
         """Return the distribution of the counts from the decoder's parts and the library."""
         counts = super().forward(parts, log_library)
-        gate_logits = sum(gate for _, gate in parts)
+        gate_logits = sum((gate for _, gate in parts[1:]), start=parts[0][1])
         return ZeroInflatedNegativeBinomial(counts.log_mean, self.log_theta, gate_logits)
 
 
