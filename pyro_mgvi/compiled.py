@@ -40,6 +40,8 @@ def compilation(active: bool) -> Iterator[None]:
 def compilable(plain: Callable | None = None) -> Callable:
     """Mark a function of tensors as one to compile as a whole within :func:`compilation`.
 
+    For code whose gradient is written out or not wanted: the results carry none.
+
     Parameters
     ----------
     plain
@@ -58,7 +60,10 @@ def compilable(plain: Callable | None = None) -> Callable:
             if not _active.get() or _broken:
                 return uncompiled(*args)
             try:
-                with warnings.catch_warnings():  # the compiler's advice is not for our users
+                # One program for training and validation: whether gradients are wanted is part
+                # of what is compiled. The compiler's advice is not for our users.
+                args = [x.detach() if isinstance(x, torch.Tensor) else x for x in args]
+                with torch.no_grad(), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     return compiled(*args)
             except Exception as error:

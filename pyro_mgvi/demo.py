@@ -66,7 +66,7 @@ def figure(adata):
     panels = [("X_mgvi_z", "celltype"), ("X_mgvi_z", "group")]
     panels += [(f"X_mgvi_t_{group}", "program") for group in groups]
     panels += [(f"X_mgvi_t_{group}", "celltype") for group in groups]
-    return plots.latents(adata, panels)[0].figure
+    return plots.latents(adata, panels, layout=plots.pca)[0].figure
 
 
 def run(seed: int = 0, max_epochs: int = 40, progress: bool = True):

@@ -7,81 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.decomposition import PCA
 
+from pyro_mgvi.colours import PALETTE
 from pyro_mgvi.diagnostics import SURE
 from pyro_mgvi.genes import select
+from pyro_mgvi.plots_criticism import plate_diagram, predictive_checks
+from pyro_mgvi.plots_latents import latents, pca, scatter, umap
 
-# Okabe and Ito's colours, told apart with any common colour vision.
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
-MARKERS = "o^sDvP"  # the next one where there are more labels than colours
-
-
-def scatter(ax: Axes, latent_nk: np.ndarray, labels: Sequence, title: str = "") -> Axes:
-    """Draw the first two principal components of a latent, coloured by label.
-
-    Cells whose latent is NaN (foreign copies) are left out.
-
-    Parameters
-    ----------
-    ax
-        Axes to draw on.
-    latent_nk
-        Cells x dims.
-    labels
-        Label of each cell.
-    title
-        Title of the panel.
-    """
-    latent_nk, labels = np.asarray(latent_nk), np.asarray(labels).astype(str)
-    known = np.isfinite(latent_nk).all(1)
-    latent_nk, labels = latent_nk[known], labels[known]
-    if latent_nk.shape[1] > 2:
-        latent_nk = PCA(2, random_state=0).fit_transform(latent_nk)
-    elif latent_nk.shape[1] == 1:
-        latent_nk = np.column_stack([latent_nk[:, 0], np.random.default_rng(0).random(len(labels))])
-    order = np.random.default_rng(0).permutation(len(labels))  # no label hides another
-    levels = list(np.unique(labels))
-    colour = {level: PALETTE[i % len(PALETTE)] for i, level in enumerate(levels)}
-    marker = {level: MARKERS[i // len(PALETTE) % len(MARKERS)] for i, level in enumerate(levels)}
-    for shape in dict.fromkeys(marker.values()):
-        cells = order[[marker[x] == shape for x in labels[order]]]
-        colours = [colour[x] for x in labels[cells]]
-        size = 6 if shape == "o" else 10
-        ax.scatter(*latent_nk[cells].T, s=size, linewidths=0, alpha=0.7, c=colours, marker=shape)
-    for level in levels:
-        ax.scatter([], [], s=24, color=colour[level], marker=marker[level], label=level)
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
-    ax.set(title=title, xticks=[], yticks=[], xlabel="PC 1", ylabel="PC 2")
-    return ax
-
-
-def latents(adata, panels: Sequence[tuple[str, str]], columns: int = 2) -> np.ndarray:
-    """Draw one panel per (key of ``obsm``, column of ``obs``).
-
-    Parameters
-    ----------
-    adata
-        Annotated data with latents in ``obsm``.
-    panels
-        Pairs such as ``("X_mgvi_z", "celltype")``.
-    columns
-        Panels in a row.
-
-    Returns
-    -------
-    Array of axes; their figure is ``axes[0].figure``.
-    """
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax, (key, column) in zip(axes, panels):
-        scatter(
-            ax, adata.obsm[key], adata.obs[column], f"{key.removeprefix('X_mgvi_')} by {column}"
-        )
-    for ax in axes[len(panels) :]:
-        ax.set_axis_off()
-    return axes[: len(panels)]
+__all__ = [
+    "PALETTE",
+    "diagnostics",
+    "expression",
+    "history",
+    "latents",
+    "pca",
+    "plate_diagram",
+    "predictive_checks",
+    "ranking",
+    "scatter",
+    "umap",
+]
 
 
 def history(table, ax: Axes | None = None) -> Axes:

@@ -185,7 +185,7 @@ def test_predictive_checks_are_those_of_the_model(fitted, page):
 
 def test_pictures_are_pictures_with_captions(page):
     images = [attributes for tag, attributes in Reader(page).tags if tag == "img"]
-    assert len(images) == 1 + 1 + (3 + 3 * 2) + 3 + 3  # depth, loss, latents, genes, checks
+    assert len(images) == 1 + 1 + (3 + 3 * 2) + 3 + 4  # depth, loss, latents, genes, checks
     for attributes in images:
         picture = Image.open(io.BytesIO(base64.b64decode(attributes["src"].partition(",")[2])))
         assert abs(picture.width - 2 * int(attributes["width"])) <= 1
@@ -232,6 +232,27 @@ def test_a_latent_out_of_use_is_said_to_hold_nothing(fitted):
     page = render(adata, progress=False)
     assert "t_plain: none of its dimensions is in use" in page
     assert "t_plain" not in set(Reader(page).table("latent", "can it tell")["latent"])
+
+
+def test_transformed_data_have_no_ranking_and_no_zeros(adata):
+    adata = adata.copy()
+    adata.X = np.log1p(adata.X.toarray())
+    mgvi = pyro_mgvi.MGVI.from_anndata(
+        adata, "group", latents=[pyro_mgvi.shared(2)], likelihood=pyro_mgvi.Gaussian
+    )
+    mgvi.fit(adata, max_epochs=1, progress=False)
+    mgvi.write_latents(adata)
+    reader = Reader(render(adata, mgvi, progress=False))
+    hints = [text for text in reader.texts["p"] if text.startswith("No ")]
+    assert len(hints) == 2 and all("Gaussian" in hint for hint in hints)
+
+
+def test_without_counts_the_latents_are_still_shown(fitted):
+    adata = fitted[0].copy()
+    adata.X = None
+    reader = Reader(render(adata, progress=False))
+    assert any("adata.X is empty" in text for text in reader.texts["p"])
+    assert reader.table("group", "cells")["cells"].astype(int).sum() == adata.n_obs
 
 
 def broken(adata, **changes):

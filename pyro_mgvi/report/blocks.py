@@ -12,6 +12,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 DPI = 192  # two pixels of the picture for one of the page: sharp on dense screens
 # Names are names, not formulas; bigger letters than in print, for narrow screens shrink them.
@@ -118,10 +119,22 @@ class Picture:
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=size, layout="constrained")
             draw(figure.subplots())
+            for ax in figure.axes:
+                _plain_log(ax.xaxis, ax.get_xlim())
+                _plain_log(ax.yaxis, ax.get_ylim())
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", dpi=DPI)
         width, height = (round(side * 96) for side in size)
         return cls(base64.b64encode(buffer.getvalue()).decode(), width, height, caption)
+
+
+def _plain_log(axis, limits) -> None:
+    """Write 1,000 on a log axis, not a power that is set as a formula; every 2 and 5 if short."""
+    if axis.get_scale() == "log":
+        short = limits[1] < 200 * limits[0]
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
+        axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,11 @@ class Row:
 
     kind: ClassVar[str] = "row"
     items: tuple[Picture | Table, ...]
+
+
+def alone(*arguments) -> Row:
+    """Return a table in a row of its own."""
+    return Row((Table(*arguments),))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pyro_mgvi.calibration import cross_fit
 from pyro_mgvi.diagnostics import ACTIVE, diagnose, shuffled_fit
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.metrics import active_units
-from pyro_mgvi.report import sections
+from pyro_mgvi.report import inputs, latents, model
 from pyro_mgvi.report.result import Result
 
 TILES = 6  # latents at the top of the page; all are in their section
@@ -112,13 +112,13 @@ def render(
         label = adata.obs[result.labels[0]] if result.labels else None
         found = diagnose(mgvi, result.data, label, refits=refits, shuffled=null)
     steps = (
-        sections.data,
-        sections.settings,
-        sections.training,
-        sections.latents,
-        partial(sections.genes, refits=refits),
-        partial(sections.diagnostics, found=found),
-        partial(sections.predictive, progress=progress),
+        inputs.data,
+        inputs.settings,
+        inputs.training,
+        latents.latents,
+        partial(model.genes, refits=refits),
+        partial(latents.diagnostics, found=found),
+        partial(model.predictive, progress=progress),
     )
     parts = [step(result) for step in tqdm(steps, desc="report", disable=not progress)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)

@@ -13,11 +13,14 @@ import pandas as pd
 from pyro_mgvi import checks
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.latents import Latent, parse
+from pyro_mgvi.report.blocks import Hint
 from pyro_mgvi.storage import versions
 
 PREFIX = "X_mgvi_"
 LEVELS = 24  # a column with more levels is not chosen by itself
 CHOSEN = 4  # as many columns are chosen by themselves
+NEEDS_MODEL = "pyro-mgvi fit IN.h5ad --group-key {} --out RESULT.h5ad --model MODEL"
+WITH_MODEL = "pyro-mgvi report RESULT.h5ad --model MODEL --out report.html"
 
 
 class Copy(NamedTuple):
@@ -200,3 +203,19 @@ def _labels(adata, labels, taken) -> tuple[str, ...]:
         and 2 <= adata.obs[column].nunique() <= LEVELS
     ]
     return tuple(chosen[:CHOSEN])
+
+
+def sample(n: int, most: int) -> np.ndarray:
+    """Return positions of all of n cells, or of a random sample of them, in order."""
+    if n <= most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).choice(n, most, replace=False))
+
+
+def without_model(result: Result, what: str) -> Hint:
+    """Say that the model is missing, and what to run."""
+    return Hint(
+        f"{what}: not here, because this report was made without the trained model. Save the "
+        "model with the fit, and name it:",
+        NEEDS_MODEL.format(result.settings["group_key"]) + "\n" + WITH_MODEL,
+    )
