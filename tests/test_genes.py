@@ -155,7 +155,7 @@ def test_refits_take_as_many_steps_and_weigh_noise_by_their_cells(trained, adata
         seen = refits.fold_n != fold
         own = np.mean([(seen & (group == g)).sum() for g in np.unique(group)])
         for name, half, whole in (("z", seen.sum(), 120), ("t", own, 120 / 3)):
-            noise = [1 + np.sqrt(60 / n) for n in (half, whole)]  # 60 genes
+            noise = [(1 + np.sqrt(60 / n)) ** 2 for n in (half, whole)]  # 60 genes
             expected = trained.own_weight[name] * noise[0] / noise[1]
             assert refit.own_weight[name] == pytest.approx(expected)
     assert trained.own_weight == MGVI.from_anndata(adata, "group").own_weight
