@@ -9,6 +9,7 @@ import pyro
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from pyro_mgvi.colours import PALETTE
 from pyro_mgvi.criticism.predictive import PredictiveChecks
@@ -53,8 +54,8 @@ def _mean_variance(ax: Axes, genes) -> None:
         ax.scatter(
             mean[shown], variance[shown], s=9, alpha=0.6, lw=0, c=colour, marker=marker, label=part
         )
-    ends = np.array(ax.get_xlim())
-    ends[0] = genes["mean_observed"][genes["mean_observed"] > 0].min()
+    means = genes["mean_observed"][genes["mean_observed"] > 0]
+    ends = np.array([means.min(), means.max()])
     ax.plot(ends, ends, color=LINE, lw=1, label="Poisson")
     ax.set(xscale="log", yscale="log", xlabel="mean count of a gene", ylabel="variance")
     ax.legend(frameon=False, fontsize=8)
@@ -79,6 +80,11 @@ def _against(ax: Axes, table, name: str, title: str, log: bool = False) -> None:
     ax.plot(ends, ends, color=LINE, lw=1)
     if log:
         ax.set(xscale="log", yscale="log")
+        if ends[1] < 100 * ends[0]:  # matplotlib would label minor ticks on top of each other
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter(ScalarFormatter())
+                axis.set_minor_formatter(NullFormatter())
     ax.set(xlabel="observed", ylabel="predicted", title=title)
     text = f"{inside.mean():.0%} inside their 90 % interval"
     ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=8)

@@ -100,7 +100,7 @@ def _draw(ax: Axes, xy: np.ndarray, labels: pd.Series, title: str, axis: str) ->
     if _continuous(labels):
         value = labels[present].to_numpy(float)
         points = ax.scatter(*xy[present].T, c=value, cmap=SEQUENTIAL, **style)
-        ax.figure.colorbar(points, ax=ax)
+        ax.figure.colorbar(points, cax=ax.inset_axes([1.04, 0, 0.05, 1]))
     else:
         _categories(ax, xy[present], labels[present].astype(str).to_numpy(), style)
     if not present.all():
