@@ -1,4 +1,4 @@
-"""The command line: ``pyro-mgvi demo``, ``pyro-mgvi fit`` and ``pyro-mgvi rank-genes``."""
+"""The command line: ``pyro-mgvi demo``, ``fit``, ``rank-genes`` and ``report``."""
 
 from __future__ import annotations
 
@@ -94,6 +94,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     rank.add_argument("--out", type=Path, required=True, metavar="GENES.csv")
     rank.set_defaults(run=_rank_genes)
+
+    report = commands.add_parser("report", help="one HTML file that shows a fit to a colleague")
+    report.add_argument("input", type=Path, metavar="RESULT.h5ad", help="what fit --out wrote")
+    report.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="what the same fit --model wrote: adds genes and predictive checks",
+    )
+    report.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="COLUMN",
+        help="columns of obs to colour by and to probe for, the most important first "
+        "(default: up to 4 that hold few different texts)",
+    )
+    report.add_argument(
+        "--diagnose",
+        action="store_true",
+        help="say whether latents are more than noise, and give genes q-values; "
+        "takes about two trainings",
+    )
+    report.add_argument("--epochs", type=int, help="of the refits of --diagnose, at most")
+    report.add_argument("--out", type=Path, required=True, metavar="REPORT.html")
+    report.add_argument("--quiet", action="store_true", help="no progress bar")
+    report.set_defaults(run=_report)
     return parser
 
 
@@ -102,7 +128,8 @@ def _demo(arguments) -> None:
 
     writable(arguments.out / "latents.h5ad", make_folder=True)
     adata, mgvi, table = demo.run(arguments.seed, arguments.epochs)
-    record(adata, mgvi, {"command": "demo", "seed": arguments.seed})
+    settings = {"command": "demo", "group_key": "group", "latents": ["z:10", "t:10"]}
+    record(adata, mgvi, settings | {"seed": arguments.seed})
     write_h5ad(adata, arguments.out / "latents.h5ad")
     mgvi.save(arguments.out / "model")
     demo.figure(adata).savefig(arguments.out / "latents.png", dpi=120)
@@ -182,6 +209,25 @@ def _rank_genes(arguments) -> None:
     print(f"written to {arguments.out}")
 
 
+def _report(arguments) -> None:
+    from pyro_mgvi.mgvi import MGVI
+    from pyro_mgvi.report import write_report
+
+    writable(arguments.out)
+    mgvi = None if arguments.model is None else MGVI.load(arguments.model)
+    write_report(
+        arguments.out,
+        read_h5ad(arguments.input),
+        mgvi,
+        labels=arguments.labels,
+        diagnosed=arguments.diagnose,
+        title=arguments.input.stem,
+        progress=not arguments.quiet,
+        **({} if arguments.epochs is None else {"max_epochs": arguments.epochs}),
+    )
+    print(f"written to {arguments.out}")
+
+
 def query(adata, where: str):
     """Return which cells fulfil a ``DataFrame.query`` on ``obs``, as a boolean mask."""
     try:
@@ -230,7 +276,7 @@ def writable(path: Path, make_folder: bool = False) -> None:
             raise SettingsError(f"folder {path.parent} cannot be made: {error}") from error
     if not path.parent.is_dir():
         raise SettingsError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if path.suffix in (".h5ad", ".csv") and path.is_dir():
+    if path.suffix in (".h5ad", ".csv", ".html") and path.is_dir():
         raise SettingsError(f"cannot write {path}: it is a folder")
     try:
         with tempfile.TemporaryFile(dir=path.parent):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_mgvi import checks
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.sparse import DENSITY, to_torch
 from pyro_mgvi.start import Start, start_from_moments, start_from_values
 
 
@@ -189,12 +190,23 @@ class GroupedCounts:
     def __len__(self) -> int:
         return self.x.shape[0]
 
-    def rows(self, cells: np.ndarray, index: Tensor | None = None) -> Minibatch:
-        """Return the cells at these positions as tensors."""
+    @property
+    def mostly_zero(self) -> bool:
+        """Whether sparse products beat dense ones on these counts."""
+        return sparse.issparse(self.x) and self.x.nnz < DENSITY * np.prod(self.x.shape)
+
+    def rows(
+        self, cells: np.ndarray, index: Tensor | None = None, keep_sparse: bool = False
+    ) -> Minibatch:
+        """Return the cells at these positions as tensors; counts sparse if asked for."""
         x = self.x[cells]
-        x = x.toarray() if sparse.issparse(x) else x
+        if keep_sparse:
+            counts = to_torch(x)
+        else:
+            x = x.toarray() if sparse.issparse(x) else x
+            counts = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
         return Minibatch(
-            counts=torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)),
+            counts=counts,
             group=torch.from_numpy(self.group_n[cells]),
             batch=torch.from_numpy(self.batch_n[cells]),
             covariates=torch.from_numpy(self.covariate_nc[cells]),
@@ -215,6 +227,7 @@ class GroupedCounts:
         seed: int | np.random.Generator | None = None,
         balanced: bool = False,
         shuffle: bool = True,
+        keep_sparse: bool = False,
     ) -> Iterator[Minibatch]:
         """Yield every cell once, in minibatches of about ``size`` cells, drawn afresh.
 
@@ -229,6 +242,9 @@ class GroupedCounts:
             every group in its share; otherwise the order is a plain permutation.
         shuffle
             False for the order of the data, without ``index`` (nothing is scaled).
+        keep_sparse
+            Give the counts as sparse CSR tensors: same results, faster if they are
+            :attr:`mostly_zero`.
 
         Raises
         ------
@@ -246,7 +262,7 @@ class GroupedCounts:
             if balanced:
                 order = _interleaved(order, self.group_n, generator)
         for cells in np.array_split(order, n_batches):
-            yield self.rows(cells, torch.from_numpy(cells) if shuffle else None)
+            yield self.rows(cells, torch.from_numpy(cells) if shuffle else None, keep_sparse)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return positions of training and held-out cells, stratified by group.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from pyro_mgvi.layers import concatenate
+from pyro_mgvi.layers import add_product, concatenate
 
 
 class JointDecoder(nn.Module):
@@ -84,15 +84,13 @@ class JointDecoder(nn.Module):
         features = inputs if self.trunk is None else relu(self.trunk(inputs))
         location, *gate = (head(features) for head in self.heads)
         if self.linear is not None:
-            location = location + self.linear(inputs)
+            location = add_product(location, inputs, self.linear.weight.T)
         if self.offset is not None:
-            location = location + offset_ng @ self.offset
+            location = add_product(location, offset_ng, self.offset)
         if self.response is not None:
             z_nk = torch.cat([values[name] for name in self.shared], -1)
-            per_group = (offset_ng.unsqueeze(-1) * z_nk.unsqueeze(-2)).flatten(
-                -2
-            )  # (n, groups * k)
-            location = location + per_group @ self.response
+            per_group = (offset_ng.unsqueeze(-1) * z_nk.unsqueeze(-2)).flatten(-2)
+            location = add_product(location, per_group, self.response)  # of (n, groups * k)
         return [(location, *gate)]
 
     def log_prior(self) -> Tensor | None:

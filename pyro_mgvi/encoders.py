@@ -2,7 +2,8 @@
 
 An encoder is called as ``encoder(x, covariates)``, x the scaled log counts (n, genes). It returns
 a dictionary of (location, scale): for each latent (S, n, dim), or (n, dim) when it has a single
-copy, and for ``library`` (n,): the correction to the observed log library size.
+copy, and for ``library`` (n,): the correction to the observed log library size. An encoder with
+``takes_sparse`` also takes a :class:`~pyro_mgvi.sparse.SparseInput` as x.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, layer_norm, relu, softplus
 
-from pyro_mgvi.layers import GroupedLinear, concatenate
+from pyro_mgvi.layers import GroupedLinear, InputLayer
 
 
 class SeparateEncoders(nn.Module):
@@ -31,14 +32,16 @@ class SeparateEncoders(nn.Module):
         Drop-out rate of the hidden layers in training.
     """
 
+    takes_sparse = True
+
     def __init__(self, latents, start, hidden: int = 128, dropout: float = 0.1):
         super().__init__()
         self.shapes = {latent.name: (latent.n_subsets, latent.dim) for latent in latents}
         self.hidden, self.dropout = hidden, dropout
         self.n_networks = 1 + sum(n_subsets for n_subsets, _ in self.shapes.values())
-        self.first = nn.Linear(start.n_genes + start.n_covariates, self.n_networks * hidden)
-        self.gain = nn.Parameter(torch.ones(self.n_networks, hidden))
-        self.shift = nn.Parameter(torch.zeros(self.n_networks, hidden))
+        self.first = InputLayer(self.n_networks, start.n_genes + start.n_covariates, hidden)
+        self.gain = nn.Parameter(torch.ones(self.n_networks, 1, hidden))
+        self.shift = nn.Parameter(torch.zeros(self.n_networks, 1, hidden))
         self.heads = nn.ModuleDict(
             {name: GroupedLinear(s, hidden, 2 * dim) for name, (s, dim) in self.shapes.items()}
         )
@@ -46,10 +49,9 @@ class SeparateEncoders(nn.Module):
 
     def forward(self, x_ng: Tensor, covariates: Tensor | None = None) -> dict:
         """Return location and scale of each posterior."""
-        h = self.first(concatenate([x_ng], covariates))
-        h = h.unflatten(-1, (self.n_networks, self.hidden))
+        h = self.first(x_ng, covariates)  # (networks, n, hidden)
         h = relu(layer_norm(h, (self.hidden,)) * self.gain + self.shift)
-        h = dropout(h, self.dropout, self.training).transpose(0, 1)  # (networks, n, hidden)
+        h = dropout(h, self.dropout, self.training)
         posteriors, start = {}, 0
         for name, (n_subsets, _) in self.shapes.items():
             raw = self.heads[name](h[start : start + n_subsets])
@@ -66,11 +68,13 @@ class SharedTrunk(nn.Module):
     Parameters are those of :class:`SeparateEncoders`; a step's cost hardly grows with groups.
     """
 
+    takes_sparse = True
+
     def __init__(self, latents, start, hidden: int = 256, dropout: float = 0.1):
         super().__init__()
         self.shapes = {latent.name: (latent.n_subsets, latent.dim) for latent in latents}
         self.dropout = dropout
-        self.first = nn.Linear(start.n_genes + start.n_covariates, hidden)
+        self.first = InputLayer(1, start.n_genes + start.n_covariates, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.heads = nn.ModuleDict(
             {name: nn.Linear(hidden, 2 * s * dim) for name, (s, dim) in self.shapes.items()}
@@ -79,7 +83,7 @@ class SharedTrunk(nn.Module):
 
     def forward(self, x_ng: Tensor, covariates: Tensor | None = None) -> dict:
         """Return location and scale of each posterior."""
-        h = relu(self.norm(self.first(concatenate([x_ng], covariates))))
+        h = relu(self.norm(self.first(x_ng, covariates)[0]))
         h = dropout(h, self.dropout, self.training)
         posteriors = {}
         for name, (n_subsets, dim) in self.shapes.items():

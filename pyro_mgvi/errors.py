@@ -19,3 +19,7 @@ class TrainingError(MGVIError):
 
 class ModelFileError(MGVIError):
     """A saved model cannot be read, or does not fit the data."""
+
+
+class ChainDiagnosticsWarning(UserWarning):
+    """Draws from a guide are no Markov chain: r-hat and the like do not apply to them."""

@@ -123,15 +123,10 @@ def new_entries(mgvi, copies: dict[str, Tensor]) -> dict[str, Tensor]:
 
     ``copies`` says for each latent which of its copies are; weights not named have none.
     """
-    encoder, decoder = mgvi.guide.encoder, mgvi.model.decoder
+    decoder = mgvi.model.decoder
     network = torch.cat([*copies.values(), torch.tensor([False])])  # the library's is the last
-    unit = network.repeat_interleave(encoder.hidden)
-    entries = {
-        "guide.encoder.first.weight": unit[:, None],
-        "guide.encoder.first.bias": unit,
-        "guide.encoder.gain": network[:, None],
-        "guide.encoder.shift": network[:, None],
-    }
+    names = ("first.weight", "first.bias", "gain", "shift")
+    entries = {f"guide.encoder.{name}": network[:, None, None] for name in names}
     for name, copy in copies.items():
         entries[f"guide.encoder.heads.{name}.weight"] = copy[:, None, None]
         entries[f"guide.encoder.heads.{name}.bias"] = copy[:, None, None]

@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_mgvi.encoders import SeparateEncoders
 from pyro_mgvi.latents import Latent
 from pyro_mgvi.model import GroupedModule
+from pyro_mgvi.sparse import SparseInput, scaled_log
 from pyro_mgvi.start import Start
 
 OUT_OF_USE = 1e-6  # scale of a dimension that is out of use: a Dirac for all that matters
@@ -58,7 +59,7 @@ class Guide(GroupedModule):
         what it should say about the cells that do not own the copy.
         """
         posteriors = self.posteriors(counts, covariates)
-        with self.cells(len(counts), self.n_cells, index):
+        with self.cells(len(group), self.n_cells, index):
             for latent in self.latents:
                 with self.copies(latent):
                     posterior = dist.Normal(*posteriors[latent.name]).to_event(1)
@@ -73,12 +74,17 @@ class Guide(GroupedModule):
 
         Where ``seen_g`` is 0, the encoders are given a gene's mean instead of its counts.
         """
+        sparse = counts.layout == torch.sparse_csr
+        if sparse and (seen_g is not None or not getattr(self.encoder, "takes_sparse", False)):
+            counts, sparse = counts.to_dense(), False
         x, library = counts, None
-        if self.counts_only:
+        if sparse:
+            x, library = scaled_log(counts, self.depth)
+        elif self.counts_only:
             library = counts.sum(-1, keepdim=True)
             # All encoders see one input; raw counts would let them learn depth and cell types.
             x = torch.log1p(counts * (self.depth / library))
-        x = x - self.input_g
+        x = SparseInput(x, self.input_g) if sparse else x - self.input_g
         posteriors = self.encoder(x if seen_g is None else x * seen_g, covariates)
         correction, scale = posteriors.pop("library")
         if library is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pyro_mgvi.sparse import SparseInput, product
+
 
 class GroupedLinear(nn.Module):
     """A stack of linear layers, applied as one batched product."""
@@ -22,9 +24,34 @@ class GroupedLinear(nn.Module):
         return torch.baddbmm(self.bias, h, self.weight)
 
 
+class InputLayer(GroupedLinear):
+    """The first layer of several networks that see the same input, as one product.
+
+    Weights are (networks, genes + covariates, hidden), so that a sparse input multiplies one
+    network's weights at a time, which then stay in the processor's cache.
+    """
+
+    def forward(self, x: Tensor | SparseInput, covariates: Tensor | None = None) -> Tensor:
+        """Map scaled log counts (n, genes) and covariates to (networks, n, hidden)."""
+        if isinstance(x, SparseInput):
+            return product(x, covariates, self.weight, self.bias)
+        x = concatenate([x], covariates)
+        return torch.baddbmm(self.bias, x.expand(len(self.weight), *x.shape), self.weight)
+
+
 def concatenate(values: list[Tensor], covariates: Tensor | None) -> Tensor:
     """Join latents and covariates along the last dimension, broadcasting over particles."""
     if covariates is not None and covariates.shape[-1]:
         values = [*values, covariates]
     shape = torch.broadcast_shapes(*(value.shape[:-1] for value in values))
     return torch.cat([value.expand(*shape, -1) for value in values], -1)
+
+
+def add_product(total: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+    """Return ``total + inputs @ weight``, written over ``total`` where the shapes allow it.
+
+    At cells x genes, every pass over the memory counts.
+    """
+    if inputs.dim() == total.dim() == 2:
+        return total.addmm_(inputs, weight)
+    return total + inputs @ weight

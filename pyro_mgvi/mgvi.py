@@ -310,7 +310,7 @@ class MGVI:
             for key in latent.keys
         }
         generator = None if draw is None else torch.Generator().manual_seed(draw)
-        for cells, batch in self._batches(data):
+        for cells, batch in self._batches(data, data.mostly_zero):
             posteriors = self.guide.posteriors(batch.counts, batch.covariates)
             for latent in self.model.latents:
                 means, scale = posteriors[latent.name]
@@ -386,7 +386,7 @@ class MGVI:
         if all(families[name].covers(self.schema.groups) for name in chosen):
             offsets = 1.0 / len(self.schema.groups)
         out = np.empty((len(data), len(genes)), np.float32)
-        for cells, rows in self._batches(data):
+        for cells, rows in self._batches(data, data.mostly_zero):
             posteriors = self.guide.posteriors(rows.counts, rows.covariates)
             values = {
                 name: posteriors[name][0] * (1.0 if name in chosen else 0.0) for name in families
@@ -504,12 +504,12 @@ class MGVI:
         mgvi.history = history
         return mgvi
 
-    def _batches(self, data: GroupedCounts) -> Iterator:
+    def _batches(self, data: GroupedCounts, keep_sparse: bool = False) -> Iterator:
         """Yield positions and minibatches of all cells in order, with model and guide at rest."""
         self.guide.eval()
         self.model.eval()
         start = 0
-        for batch in data.minibatches(EVALUATION_SIZE, shuffle=False):
+        for batch in data.minibatches(EVALUATION_SIZE, shuffle=False, keep_sparse=keep_sparse):
             cells = np.arange(start, start + len(batch.group))
             yield cells, batch
             start += len(cells)

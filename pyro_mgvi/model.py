@@ -120,7 +120,7 @@ class Model(GroupedModule):
         Parameters
         ----------
         counts
-            Observed counts, (n, genes); None to draw from the prior.
+            Observed counts, (n, genes), dense or sparse CSR; None to draw from the prior.
         group, batch
             Integer codes, (n,); ``batch`` is the batch of the library prior.
         covariates
@@ -129,6 +129,8 @@ class Model(GroupedModule):
             Positions of a minibatch's cells in the training set; scales the ELBO to it.
         """
         n = len(group)
+        if counts is not None and counts.layout == torch.sparse_csr:
+            counts = counts.to_dense()
         log_prior = getattr(self.decoder, "log_prior", lambda: None)()
         if log_prior is not None:  # weights are estimated at the mode of their posterior
             pyro.factor("decoder_prior", log_prior)

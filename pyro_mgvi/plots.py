@@ -13,6 +13,7 @@ from pyro_mgvi.genes import select
 
 # Okabe and Ito's colours, told apart with any common colour vision.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
+MARKERS = "o^sDvP"  # the next one where there are more labels than colours
 
 
 def scatter(ax: Axes, latent_nk: np.ndarray, labels: Sequence, title: str = "") -> Axes:
@@ -39,13 +40,16 @@ def scatter(ax: Axes, latent_nk: np.ndarray, labels: Sequence, title: str = "") 
     elif latent_nk.shape[1] == 1:
         latent_nk = np.column_stack([latent_nk[:, 0], np.random.default_rng(0).random(len(labels))])
     order = np.random.default_rng(0).permutation(len(labels))  # no label hides another
-    levels = np.unique(labels)
+    levels = list(np.unique(labels))
     colour = {level: PALETTE[i % len(PALETTE)] for i, level in enumerate(levels)}
-    ax.scatter(
-        *latent_nk[order].T, s=6, linewidths=0, alpha=0.7, c=[colour[x] for x in labels[order]]
-    )
+    marker = {level: MARKERS[i // len(PALETTE) % len(MARKERS)] for i, level in enumerate(levels)}
+    for shape in dict.fromkeys(marker.values()):
+        cells = order[[marker[x] == shape for x in labels[order]]]
+        colours = [colour[x] for x in labels[cells]]
+        size = 6 if shape == "o" else 10
+        ax.scatter(*latent_nk[cells].T, s=size, linewidths=0, alpha=0.7, c=colours, marker=shape)
     for level in levels:
-        ax.scatter([], [], s=24, color=colour[level], label=level)
+        ax.scatter([], [], s=24, color=colour[level], marker=marker[level], label=level)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
     ax.set(title=title, xticks=[], yticks=[], xlabel="PC 1", ylabel="PC 2")
     return ax

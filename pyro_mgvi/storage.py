@@ -19,7 +19,7 @@ from pyro_mgvi.data import Schema
 from pyro_mgvi.errors import ModelFileError, SettingsError
 from pyro_mgvi.latents import Latent
 
-FORMAT = 1
+FORMAT = 2
 SETTINGS, WEIGHTS, HISTORY = "settings.json", "weights.pt", "history.csv"
 BUILT_IN = (
     encoders.SeparateEncoders,

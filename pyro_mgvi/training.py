@@ -15,10 +15,13 @@ from lightning_fabric import Fabric
 from torch import nn
 from tqdm.auto import tqdm
 
+from pyro_mgvi.compiled import compilation
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.errors import SettingsError, TrainingError
 from pyro_mgvi.relevance import prune, use_all
+
+COMPILE_FROM = 3e8  # counts seen in training; about 10 seconds are saved
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class TrainingPlan:
         Epochs without a better validation loss after which training stops; None for never.
     balanced
         Spread each group evenly over the minibatches.
+    compiled
+        Compile what pays; by default where training is long enough to earn back the seconds of
+        the compiler. Without a compiler, or without need, the same is done uncompiled.
     relevance
         Dimensions that say less than this about a cell (nats) are taken out of use at the end.
     seed
@@ -56,6 +62,7 @@ class TrainingPlan:
     validation_fraction: float = 0.1
     patience: int | None = 15
     balanced: bool = False
+    compiled: bool | None = None
     relevance: float = 0.1
     seed: int = 0
 
@@ -120,8 +127,9 @@ class Trainer:
         self.plain = WassersteinTraceELBO()
         self.fabric = Fabric(accelerator=accelerator, devices=1)
         objective = Objective(model, guide, elbo)
-        adam = torch.optim.Adam(objective.parameters(), lr=plan.learning_rate)
+        adam = torch.optim.Adam(objective.parameters(), lr=plan.learning_rate, fused=True)
         self.objective, self.optimizer = self.fabric.setup(objective, adam)
+        self.sparse = data.mostly_zero and self.fabric.device.type == "cpu"
         # Steps shrink to nothing: late epochs refine what is shared instead of fitting noise.
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, plan.max_epochs)
         self.history: list[dict] = []
@@ -154,7 +162,11 @@ class Trainer:
         torch.set_flush_denormal(True)
         try:
             # Fork the generators: the caller's random state stays as it was.
-            with torch.random.fork_rng(), pyro.settings.context(module_local_params=True):
+            with (
+                torch.random.fork_rng(),
+                pyro.settings.context(module_local_params=True),
+                compilation(self._compile()),
+            ):
                 for epoch in bar:
                     self._epoch(epoch)
                     bar.set_postfix(loss=f"{self.history[-1][self.monitored]:.2f}")
@@ -168,6 +180,12 @@ class Trainer:
         prune(model, guide, self.data, self.plan.relevance, self.copies)
         return pd.DataFrame(self.history)
 
+    def _compile(self) -> bool:
+        """Return whether compiling pays: it saves some 50 ns per count of each epoch."""
+        if self.plan.compiled is not None:
+            return self.plan.compiled
+        return float(np.prod(self.data.x.shape)) * self.plan.max_epochs > COMPILE_FROM
+
     @property
     def monitored(self) -> str:
         """Column of the history that decides which weights are best."""
@@ -178,7 +196,9 @@ class Trainer:
         seeds = np.random.SeedSequence([self.plan.seed, epoch]).generate_state(2)
         torch.manual_seed(int(seeds[0]))
         self.objective.train()
-        batches = self.data.minibatches(self.plan.batch_size, int(seeds[1]), self.plan.balanced)
+        batches = self.data.minibatches(
+            self.plan.batch_size, int(seeds[1]), self.plan.balanced, keep_sparse=self.sparse
+        )
         totals: dict[str, torch.Tensor] = {}
         for step, batch in enumerate(batches):
             batch = batch.to(self.fabric.device)
@@ -210,7 +230,7 @@ class Trainer:
         totals: dict[str, torch.Tensor] = {}
         module = self.objective.module
         with pyro.validation_enabled(False):
-            for batch in self.validation.minibatches(1024, shuffle=False):
+            for batch in self.validation.minibatches(1024, shuffle=False, keep_sparse=self.sparse):
                 terms = self.plain.terms(module.model, module.guide, *batch.to(self.fabric.device))
                 terms.pop("decoder_prior", None)  # says nothing about held-out cells
                 for name, term in terms.items():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
-from torch.nn.functional import softplus
+
+from pyro_mgvi.zinb_terms import CellLogProb, gene_log_prob
 
 
 class ZeroInflatedNegativeBinomial(dist.TorchDistribution):
@@ -29,8 +29,8 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution):
 
     Notes
     -----
-    The log-probability is summed over genes in one pass whose backward is written out: most
-    counts are zero and need no gamma function. It cannot be differentiated twice.
+    The log-probability is summed over genes in one pass that also gives the gradients
+    (:mod:`pyro_mgvi.zinb_terms`). It cannot be differentiated twice.
 
     Examples
     --------
@@ -59,14 +59,16 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution):
         """Return the log-probability of each cell's counts, summed over genes, in nats."""
         if self._validate_args:
             self._validate_sample(value)
-        log_mean = self.log_mean
-        if value.dim() > log_mean.dim():
-            log_mean = log_mean.expand(value.shape)
-        return _LogLikelihood.apply(value, log_mean, self.log_theta, self.gate_logits).sum(-1)
+        shape = torch.broadcast_shapes(value.shape, self.log_mean.shape)
+        gate = None if self.gate_logits is None else _rows(self.gate_logits, shape)
+        own = self.log_theta.dim() > 1 and self.log_theta.shape[:-1].numel() > 1  # per cell
+        log_theta = _rows(self.log_theta, shape if own else (1, shape[-1]))
+        log_p = CellLogProb.apply(_rows(value, shape), _rows(self.log_mean, shape), log_theta, gate)
+        return log_p.reshape(shape[:-1])
 
     def gene_log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability per gene, shape (..., genes), in nats."""
-        return _LogLikelihood.apply(value, self.log_mean, self.log_theta, self.gate_logits)
+        return gene_log_prob(value, self.log_mean, self.log_theta, self.gate_logits)
 
     def sample(self, sample_shape=()) -> Tensor:
         """Draw counts, as floats."""
@@ -95,53 +97,6 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution):
         return torch.sigmoid(-self.gate_logits) * square - self.mean**2
 
 
-class _LogLikelihood(torch.autograd.Function):
-    """Per-gene log-probability; gamma functions only where a count is not zero.
-
-    With theta the inverse dispersion, m the log-mean, s = sigmoid(m - log theta) and
-    gap = log(1 + exp(m) / theta):  log NB(0) = -theta gap  and
-    log NB(x) = log NB(0) + x (m - log theta - gap)
-                + lgamma(x + theta) - lgamma(theta) - lgamma(x + 1).
-    """
-
-    @staticmethod
-    def forward(ctx, x, log_mean, log_theta, gate_logits):
-        x = x.expand_as(log_mean)
-        theta = log_theta.exp()
-        odds = log_mean - log_theta
-        gap = softplus(odds)
-        log_zero = -theta * gap
-        positive = x > 0
-        x_pos, theta_pos = x[positive], theta.expand_as(x)[positive]
-        log_p = torch.addcmul(log_zero, x, odds - gap)
-        if gate_logits is not None:
-            log_p = torch.where(positive, log_p, torch.logaddexp(gate_logits, log_zero))
-            log_p -= softplus(gate_logits)
-        gammas = torch.lgamma(x_pos + theta_pos) - torch.lgamma(theta_pos) - torch.lgamma(x_pos + 1)
-        log_p[positive] += gammas
-        ctx.save_for_backward(x, log_mean, log_theta, gate_logits)
-        return log_p
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        x, log_mean, log_theta, gate_logits = ctx.saved_tensors
-        theta = log_theta.exp()
-        odds = log_mean - log_theta
-        positive = x > 0
-        slope, gap = torch.sigmoid(odds), softplus(odds)
-        # d log NB / d log_mean, and d log NB / d log_theta without the digamma terms
-        d_mean = x - (x + theta) * slope
-        d_theta = -d_mean - theta * gap
-        d_gate = None
-        if gate_logits is not None:
-            from_nb = torch.sigmoid(-theta * gap - gate_logits)  # a zero from the NB part
-            weight = torch.where(positive, 1.0, from_nb)
-            d_mean, d_theta = d_mean * weight, d_theta * weight
-            d_gate = grad * (1.0 - weight - torch.sigmoid(gate_logits))
-        x_pos, theta_pos = x[positive], theta.expand_as(x)[positive]
-        d_theta[positive] += theta_pos * (
-            torch.digamma(x_pos + theta_pos) - torch.digamma(theta_pos)
-        )
-        d_theta = (grad * d_theta).sum_to_size(log_theta.shape)
-        return None, grad * d_mean, d_theta, d_gate
+def _rows(value: Tensor, shape) -> Tensor:
+    """Broadcast to ``shape`` and flatten all but the genes: one row per cell (and particle)."""
+    return value.expand(shape).reshape(-1, shape[-1])

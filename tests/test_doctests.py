@@ -8,7 +8,7 @@ import pytest
 
 import pyro_mgvi
 
-MODULES = [module.name for module in pkgutil.iter_modules(pyro_mgvi.__path__, "pyro_mgvi.")]
+MODULES = [module.name for module in pkgutil.walk_packages(pyro_mgvi.__path__, "pyro_mgvi.")]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -158,7 +158,7 @@ def test_files_that_do_not_fit_are_refused(trained, tmp_path):
         (tmp_path / "m" / "settings.json").write_text(json.dumps(settings | changes))
         return MGVI.load(tmp_path / "m")
 
-    with pytest.raises(ModelFileError, match=r"format 99.*reads format 1"):
+    with pytest.raises(ModelFileError, match=r"format 99.*reads format 2"):
         broken(format=99)
     with pytest.raises(ModelFileError, match=r"'Evil'.*components=\[Evil\]"):
         broken(decoder={"class": "Evil", "settings": {}})
@@ -363,9 +363,10 @@ def test_counterfactual_batch_changes_what_is_decoded_and_nothing_else(adata):
 
 
 def test_planted_factors_are_recovered():
-    adata = clear_recipe(seed=5, n_cells=1000, n_shared_genes=500, n_program_genes=150)
+    # With 1000 cells a program may pass as a response (README, limits): 0.82 to 0.98 by the seed.
+    adata = clear_recipe(seed=5, n_cells=2000, n_shared_genes=500, n_program_genes=150)
     mgvi = MGVI.from_anndata(adata, "group")
-    mgvi.fit(adata, max_epochs=40, progress=False)
+    mgvi.fit(adata, max_epochs=30, progress=False)
     latents = mgvi.latents(adata)
     assert kmeans_ari(latents["z"], adata.obs["celltype"]) > 0.95
     assert probe(latents["z"], adata.obs["group"]) < 0.65

@@ -131,13 +131,12 @@ def test_fused_encoders_equal_separate_networks_with_copied_weights(mgvi, batch)
     posteriors = fused(x)
     names = [("z", 0), *(("t", s) for s in range(3))]
     for i, (name, copy) in enumerate(names):
-        rows = slice(i * 128, (i + 1) * 128)
         first = torch.nn.Linear(60, 128)
         norm = torch.nn.LayerNorm(128)
         head = fused.heads[name]
         with torch.no_grad():
-            first.weight.copy_(fused.first.weight[rows]), first.bias.copy_(fused.first.bias[rows])
-            norm.weight.copy_(fused.gain[i]), norm.bias.copy_(fused.shift[i])
+            first.weight.copy_(fused.first.weight[i].T), first.bias.copy_(fused.first.bias[i, 0])
+            norm.weight.copy_(fused.gain[i, 0]), norm.bias.copy_(fused.shift[i, 0])
             hidden = torch.relu(norm(first(x)))
             loc, raw = (hidden @ head.weight[copy] + head.bias[copy]).chunk(2, -1)
             scale = torch.nn.functional.softplus(raw + 0.5) + 1e-4

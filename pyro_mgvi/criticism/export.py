@@ -1,0 +1,228 @@
+"""Posterior and predictive draws as labelled arrays, for ArviZ 0.x and 1.x."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from pyro_mgvi.checks import some
+from pyro_mgvi.criticism.arviz_versions import arviz_and_version
+from pyro_mgvi.criticism.draws import cell_names, positive, posteriors, seeded
+from pyro_mgvi.errors import ChainDiagnosticsWarning, DataError, SettingsError
+from pyro_mgvi.mgvi import FOREIGN
+
+NOT_A_CHAIN = (
+    "These are independent draws from an approximate posterior (the guide), not a Markov chain: "
+    "r-hat, effective sample sizes and Monte Carlo errors say nothing about how good the "
+    "approximation is. Use arviz.summary(..., kind='stats'), pyro_mgvi.criticism.held_out and "
+    "predictive_checks instead."
+)
+
+
+def to_arviz(
+    mgvi,
+    adata,
+    draws: int = 100,
+    genes: Sequence[str] | None = None,
+    foreign: str = "nan",
+    max_bytes: float = 2**30,
+    seed: int = 0,
+    progress: bool = True,
+):
+    """Return posterior and predictive draws as an ArviZ object.
+
+    One draw of all latents of all cells is one draw of the one chain. The weights of the model
+    are point estimates and do not vary.
+
+    Parameters
+    ----------
+    mgvi
+        A trained :class:`~pyro_mgvi.MGVI`.
+    adata
+        Annotated data (or :class:`~pyro_mgvi.GroupedCounts`), (n, genes).
+    draws
+        Number of draws.
+    genes
+        Genes of ``posterior_predictive`` and ``observed_data``; all by default. The
+        log-likelihood is always that of all genes.
+    foreign
+        What to report of a copy for cells that do not own it, as for
+        :meth:`MGVI.latents <pyro_mgvi.MGVI.latents>`: ``"nan"``, ``"zero"`` or ``"encode"``.
+    max_bytes
+        Bound on the size of the result, in bytes. Beside it, a minibatch of cells is held.
+    seed
+        Seed of the draws.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    An ``InferenceData`` (ArviZ 0.x) or ``DataTree`` (1.x) with the groups
+
+    ``posterior``
+        Each latent: (chain, draw, cell, ``<name>_dimension``), for a family of several copies
+        (chain, draw, cell, ``<name>_subset``, ``<name>_dimension``); ``library`` (chain, draw,
+        cell), in counts, unless it is observed or the data are transformed.
+    ``posterior_predictive``, ``observed_data``
+        ``counts``: (chain, draw, cell, gene) and (cell, gene). Predictive draws are of the
+        same cells: each keeps its own posterior.
+    ``log_likelihood``
+        ``counts``: (chain, draw, cell), nats, given the cell's latents.
+    ``sample_stats``
+        ``log_weight``: (chain, draw, cell), nats, log joint of values and latents minus log
+        density of the guide. Its mean over draws is the cell's ELBO (with Kullback-Leibler
+        divergences of weight 1), the log of the mean of its exponential the bound of
+        :func:`~pyro_mgvi.criticism.held_out`.
+    ``constant_data``
+        ``group``: the cells' groups.
+
+    Raises
+    ------
+    SettingsError
+        If the result would be larger than ``max_bytes``, saying how many draws, cells or genes
+        would fit; if ``draws`` or ``foreign`` is invalid.
+    DataError
+        If a gene is unknown, or cell names repeat.
+
+    Warns
+    -----
+    ChainDiagnosticsWarning
+        Always: chain diagnostics do not apply. The same text is the attribute ``warning`` of
+        ``posterior``.
+
+    Notes
+    -----
+    ``arviz.loo`` of this object estimates each cell's marginal likelihood by the harmonic mean
+    over draws, because leaving out a cell leaves nothing but the prior of its latents. Its
+    Pareto k say so: expect most of them above 0.7. To compare models, use
+    :func:`~pyro_mgvi.criticism.compare`.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from pyro_mgvi import MGVI
+    >>> from pyro_mgvi.simulate import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=40, n_shared_genes=30, n_program_genes=10)
+    >>> mgvi = MGVI.from_anndata(adata, group_key="group")
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", ChainDiagnosticsWarning)
+    ...     data = to_arviz(mgvi, adata, draws=5, progress=False)
+    >>> data["posterior"]["t"].dims
+    ('chain', 'draw', 'cell', 't_subset', 't_dimension')
+    >>> data["posterior"]["t"].sel(t_subset="group2", t_dimension="t_1").shape
+    (1, 5, 40)
+    """
+    draws = positive("draws", draws)
+    if foreign not in FOREIGN:
+        raise SettingsError(f"foreign must be one of {FOREIGN}, not {foreign!r}")
+    data = mgvi.read(adata)
+    names = pd.Index(cell_names(data, adata))
+    if not names.is_unique:
+        twice = some(names[names.duplicated()].unique())
+        raise DataError(f"duplicate cell names: {twice}; call adata.obs_names_make_unique() first")
+    model = mgvi.model
+    genes = list(mgvi.schema.genes) if genes is None else list(genes)
+    position = pd.Index(mgvi.schema.genes).get_indexer(genes)
+    if (position < 0).any():
+        raise DataError(f"genes not in the model: {some(np.array(genes)[position < 0])}")
+    has_library = mgvi.guide.counts_only and not model.observed_library
+    check_size(model.latents, draws, len(data), len(genes), max_bytes)
+
+    n, kind = len(data), np.int32 if mgvi.guide.counts_only else np.float32
+    posterior = {
+        latent.name: np.empty((draws, n, latent.n_subsets, latent.dim), np.float32)
+        for latent in model.latents
+    }
+    if has_library:
+        posterior["library"] = np.empty((draws, n), np.float32)
+    predicted = np.empty((draws, n, len(genes)), kind)
+    log_likelihood, log_weight = np.empty((draws, n)), np.empty((draws, n))
+    observed = np.empty((n, len(genes)), kind)
+    outside = {"nan": np.nan, "zero": 0.0}
+    with seeded(seed):
+        for cells, cell_posterior in posteriors(mgvi, data, progress, "draws"):
+            batch = cell_posterior.batch
+            observed[cells] = batch.counts.numpy()[:, position]
+            for i in range(draws):
+                draw = cell_posterior.draw()
+                for latent in model.latents:
+                    shape = (latent.n_subsets, len(cells), -1)
+                    value_snd = draw.latents[latent.name].reshape(shape)
+                    if foreign != "encode":
+                        member_sn1 = model.member(latent, batch.group).reshape(shape)
+                        value_snd = value_snd.where(member_sn1, outside[foreign])
+                    posterior[latent.name][i, cells] = value_snd.transpose(0, 1).numpy()
+                if has_library:
+                    posterior["library"][i, cells] = draw.log_library.exp().numpy()
+                predicted[i, cells] = draw.counts.sample().numpy()[:, position]
+                log_p = draw.counts.log_prob(batch.counts).double()
+                log_likelihood[i, cells] = log_p.numpy()
+                log_weight[i, cells] = (log_p + draw.log_ratio).numpy()
+
+    # The log-likelihood has no genes: ArviZ leaves out trailing dims there.
+    dims = {"library": ["cell"], "log_weight": ["cell"], "group": ["cell"]}
+    dims["counts"] = ["cell", "gene"]
+    coords = {"cell": names.to_numpy(), "gene": genes}
+    for latent in model.latents:
+        subset, dimension = f"{latent.name}_subset", f"{latent.name}_dimension"
+        coords[dimension] = [f"{latent.name}_{i + 1}" for i in range(latent.dim)]
+        dims[latent.name] = ["cell", dimension]
+        if latent.n_subsets > 1:
+            coords[subset] = ["+".join(groups) for groups in latent.subsets]
+            dims[latent.name] = ["cell", subset, dimension]
+        else:
+            posterior[latent.name] = posterior[latent.name][:, :, 0]
+    groups = {
+        "posterior": {name: value[None] for name, value in posterior.items()},
+        "posterior_predictive": {"counts": predicted[None]},
+        "log_likelihood": {"counts": log_likelihood[None]},
+        "sample_stats": {"log_weight": log_weight[None]},
+        "observed_data": {"counts": observed},
+        "constant_data": {"group": np.asarray(mgvi.schema.groups)[data.group_n]},
+    }
+    warnings.warn(NOT_A_CHAIN, ChainDiagnosticsWarning, stacklevel=2)
+    return _pack(groups, coords, dims)
+
+
+def _pack(groups: dict[str, dict], coords: dict, dims: dict):
+    """Return an ArviZ object of either major version."""
+    attrs = {"inference_library": "pyro_mgvi", "warning": NOT_A_CHAIN}
+    arviz, version = arviz_and_version()
+    if version == 0:
+        data = arviz.from_dict(**groups, coords=coords, dims=dims)
+    else:  # the call of 0.x would not fail here, nor this one there: both build nonsense
+        data = arviz.from_dict(groups, coords=coords, dims=dims)
+    data["posterior"].attrs.update(attrs)
+    return data
+
+
+def check_size(latents, draws: int, n_cells: int, n_genes: int, max_bytes: float) -> None:
+    """Refuse a result above ``max_bytes``.
+
+    Raises
+    ------
+    SettingsError
+        Saying how many draws, cells or genes would fit, each with the others as asked.
+    """
+    n_latents = sum(latent.n_subsets * latent.dim for latent in latents)
+    per_draw = 4 * (n_latents + 1 + n_genes) + 2 * 8  # bytes per cell and draw
+    per_cell = 4 * n_genes  # observed
+    size = n_cells * (draws * per_draw + per_cell)
+    if size <= max_bytes:
+        return
+    bytes_of_a_cell = int(max_bytes) // n_cells
+    fits = {
+        "draws": (bytes_of_a_cell - per_cell) // per_draw,
+        "cells": int(max_bytes) // (draws * per_draw + per_cell),
+        "genes": (bytes_of_a_cell - draws * (per_draw - 4 * n_genes)) // (4 * (draws + 1)),
+    }
+    asked = {"draws": draws, "cells": n_cells, "genes": n_genes}
+    ways = [f"{fit} {what}" for what, fit in fits.items() if 1 <= fit < asked[what]]
+    raise SettingsError(
+        f"{draws} draws of {n_cells} cells and {n_genes} genes take {size / 2**20:,.1f} MiB, more "
+        f"than max_bytes = {max_bytes / 2**20:,.1f} MiB: "
+        + (f"take at most {', or '.join(ways)}; or raise max_bytes" if ways else "raise max_bytes")
+    )

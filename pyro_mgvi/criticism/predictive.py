@@ -1,0 +1,175 @@
+"""Posterior predictive checks of what matters for counts: spread, zeros and library sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pyro_mgvi.criticism.draws import cell_names, positive, posteriors, seeded
+from pyro_mgvi.errors import SettingsError
+
+LEVEL = 0.9  # of the predictive intervals
+
+
+@dataclass(frozen=True)
+class PredictiveChecks:
+    """Observed statistics of counts beside those of replicates drawn from the model.
+
+    Attributes
+    ----------
+    genes
+        One row per gene; for each of ``mean``, ``variance`` and ``zeros`` (fraction of cells
+        without a count) the columns ``<statistic>_observed``; ``_predicted``, the mean over
+        replicates; ``_lower`` and ``_upper``, their central 90 % interval; and ``_p``, the
+        two-sided posterior predictive p-value.
+    cells
+        The same per cell, for ``library`` (counts) and ``zeros`` (fraction of genes), and the
+        cell's ``group``.
+    draws
+        Number of replicates.
+    """
+
+    genes: pd.DataFrame
+    cells: pd.DataFrame
+    draws: int
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row per statistic: how well it is predicted over all genes or cells.
+
+        Columns: means of ``observed`` and ``predicted``; ``error``, the mean absolute difference;
+        ``correlation`` (Spearman's) of observed and predicted; ``inside``, the share of genes or
+        cells inside the 90 % interval; ``below`` and ``above``, the shares outside.
+        """
+        rows = {}
+        for unit, table in (("gene", self.genes), ("cell", self.cells)):
+            for column in table.columns[table.columns.str.endswith("_observed")]:
+                name = column.removesuffix("_observed")
+                observed, predicted, lower, upper = (
+                    table[f"{name}_{part}"] for part in ("observed", "predicted", "lower", "upper")
+                )
+                below, above = (observed < lower).mean(), (observed > upper).mean()
+                rows[f"{unit} {name}"] = {
+                    "observed": observed.mean(),
+                    "predicted": predicted.mean(),
+                    "error": (observed - predicted).abs().mean(),
+                    "correlation": observed.corr(predicted, method="spearman"),
+                    "inside": 1 - below - above,
+                    "below": below,
+                    "above": above,
+                }
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def predictive_checks(
+    mgvi, adata, draws: int = 100, seed: int = 0, progress: bool = True
+) -> PredictiveChecks:
+    """Draw replicates of all cells and compare their counts with what was observed.
+
+    Replicates are summarised a minibatch at a time: never are cells x genes x draws held.
+    Each replicate of a cell is drawn given its own posterior, which has seen the cell; on
+    training cells, intervals cover too much rather than too little. A miss is a finding; a
+    pass is none on its own. To check one group or type alone, give its cells only.
+
+    Parameters
+    ----------
+    mgvi
+        A trained :class:`~pyro_mgvi.MGVI` of counts.
+    adata
+        Annotated data (or :class:`~pyro_mgvi.GroupedCounts`), (n, genes).
+    draws
+        Number of replicates, at least 20 (for a 90 % interval).
+    seed
+        Seed of the draws.
+    progress
+        Show a progress bar.
+
+    Raises
+    ------
+    SettingsError
+        If the model is of transformed data, or ``draws`` is too small.
+
+    Notes
+    -----
+    After Gelman, Meng and Stern (1996), "Posterior predictive assessment of model fitness via
+    realized discrepancies".
+
+    Examples
+    --------
+    >>> from pyro_mgvi import MGVI
+    >>> from pyro_mgvi.simulate import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=60, n_shared_genes=30, n_program_genes=10)
+    >>> mgvi = MGVI.from_anndata(adata, group_key="group")
+    >>> checks = predictive_checks(mgvi, adata, draws=20, progress=False)
+    >>> list(checks.summary().index)
+    ['gene mean', 'gene variance', 'gene zeros', 'cell library', 'cell zeros']
+    """
+    draws = positive("draws", draws, least=20)
+    if not mgvi.guide.counts_only:
+        raise SettingsError(
+            f"zeros and library sizes are statistics of counts, and "
+            f"{type(mgvi.model.likelihood).__name__} models transformed data; for these use "
+            "pyro_mgvi.criticism.to_arviz and arviz's predictive plots"
+        )
+    data = mgvi.read(adata)
+    n, n_genes = len(data), data.x.shape[1]
+    # sums over cells of the count, its square and its being zero: observed, and per replicate
+    observed_3g, replicate_d3g = np.zeros((3, n_genes)), np.zeros((draws, 3, n_genes))
+    per_cell = []
+    with seeded(seed):
+        for _, cell_posterior in posteriors(mgvi, data, progress, "predictive checks"):
+            counts = cell_posterior.batch.counts
+            observed_3g += _gene_sums(counts)
+            replicate_d2n = np.empty((draws, 2, len(counts)))
+            for i in range(draws):
+                replicate = cell_posterior.draw().counts.sample()
+                replicate_d3g[i] += _gene_sums(replicate)
+                replicate_d2n[i] = _cell_statistics(replicate)
+            per_cell.append(_table(("library", "zeros"), _cell_statistics(counts), replicate_d2n))
+    genes = _table(
+        ("mean", "variance", "zeros"), _moments(observed_3g, n), _moments(replicate_d3g, n)
+    )
+    cells = pd.concat(per_cell)
+    cells.insert(0, "group", pd.Categorical.from_codes(data.group_n, mgvi.schema.groups))
+    genes.index = pd.Index(mgvi.schema.genes, name="gene")
+    cells.index = pd.Index(cell_names(data, adata), name="cell")
+    return PredictiveChecks(genes, cells, draws)
+
+
+def _gene_sums(counts_ng) -> np.ndarray:
+    counts = counts_ng.double()
+    return np.stack([x.sum(0).numpy() for x in (counts, counts**2, (counts == 0).double())])
+
+
+def _moments(sums_3g: np.ndarray, n: int) -> np.ndarray:
+    """Return mean, variance and fraction of zeros, (..., 3, genes), from sums over n cells."""
+    mean, square, zeros = np.moveaxis(sums_3g / n, -2, 0)
+    return np.stack([mean, square - mean**2, zeros], axis=-2)
+
+
+def _cell_statistics(counts_ng) -> np.ndarray:
+    counts = counts_ng.double()
+    return np.stack([counts.sum(1).numpy(), (counts == 0).double().mean(1).numpy()])
+
+
+def _table(names, observed_s: np.ndarray, replicate_ds: np.ndarray) -> pd.DataFrame:
+    """Return each statistic beside its distribution over replicates; one row per unit."""
+    tail = (1 - LEVEL) / 2
+    lower, upper = np.quantile(replicate_ds, [tail, 1 - tail], axis=0)
+    at_least = (replicate_ds >= observed_s).mean(0)
+    at_most = (replicate_ds <= observed_s).mean(0)
+    parts = {
+        "observed": observed_s,
+        "predicted": replicate_ds.mean(0),
+        "lower": lower,
+        "upper": upper,
+        "p": np.minimum(1.0, 2 * np.minimum(at_least, at_most)),
+    }
+    return pd.DataFrame(
+        {
+            f"{name}_{part}": value[s]
+            for s, name in enumerate(names)
+            for part, value in parts.items()
+        }
+    )

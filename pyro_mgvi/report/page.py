@@ -1,0 +1,145 @@
+"""From a fit to one HTML file: the sections, put into ``page.html``."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from tqdm.auto import tqdm
+
+import pyro_mgvi
+from pyro_mgvi.calibration import cross_fit
+from pyro_mgvi.diagnostics import ACTIVE, diagnose, shuffled_fit
+from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.metrics import active_units
+from pyro_mgvi.report import sections
+from pyro_mgvi.report.result import Result
+
+TILES = 6  # latents at the top of the page; all are in their section
+
+
+def write_report(path: str | Path, adata, mgvi=None, **options) -> None:
+    """Write the report of a fit as one HTML file, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    adata, mgvi, **options
+        As for :func:`render`.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be written.
+    DataError
+        If the fit is incomplete or does not fit the model.
+
+    Examples
+    --------
+    >>> from pyro_mgvi import MGVI
+    >>> from pyro_mgvi.simulate import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=60, n_shared_genes=30, n_program_genes=10)
+    >>> mgvi = MGVI.from_anndata(adata, group_key="group")
+    >>> mgvi.fit(adata, max_epochs=2, progress=False)
+    >>> mgvi.write_latents(adata)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_report(Path(folder) / "report.html", adata, mgvi, progress=False)
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise SettingsError(f"cannot write {path}: the folder {path.parent} does not exist")
+    text = render(adata, mgvi, **options)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mgvi-") as folder:
+            part = Path(folder) / "report.html"
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, path)
+    except OSError as error:
+        raise SettingsError(f"cannot write {path}: {error}") from error
+
+
+def render(
+    adata,
+    mgvi=None,
+    labels: Sequence[str] | None = None,
+    diagnosed: bool = False,
+    title: str = "Shared and group-specific variation",
+    progress: bool = True,
+    **plan,
+) -> str:
+    """Return the report of a fit as HTML that needs no other file and runs no script.
+
+    Parameters
+    ----------
+    adata
+        Cells with the latents in ``obsm``; what ``pyro-mgvi fit`` wrote. Stays as it is.
+    mgvi
+        The trained :class:`~pyro_mgvi.MGVI`; genes, refits and predictive checks need it.
+    labels
+        Columns of ``obs`` to colour by and to probe for, the most important first; by default
+        up to four that are not numeric and have 2 to 24 levels.
+    diagnosed
+        Refit four times on halves of the cells, to say whether latents are more than noise
+        (:func:`~pyro_mgvi.diagnose`) and to give genes q-values.
+    title
+        Heading of the page.
+    progress
+        Show a progress bar.
+    **plan
+        Training settings of the refits.
+
+    Raises
+    ------
+    DataError
+        If the fit is incomplete or does not fit the model.
+    SettingsError
+        If ``diagnosed`` without a model.
+    """
+    if diagnosed and mgvi is None:
+        raise SettingsError("diagnostics refit the model: name it (--model)")
+    result = Result.read(adata, mgvi, labels)
+    refits = found = None
+    if diagnosed:
+        refits = cross_fit(mgvi, result.data, progress=progress, **plan)
+        null = shuffled_fit(mgvi, result.data, progress=progress, **plan)
+        label = adata.obs[result.labels[0]] if result.labels else None
+        found = diagnose(mgvi, result.data, label, refits=refits, shuffled=null)
+    steps = (
+        sections.data,
+        sections.settings,
+        sections.training,
+        sections.latents,
+        partial(sections.genes, refits=refits),
+        partial(sections.diagnostics, found=found),
+        partial(sections.predictive, progress=progress),
+    )
+    parts = [step(result) for step in tqdm(steps, desc="report", disable=not progress)]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        title=title,
+        tiles=_tiles(result),
+        verdict=found.verdict if found else (),
+        sections=parts,
+        version=pyro_mgvi.__version__,
+        date=datetime.date.today().isoformat(),
+    )
+
+
+def _tiles(result: Result) -> list[tuple[str, str]]:
+    tiles = [
+        (f"{result.adata.n_obs:,}", "cells"),
+        (f"{result.adata.n_vars:,}", "genes"),
+        (str(len(result.groups)), "groups"),
+    ]
+    for copy in list(result.copies())[:TILES]:
+        used = active_units(copy.values, ACTIVE)
+        tiles.append((f"{used} of {copy.values.shape[1]}", f"dimensions of {copy.key} in use"))
+    return tiles

@@ -1,0 +1,202 @@
+"""What ``pyro-mgvi fit`` wrote, read back and checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pyro_mgvi import checks
+from pyro_mgvi.errors import DataError
+from pyro_mgvi.latents import Latent, parse
+from pyro_mgvi.storage import versions
+
+PREFIX = "X_mgvi_"
+LEVELS = 24  # a column with more levels is not chosen by itself
+CHOSEN = 4  # as many columns are chosen by themselves
+
+
+class Copy(NamedTuple):
+    """One copy of a latent: its key, its owners and their posterior means."""
+
+    key: str
+    groups: tuple[str, ...]
+    shared: bool
+    own_n: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Result:
+    """A fit as recorded in an AnnData, and its model if it was saved.
+
+    Attributes
+    ----------
+    adata
+        Cells with latents in ``obsm``.
+    settings, versions, history
+        As recorded in ``uns["mgvi"]``.
+    group
+        Group of each cell, categories in the model's order.
+    latents
+        The families of latents.
+    labels
+        Columns of ``obs`` to colour by, beside the group.
+    mgvi, data
+        The model and its counts, or None.
+    """
+
+    adata: object
+    settings: dict
+    versions: dict
+    history: pd.DataFrame
+    group: pd.Series
+    latents: tuple[Latent, ...]
+    labels: tuple[str, ...]
+    mgvi: object = None
+    data: object = None
+
+    @classmethod
+    def read(cls, adata, mgvi=None, labels: Sequence[str] | None = None) -> Result:
+        """Return the fit recorded in ``adata``, after checking that all of it is there.
+
+        Raises
+        ------
+        DataError
+            Naming what is missing, or what does not fit the model.
+        """
+        settings, recorded, history = _record(adata, mgvi)
+        key = settings["group_key"]
+        checks.keys(adata, key, settings.get("batch_key"))
+        group = checks.labels(adata, key)
+        groups = tuple(group.cat.categories)
+        if mgvi is not None:
+            latents = mgvi.model.latents
+        else:
+            latents = tuple(parse(spec).over(groups) for spec in settings["latents"])
+        for latent in latents:
+            for name in latent.keys:
+                _check_latent(adata, PREFIX + name, latent.dim)
+        data = None
+        if mgvi is not None:
+            if (mgvi.schema.group_key, mgvi.schema.groups) != (key, groups):
+                raise DataError(
+                    f"the model is of other groups: {mgvi.schema.group_key!r} with "
+                    f"{checks.some(mgvi.schema.groups)}, the result {key!r} with "
+                    f"{checks.some(groups)}; name the model of the same fit"
+                )
+            data = mgvi.read(adata)
+        columns = _labels(adata, labels, (key, settings.get("batch_key")))
+        result = cls(adata, settings, recorded, history, group, latents, columns, mgvi, data)
+        result._check_model()
+        return result
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups."""
+        return tuple(self.group.cat.categories)
+
+    def copies(self) -> Iterator[Copy]:
+        """Yield each copy with the values of the cells that own it."""
+        for latent in self.latents:
+            for key, subset in zip(latent.keys, latent.subsets):
+                own_n = self.group.isin(subset).to_numpy()
+                values = np.asarray(self.adata.obsm[PREFIX + key], float)[own_n]
+                if not np.isfinite(values).all():
+                    raise DataError(
+                        f"obsm[{PREFIX + key!r}] is not finite for cells of {checks.some(subset)}"
+                    )
+                yield Copy(key, subset, set(subset) >= set(self.groups), own_n, values)
+
+    def colours(self, own_n: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the columns that tell cells apart among these, no two the same partition."""
+        batch = self.settings.get("batch_key")
+        seen = []
+        for column in (self.settings["group_key"], *self.labels, *([batch] if batch else [])):
+            values = self.adata.obs[column][own_n].astype(str).to_numpy()
+            codes = pd.factorize(values)[0]
+            if codes.max() > 0 and not any((codes == other).all() for other in seen):
+                seen.append(codes)
+                yield column, values
+
+    def _check_model(self) -> None:
+        """Refuse a model whose latents are not those in the file."""
+        copies = list(self.copies())
+        if self.mgvi is None:
+            return
+        known = self.mgvi.latents(self.data)
+        for copy in copies:
+            if not np.allclose(copy.values, known[copy.key][copy.own_n], atol=1e-3):
+                raise DataError(
+                    f"the model does not give the latents in obsm[{PREFIX + copy.key!r}]: "
+                    "name the model that the same fit saved"
+                )
+
+
+def _record(adata, mgvi) -> tuple[dict, dict, pd.DataFrame]:
+    if "mgvi" not in adata.uns:
+        if mgvi is None:
+            raise DataError(
+                "the file has no uns['mgvi']: it is no result of `pyro-mgvi fit`; "
+                "fit it first, or name its model (--model)"
+            )
+        schema = mgvi.schema
+        settings = {
+            "group_key": schema.group_key,
+            "layer": schema.layer,
+            "batch_key": schema.batch_key,
+            "covariate_keys": list(schema.covariate_keys),
+            "seed": mgvi.seed,
+        }
+        return settings, versions(), mgvi.history
+    record = adata.uns["mgvi"]
+    try:
+        settings = json.loads(record["settings"])
+        recorded, history = dict(record["versions"]), record["history"]
+        wanted = ("group_key",) if mgvi is not None else ("group_key", "latents")
+        missing = [f"settings: {key}" for key in wanted if key not in settings]
+        missing += [f"history: {key}" for key in ("epoch", "train") if key not in history]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"uns['mgvi'] is damaged: {error!r}; fit again") from error
+    if missing:
+        raise DataError(f"uns['mgvi'] lacks {', '.join(missing)}; fit again")
+    return settings, recorded, history
+
+
+def _check_latent(adata, key: str, dim: int) -> None:
+    if key not in adata.obsm:
+        found = checks.some([k for k in adata.obsm if k.startswith(PREFIX)], 20) or "none"
+        raise DataError(f"obsm[{key!r}] is missing; the latents there are: {found}")
+    shape = np.shape(adata.obsm[key])
+    if shape != (adata.n_obs, dim):
+        raise DataError(f"obsm[{key!r}] has shape {shape}, not {(adata.n_obs, dim)}")
+
+
+def _labels(adata, labels, taken) -> tuple[str, ...]:
+    """Return the columns that were asked for, or those that look like labels."""
+    if labels is not None:
+        for column in labels:
+            if column not in adata.obs:
+                raise DataError(
+                    f"label {column!r} is not a column of adata.obs; it has: "
+                    f"{checks.some(adata.obs.columns, 20)}"
+                )
+            levels = adata.obs[column].nunique()
+            if levels > LEVELS:
+                raise DataError(
+                    f"label {column!r} has {levels} levels, at most {LEVELS} can be told apart "
+                    "in a picture: choose a coarser column"
+                )
+        return tuple(column for column in labels if column not in taken)
+    chosen = [
+        column
+        for column in adata.obs
+        if column not in taken
+        and not pd.api.types.is_numeric_dtype(adata.obs[column])
+        and 2 <= adata.obs[column].nunique() <= LEVELS
+    ]
+    return tuple(chosen[:CHOSEN])

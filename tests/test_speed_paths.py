@@ -1,0 +1,107 @@
+"""No fast path changes a result: sparse, compiled and blocked against the plain formulas."""
+
+import numpy as np
+import pytest
+import torch
+
+import pyro_mgvi
+from pyro_mgvi import MGVI, WassersteinTraceELBO, compiled, zinb_terms
+from pyro_mgvi.compiled import compilation
+from pyro_mgvi.training import Objective
+from pyro_mgvi.zinb_terms import CellLogProb, gene_log_prob
+
+LATENTS = (pyro_mgvi.shared(3), pyro_mgvi.private(2))
+
+
+def random_counts(n=37, genes=23, dtype=torch.float32):
+    x = torch.poisson(torch.rand(n, genes) * 3) * (torch.rand(n, genes) < 0.5)
+    x[0, 0], x[1, 1] = 5000.0, 300.0
+    parameters = torch.randn(n, genes), torch.randn(1, genes), torch.randn(n, genes) - 2
+    return x.to(dtype), *(p.to(dtype).requires_grad_() for p in parameters)
+
+
+def value_and_gradients(function, x, log_mean, log_theta, gate):
+    inputs = [p for p in (log_mean, log_theta, gate) if p is not None]
+    log_p = function(x, log_mean, log_theta, gate)
+    weight = torch.linspace(-1, 1, len(x)).to(x)
+    return log_p.detach(), *torch.autograd.grad((weight * log_p).sum(), inputs)
+
+
+def plain(*args):
+    return gene_log_prob(*args).sum(-1)
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("block", [10, 100, 10_000])
+def test_one_pass_equals_autograd_through_the_plain_formula(gated, block, monkeypatch):
+    monkeypatch.setattr(zinb_terms, "BLOCK", block)
+    x, mean, theta, gate = random_counts(dtype=torch.float64)
+    args = (x, mean, theta, gate if gated else None)
+    for ours, truth in zip(
+        value_and_gradients(CellLogProb.apply, *args), value_and_gradients(plain, *args)
+    ):
+        torch.testing.assert_close(ours, truth, rtol=1e-7, atol=1e-7)
+
+
+def test_single_precision_keeps_large_counts():
+    x, mean, theta, gate = random_counts(dtype=torch.float64)
+    x[:, 0] = torch.logspace(0, 6, len(x)).round()
+    truth = plain(x, mean, theta, gate)
+    single = CellLogProb.apply(*(v.float() for v in (x, mean, theta, gate)))
+    torch.testing.assert_close(single.double(), truth, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_compiled_equals_uncompiled(gated):
+    x, mean, theta, gate = random_counts()
+    args = (x, mean, theta, gate if gated else None)
+    expected = value_and_gradients(CellLogProb.apply, *args)
+    with compilation(True):
+        found = value_and_gradients(CellLogProb.apply, *args)
+    for ours, truth in zip(found, expected):
+        torch.testing.assert_close(ours, truth, rtol=1e-5, atol=1e-4)
+
+
+def test_without_a_compiler_the_plain_code_runs(monkeypatch):
+    def no_compiler(*args, **kwargs):
+        def fail(*args):
+            raise RuntimeError("no compiler")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    monkeypatch.setattr(compiled, "_broken", False)
+    function = compiled.compilable(plain=lambda x: x + 1)(lambda x: x + 1)
+    with compilation(True):
+        assert function(torch.tensor(1.0)) == 2
+    assert compiled._broken
+
+
+@pytest.mark.parametrize("encoder", [pyro_mgvi.SeparateEncoders, pyro_mgvi.SharedTrunk])
+@pytest.mark.parametrize("batch_key", [None, "celltype"])
+def test_a_sparse_minibatch_gives_the_dense_loss_and_gradients(adata, encoder, batch_key):
+    mgvi = MGVI.from_anndata(adata, "group", batch_key=batch_key, latents=LATENTS, encoder=encoder)
+    data = mgvi.read(adata)
+    objective = Objective(mgvi.model, mgvi.guide, WassersteinTraceELBO())
+    found = []
+    for keep_sparse in (False, True):
+        batch = data.rows(np.arange(50), keep_sparse=keep_sparse)
+        assert (batch.counts.layout == torch.sparse_csr) == keep_sparse
+        torch.manual_seed(0)
+        objective.zero_grad()
+        with pyro_mgvi.training.pyro.settings.context(module_local_params=True):
+            sum(objective(*batch).values()).backward()
+        found.append({k: p.grad for k, p in objective.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        scale = gradient.abs().max().clamp(min=1)
+        torch.testing.assert_close(found[1][name] / scale, gradient / scale, rtol=1e-4, atol=1e-5)
+
+
+def test_latents_of_mostly_zero_counts_are_those_of_dense_ones(adata, monkeypatch):
+    mgvi = MGVI.from_anndata(adata, "group", latents=LATENTS)
+    dense = mgvi.latents(adata)
+    monkeypatch.setattr("pyro_mgvi.data.DENSITY", 1.1)
+    assert mgvi.read(adata).mostly_zero
+    for key, value in mgvi.latents(adata).items():
+        np.testing.assert_allclose(value, dense[key], rtol=1e-4, atol=1e-5)
