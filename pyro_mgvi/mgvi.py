@@ -16,7 +16,7 @@ from pyro_mgvi.decoders import JointDecoder
 from pyro_mgvi.diagnostics import Report, diagnose
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders
-from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.genes import rank_genes
 from pyro_mgvi.guide import Guide
 from pyro_mgvi.latents import Latent, private, shared
@@ -192,11 +192,20 @@ class MGVI:
         Raises
         ------
         DataError, SettingsError
-            If data or settings are invalid.
+            If data or settings are invalid, or no cell owns some latent's copy.
         TrainingError
             If a loss is not finite.
         """
-        self._train(self.read(adata), accelerator, checkpoint, progress, plan)
+        data = self.read(adata)
+        present = {self.schema.groups[code] for code in np.unique(data.group_n)}
+        for latent in self.model.latents:
+            for key, subset in zip(latent.keys, latent.subsets):
+                if present.isdisjoint(subset):  # only the foreign penalty would act on it
+                    raise DataError(
+                        f"no cell belongs to latent {key!r} (group(s) {', '.join(subset)}): "
+                        "train with cells of all its groups, or leave it out of the latents"
+                    )
+        self._train(data, accelerator, checkpoint, progress, plan)
 
     def _train(self, data, accelerator, checkpoint, progress, plan, copies=None) -> None:
         known = {field.name for field in fields(TrainingPlan)}
