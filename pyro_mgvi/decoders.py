@@ -43,10 +43,10 @@ class JointDecoder(nn.Module):
         0.1, or none where some latent belongs to several groups but not to all: a program of
         theirs is a dimension of z to which the other groups respond with the opposite sign.
     sparsity
-        Scale of a Cauchy prior on the weights of every latent that not all groups own: few genes
-        follow a program of some groups, and a free loading on each gene fits noise of the few
-        cells that own the copy. 0 for none. By default 0.05 where some latent belongs to several
-        groups but not to all, otherwise none.
+        Scale of a Cauchy prior on the weights that read the latents: few genes follow a program,
+        and a free loading on each gene fits noise of the few cells that own a copy, with traces of
+        everything. 0 for none. By default 0.05 where some latent belongs to several groups but
+        not to all, otherwise none.
     """
 
     def __init__(
@@ -82,13 +82,7 @@ class JointDecoder(nn.Module):
         if response and n_shared:
             self.response = nn.Parameter(torch.zeros(len(groups) * n_shared, start.n_genes))
         self.sparsity = sparsity
-        specific = [
-            not latent.covers(groups)
-            for latent in latents
-            for _ in range(latent.n_subsets * latent.dim)
-        ]
-        specific += [False] * start.n_covariates
-        self.register_buffer("specific_k", torch.tensor(specific), persistent=False)
+        self.n_latent = n_inputs - start.n_covariates
         self.start_at(start)
 
     def start_at(self, start) -> None:
@@ -101,7 +95,7 @@ class JointDecoder(nn.Module):
             if self.linear is not None:
                 self.linear.weight.normal_(std=0.05)
                 if self.sparsity:  # within the prior's peak
-                    self.linear.weight[:, self.specific_k] *= 0.4
+                    self.linear.weight[:, : self.n_latent] *= 0.4
 
     def forward(self, values: dict[str, Tensor], offset_ng: Tensor, covariates=None):
         """Return one part: location and, if asked for, drop-out logits."""
@@ -123,11 +117,11 @@ class JointDecoder(nn.Module):
         log_density = None
         if self.response is not None:
             log_density = -0.5 * (self.response / self.response_scale).square().sum()
-        if self.sparsity and self.specific_k.any():
+        if self.sparsity:
             readers = [*self.heads] if self.trunk is None else [self.trunk]
             readers += [] if self.linear is None else [self.linear]
             for layer in readers:  # what reads the latents
-                scaled = layer.weight[:, self.specific_k] / self.sparsity
+                scaled = layer.weight[:, : self.n_latent] / self.sparsity
                 cauchy = -torch.log1p(scaled.square()).sum()
                 log_density = cauchy if log_density is None else log_density + cauchy
         return log_density

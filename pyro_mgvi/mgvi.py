@@ -33,10 +33,16 @@ EVALUATION_SIZE = 1024  # cells at a time when nothing is trained
 SHARED_WEIGHT, PRIVATE_WEIGHT = 2.5, 2.75
 
 
-def default_weight(latent: Latent, n_groups: int) -> float:
+# Where the decoder's prior on loadings keeps noise out, less is left to the weights, and the steps
+# between them can be wider (benchmarks/RESULTS_variants.md).
+SPARSE_WEIGHTS = 1.5, 2.0
+
+
+def default_weight(latent: Latent, n_groups: int, sparse: bool = False) -> float:
     """Return the weight of a latent, by the share of other groups that own a copy with a group."""
+    shared_weight, private_weight = SPARSE_WEIGHTS if sparse else (SHARED_WEIGHT, PRIVATE_WEIGHT)
     others = sum(len(subset) - 1 for subset in latent.subsets) / len(latent.subsets)
-    return PRIVATE_WEIGHT - (PRIVATE_WEIGHT - SHARED_WEIGHT) * others / (n_groups - 1)
+    return private_weight - (private_weight - shared_weight) * others / (n_groups - 1)
 
 
 class MGVI:
@@ -94,8 +100,10 @@ class MGVI:
             )
         self.model.float().eval()
         self.guide.float().eval()
+        sparse = bool(getattr(self.model.decoder, "sparsity", 0.0))
         self.own_weight = {
-            latent.name: default_weight(latent, len(schema.groups)) for latent in self.model.latents
+            latent.name: default_weight(latent, len(schema.groups), sparse)
+            for latent in self.model.latents
         }
         self.own_weight |= own_weight or {}
         unknown = sorted(set(self.own_weight) - {latent.name for latent in self.model.latents})

@@ -340,7 +340,8 @@ def test_a_subset_that_no_cell_belongs_to(adata):
 def test_variation_is_cheaper_where_more_groups_share_it(adata):
     latents = (*LATENTS, pyro_mgvi.pairwise(2), pyro_mgvi.subsets("one", [["group1"]], 1))
     mgvi = MGVI.from_anndata(adata, "group", latents=latents, own_weight={"one": 7.0})
-    assert mgvi.own_weight == {"z": 2.5, "t": 2.75, "pair": 2.625, "one": 7.0}
+    assert mgvi.own_weight == {"z": 1.5, "t": 2.0, "pair": 1.75, "one": 7.0}
+    assert MGVI.from_anndata(adata, "group", latents=LATENTS).own_weight == {"z": 2.5, "t": 2.75}
 
 
 def test_batch_and_covariates_reach_model_and_guide(adata):

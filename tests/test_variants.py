@@ -22,17 +22,17 @@ SOME = [x.over(GROUPS) for x in (shared(2), private(1), subsets("some", [["a", "
 PLAIN = [x.over(GROUPS) for x in (shared(2), private(1))]
 
 
-def test_the_prior_of_specific_loadings_is_a_cauchy():
+def test_the_prior_of_loadings_is_a_cauchy():
     start = Start.blank(7, 3, n_covariates=1)
     decoder = JointDecoder(SOME, start, 2, GROUPS, hidden=4, sparsity=0.2)
     weights = [decoder.linear.weight, decoder.trunk.weight]
-    w = np.concatenate([x.detach().numpy()[:, 2:-1].ravel() for x in weights])  # not z, covariate
+    w = np.concatenate([x.detach().numpy()[:, :-1].ravel() for x in weights])  # not the covariate
     cauchy = -np.log(np.pi * 0.2 * (1 + (w / 0.2) ** 2))
     at_zero = -np.log(np.pi * 0.2) * len(w)
-    assert len(w) == (7 + 4) * 5
+    assert len(w) == (7 + 4) * 7
     assert decoder.log_prior().item() == pytest.approx(cauchy.sum() - at_zero, rel=1e-5)
     linear = LogLinearDecoder(SOME, start, 1, GROUPS, sparsity=0.2)
-    w = linear.heads[0].weight.detach().numpy()[:, 2:-1]
+    w = linear.heads[0].weight.detach().numpy()[:, :-1]
     expected = -np.log1p((w / 0.2) ** 2).sum()
     assert linear.log_prior().item() == pytest.approx(expected, rel=1e-5)
 
