@@ -6,6 +6,7 @@ from scipy import sparse
 
 from pyro_mgvi import (
     MGVI,
+    DataError,
     JointDecoder,
     LogLinearDecoder,
     Start,
