@@ -128,11 +128,11 @@ def loss_and_gradients(mgvi, batch):
 @pytest.mark.parametrize(
     "decoder",
     [
-        JointDecoder,
+        partial(JointDecoder, response=0.1),
         LogLinearDecoder,
-        partial(JointDecoder, hidden=0),
-        partial(JointDecoder, linear=False),
-        partial(JointDecoder, offset=False),
+        partial(JointDecoder, hidden=0, response=0.1),
+        partial(JointDecoder, linear=False, response=0.1),
+        partial(JointDecoder, offset=False, response=0.1),
         partial(JointDecoder, response=0.0),
         partial(JointDecoder, linear=False, offset=False, response=0.0),
     ],
