@@ -20,7 +20,8 @@ from pyro_mgvi.own_product import add_own_products
 
 GROUP_BY_GROUP = 8  # number of groups from which products of the own columns alone are faster
 
-RESPONSE, SPARSITY = 0.1, 0.05  # scales of priors on log expression per unit of a latent
+SPARSITY = 0.05  # scale of the prior on loadings, in log expression per unit of a latent
+RESPONSE = 0.3  # of the median group offset: how far groups are expected to respond differently
 
 
 class JointDecoder(nn.Module):
@@ -44,14 +45,13 @@ class JointDecoder(nn.Module):
     response
         Let that shift depend on the shared latents: each group has a log-linear response to z
         of its own. Standard deviation of its normal prior, in log expression per unit of z;
-        0 for none. The prior keeps a program of one group from passing as a response. By default
-        0.1, or none where some latent belongs to several groups but not to all: a program of
-        theirs is a dimension of z to which the other groups respond with the opposite sign.
+        0 for none. By default 0.3 of the median gene's shift between groups: where most genes
+        differ (protocols, species), shared states may look different, too; where few do, a
+        group's program cannot pass as its response.
     sparsity
         Scale of a Cauchy prior on the weights that read the latents: few genes follow a program,
         and a free loading on each gene fits noise of the few cells that own a copy, with traces of
-        everything. 0 for none. By default 0.05 where some latent belongs to several groups but
-        not to all, otherwise none.
+        everything. 0 for none.
     """
 
     takes_group = True
@@ -66,14 +66,9 @@ class JointDecoder(nn.Module):
         linear: bool = True,
         offset: bool = True,
         response: float | None = None,
-        sparsity: float | None = None,
+        sparsity: float = SPARSITY,
     ):
         super().__init__()
-        partial = any(latent.is_partial(groups) for latent in latents)
-        if response is None:
-            response = 0.0 if partial else RESPONSE
-        if sparsity is None:
-            sparsity = SPARSITY if partial else 0.0
         self.names = tuple(latent.name for latent in latents)
         shared = [latent for latent in latents if latent.covers(groups)]
         self.shared = tuple(latent.name for latent in shared)
@@ -85,9 +80,11 @@ class JointDecoder(nn.Module):
         )
         self.linear = nn.Linear(n_inputs, start.n_genes, bias=False) if linear and hidden else None
         self.offset = nn.Parameter(start.offset_bg.clone()) if offset else None
-        self.response, self.response_scale = None, response
-        if response and n_shared:
+        self.response = None
+        if response != 0 and n_shared:
             self.response = nn.Parameter(torch.zeros(len(groups) * n_shared, start.n_genes))
+            scale = start.offset_bg.abs().median() * RESPONSE if response is None else response
+            self.register_buffer("response_scale", torch.as_tensor(scale).clamp(min=1e-3))
         self.sparsity = sparsity
         self.n_latent = n_inputs - start.n_covariates
         self.register_buffer("own_gk", self.own_inputs(latents, groups), persistent=False)
@@ -171,7 +168,7 @@ class LogLinearDecoder(JointDecoder):
     {'z': (50, 3), 't': (50, 4)}
     """
 
-    def __init__(self, latents, start, n_outputs, groups, offset=True, sparsity=None):
+    def __init__(self, latents, start, n_outputs, groups, offset=True, sparsity=SPARSITY):
         super().__init__(
             latents,
             start,
