@@ -108,11 +108,7 @@ def q_values(z_g: np.ndarray) -> np.ndarray:
 def cross_fit(mgvi, adata, progress: bool = False, **plan) -> CrossFit:
     """Refit a model of the same settings on each half of the cells.
 
-    Two things follow the number of cells: minibatches are halved, so that a refit takes as many
-    steps as the model did; and the weights of the owners' divergence grow as the largest
-    eigenvalue of pure noise does, (1 + sqrt(genes / cells))^2 (Marchenko & Pastur), because
-    fewer cells leave more noise to fit. This costs weak programs of small data, and saves false
-    discoveries: benchmarks/RESULTS_genes.md.
+    Minibatches are halved, so that a refit takes as many steps as the model did.
 
     Parameters
     ----------
@@ -148,19 +144,9 @@ def cross_fit(mgvi, adata, progress: bool = False, **plan) -> CrossFit:
     for fold in range(FOLDS):
         training = data.subset(np.flatnonzero(fold_n != fold))
         refit = mgvi.untrained(training, seed=mgvi.seed + fold)
-        for latent in refit.model.latents:
-            ratio = _noise(latent, training) / _noise(latent, data)
-            refit.own_weight[latent.name] *= ratio
         refit.fit(training, progress=progress, **(plan | {"batch_size": max(2, size // FOLDS)}))
         refits.append(refit)
     return CrossFit(tuple(refits), fold_n, mgvi.seed)
-
-
-def _noise(latent, data) -> float:
-    """Return the largest eigenvalue of unit noise in the cells that own a copy."""
-    member_sg = latent.membership(data.schema.groups).numpy()
-    owners = member_sg[:, data.group_n].sum(1).mean()
-    return (1 + np.sqrt(data.x.shape[1] / owners)) ** 2
 
 
 def recentred(z_g: np.ndarray) -> np.ndarray:

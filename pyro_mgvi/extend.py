@@ -40,6 +40,7 @@ def add_group(mgvi, adata, accelerator: str = "cpu", progress: bool = True, **pl
         seed=mgvi.seed,
         **mgvi.components,
     )
+    larger.given_weight = dict(mgvi.given_weight)
     copies = {  # which copies are new
         latent.name: torch.arange(latent.n_subsets) >= old.n_subsets
         for latent, old in zip(larger.model.latents, mgvi.model.latents)

@@ -34,17 +34,18 @@ from pyro_mgvi.training import Trainer, TrainingPlan
 FOREIGN = ("nan", "zero", "encode")
 EVALUATION_SIZE = 1024  # cells at a time when nothing is trained
 
-# Weights of the owners' divergence, by evidence (benchmarks/RESULTS.md): above 1 the noise is
-# left to the likelihood, and variation is cheaper where more groups share it. Where the decoder's
-# prior on loadings keeps noise out, less is left to the weights.
-WEIGHTS, SPARSE_WEIGHTS = (2.5, 2.75), (1.5, 1.8)  # of what all groups share, of one group's own
+WEIGHT = 0.81  # by evidence, see benchmarks/RESULTS.md
 
 
-def default_weight(latent: Latent, n_groups: int, sparse: bool = False) -> float:
-    """Return the weight of a latent, by the share of other groups that own a copy with a group."""
-    shared_weight, private_weight = SPARSE_WEIGHTS if sparse else WEIGHTS
-    others = sum(len(subset) - 1 for subset in latent.subsets) / len(latent.subsets)
-    return private_weight - (private_weight - shared_weight) * others / (n_groups - 1)
+def default_weight(latent: Latent, groups: Sequence[str], start: Start) -> float:
+    """Return the weight of the owners' divergence: it grows with the noise that a copy could fit.
+
+    That is the square root of the largest eigenvalue of pure noise, 1 + sqrt(genes / cells)
+    (Marchenko and Pastur 1967), with the number of cells that own a copy. So variation is cheaper
+    where more groups share it, and noise of few cells is left to the likelihood.
+    """
+    owners = float((latent.membership(groups).float() @ start.n_group_b).mean())
+    return WEIGHT * (1 + (start.n_genes / max(owners, 1.0)) ** 0.5)
 
 
 class MGVI:
@@ -57,6 +58,8 @@ class MGVI:
     ----------
     model, guide
         The Pyro program and its amortised posterior.
+    own_weight, given_weight
+        Weight of the divergence of the cells that own a copy, per latent; and what was given of it.
     schema
         Genes, groups, batches and covariates that the model knows.
     history
@@ -102,12 +105,11 @@ class MGVI:
             )
         self.model.float().eval()
         self.guide.float().eval()
-        sparse = bool(getattr(self.model.decoder, "sparsity", 0.0))
+        self.given_weight = dict(own_weight or {})
         self.own_weight = {
-            latent.name: default_weight(latent, len(schema.groups), sparse)
+            latent.name: default_weight(latent, schema.groups, start)
             for latent in self.model.latents
-        }
-        self.own_weight |= own_weight or {}
+        } | self.given_weight
         unknown = sorted(set(self.own_weight) - {latent.name for latent in self.model.latents})
         if unknown:
             raise SettingsError(f"own_weight names unknown latent(s) {unknown}")
@@ -164,7 +166,7 @@ class MGVI:
             self.model.latents,
             **self.components,
             observed_library=self.model.observed_library,
-            own_weight=self.own_weight,
+            own_weight=self.given_weight,  # the others follow from the data
             seed=seed,
         )
 
@@ -501,7 +503,9 @@ class MGVI:
         blank = Start.blank(
             len(schema.genes), len(schema.groups), len(schema.batches), schema.n_covariates
         )
+        used_weight = arguments.pop("used_weight")
         mgvi = cls(start=blank, **arguments)
+        mgvi.own_weight = used_weight
         storage.fill(mgvi, weights, path)
         mgvi.history = history
         return mgvi

@@ -33,6 +33,8 @@ class Start(NamedTuple):
         Library size to which the encoders' input is scaled, in counts.
     n_covariates
         Number of covariate columns.
+    n_group_b
+        Number of cells of each group, (groups,).
     """
 
     n_cells: int
@@ -44,6 +46,7 @@ class Start(NamedTuple):
     input_g: Tensor
     depth: Tensor
     n_covariates: int = 0
+    n_group_b: Tensor = torch.ones(1)
 
     @property
     def n_genes(self) -> int:
@@ -57,7 +60,8 @@ class Start(NamedTuple):
         zeros = torch.zeros(n_genes)
         offset = torch.zeros(n_groups, n_genes)
         depth = torch.tensor(1e3)
-        return cls(1, zeros, offset, zeros, zeros, library, zeros, depth, n_covariates)
+        sizes = torch.ones(n_groups)
+        return cls(1, zeros, offset, zeros, zeros, library, zeros, depth, n_covariates, sizes)
 
 
 PSEUDOCOUNT = 2.0  # shrinks the groups' offsets of rarely seen genes towards none
@@ -113,6 +117,7 @@ def start_from_moments(data) -> Start:
         input_g=tensor(input_g / n),
         depth=tensor(depth),
         n_covariates=data.schema.n_covariates,
+        n_group_b=tensor(np.bincount(data.group_n, minlength=n_groups)),
     )
 
 
@@ -140,6 +145,7 @@ def start_from_values(data) -> Start:
         offset_bg=torch.tensor(mean_bg - mean_g, **float32),
         log_theta_g=torch.tensor(-np.log(np.maximum(variance_g, 1e-4)), **float32),
         input_g=torch.tensor(mean_g, **float32),
+        n_group_b=torch.tensor(size_b1[:, 0], **float32),
     )
 
 

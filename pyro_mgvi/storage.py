@@ -88,6 +88,7 @@ def write(path: str | Path, mgvi) -> None:
         **{name: describe(component) for name, component in mgvi.components.items()},
         "observed_library": mgvi.model.observed_library,
         "own_weight": mgvi.own_weight,
+        "given_weight": mgvi.given_weight,
     }
     weights = {"model": mgvi.model.state_dict(), "guide": mgvi.guide.state_dict()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +150,8 @@ def read(path: str | Path, components: Iterable[type] = ()) -> tuple[dict, dict,
                 for name in ("encoder", "decoder", "likelihood")
             },
             "observed_library": settings["observed_library"],
-            "own_weight": settings["own_weight"],
+            "own_weight": settings["given_weight"],
+            "used_weight": settings["own_weight"],
             "seed": settings["seed"],
         }
         weights = torch.load(path / WEIGHTS, map_location="cpu", weights_only=True)

@@ -181,7 +181,11 @@ def test_real_cells_from_the_shell(reference, tmp_path):
     z, line = result.obsm["X_mgvi_z"], result.obs["label"].to_numpy(str)
     common = np.isin(line, ["H1975", "H2228", "HCC827"])
     assert kmeans_ari(z[common], line[common]) > 0.9
-    assert probe(z[common], result.obs["group"].to_numpy(str)[common]) < 0.6
+    # Three protocols of 42 such cells each: chance 0.33, 1.00 in the log counts.
+    assert probe(z[common], result.obs["group"].to_numpy(str)[common]) < 0.75
+    for group in result.obs["group"].unique():  # and chance for the line in what is private
+        mine = common & (result.obs["group"] == group).to_numpy()
+        assert probe(result.obsm[f"X_mgvi_t_{group}"][mine], line[mine]) < 0.5
 
 
 @pytest.fixture

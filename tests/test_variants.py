@@ -95,7 +95,7 @@ def test_the_pair_s_latent_alone_ranks_its_genes_first(paired, group):
 def batches():
     """Two groups with two batches each: in the second, each gene is caught less often."""
     adata = clear_recipe(0, n_cells=1000, n_shared_genes=300, n_program_genes=100)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng([0, 1])  # not the simulator's, which drew the groups from seed 0
     second = rng.random(adata.n_obs) < 0.5
     x = adata.X.toarray()
     x[second] = rng.binomial(x[second], rng.uniform(0.4, 1.0, adata.n_vars))
@@ -108,22 +108,17 @@ def test_a_registered_batch_leaves_the_shared_latent(batches):
     mgvi = MGVI.from_anndata(batches, "group", batch_key="donor")
     mgvi.fit(batches, progress=False)
     z = mgvi.latents(batches)["z"]
-    assert probe(z, batches.obs["donor"]) < 0.6  # chance 0.5
+    assert probe(z, batches.obs["donor"]) < 0.6  # chance 0.5; 1.00 if it is not registered
     assert kmeans_ari(z, batches.obs["celltype"]) >= 0.98
     report = mgvi.diagnose(batches, max_epochs=1)
     assert "donor" in set(report.probes["target"]) and "leaks the donor" not in str(report)
 
 
-def test_the_report_says_that_an_unregistered_batch_is_visible(mgvi, adata, monkeypatch):
-    """Of a z that tells the batch, whatever made it do so."""
-    adata = adata.copy()
-    adata.obs["donor"] = np.where(np.arange(adata.n_obs) % 2, "d1", "d2")
-    found = mgvi.latents(adata)
-    found["z"][:, 0] = np.arange(adata.n_obs) % 2
-    monkeypatch.setattr(mgvi, "latents", lambda *args, **kwargs: found)
-    report = mgvi.diagnose(adata, batch="donor", max_epochs=1, batch_size=60)
-    assert "z: leaks the donor (linear probe 1.00, chance 0.50); register it as batch_key" in str(
-        report
-    )
+def test_the_report_says_that_an_unregistered_batch_is_visible(batches):
+    mgvi = MGVI.from_anndata(batches, "group")
+    mgvi.fit(batches, max_epochs=30, progress=False)
+    assert probe(mgvi.latents(batches)["z"], batches.obs["donor"]) > 0.9
+    report = str(mgvi.diagnose(batches, batch="donor", max_epochs=1))
+    assert "z: leaks the donor" in report and "register it as batch_key" in report
     with pytest.raises(DataError, match="batch 'plate' is not a column"):
-        mgvi.diagnose(adata, batch="plate")
+        mgvi.diagnose(batches, batch="plate")
