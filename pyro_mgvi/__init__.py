@@ -19,7 +19,7 @@ from pyro_mgvi.likelihoods import NB, ZINB, Gaussian, Poisson, ZeroInflatedNegat
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.model import Model
 from pyro_mgvi.presets import PAPER, Preset
-from pyro_mgvi.priors import Absent, Dirac, SameAsOwn
+from pyro_mgvi.priors import Absent, Davison, Dirac, SameAsOwn
 from pyro_mgvi.programs import BasisDecoder
 from pyro_mgvi.start import Start
 from pyro_mgvi.training import TrainingPlan
@@ -36,6 +36,7 @@ __all__ = [
     "BasisDecoder",
     "CrossFit",
     "DataError",
+    "Davison",
     "Dirac",
     "Gaussian",
     "GroupedCounts",

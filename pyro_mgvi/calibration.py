@@ -110,9 +110,9 @@ def cross_fit(mgvi, adata, progress: bool = False, **plan) -> CrossFit:
 
     Two things follow the number of cells: minibatches are halved, so that a refit takes as many
     steps as the model did; and the weights of the owners' divergence grow as the largest
-    eigenvalue of pure noise does, (1 + sqrt(genes / cells))^2 (Marchenko & Pastur), because a
-    dimension is kept where it explains more than its weight. Refits that ignore this keep all
-    their dimensions and fill them with noise (benchmarks/RESULTS_genes.md).
+    eigenvalue of pure noise does, (1 + sqrt(genes / cells))^2 (Marchenko & Pastur), because
+    fewer cells leave more noise to fit. This costs weak programs of small data, and saves false
+    discoveries: benchmarks/RESULTS_genes.md.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def cross_fit(mgvi, adata, progress: bool = False, **plan) -> CrossFit:
 
 
 def _noise(latent, data) -> float:
-    """Return the largest eigenvalue of noise of unit variance, over the owners of a copy."""
+    """Return the largest eigenvalue of unit noise in the cells that own a copy."""
     member_sg = latent.membership(data.schema.groups).numpy()
     owners = member_sg[:, data.group_n].sum(1).mean()
     return (1 + np.sqrt(data.x.shape[1] / owners)) ** 2

@@ -174,12 +174,7 @@ def covariates(adata, covariate_keys) -> tuple[dict, dict]:
     for key in covariate_keys:
         column = adata.obs[key]
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-            values = column.to_numpy(float)
-            bad = ~np.isfinite(values)
-            if bad.any():
-                raise DataError(
-                    f"covariate {key!r} is not finite for cell(s) {some(adata.obs_names[bad])}"
-                )
+            values = continuous(adata, key)
             moments[key] = (float(values.mean()), float(values.std()))
             constant = moments[key][1] <= 1e-12 * max(1.0, abs(moments[key][0]))
         else:
@@ -191,6 +186,21 @@ def covariates(adata, covariate_keys) -> tuple[dict, dict]:
                 "but used by nothing; leave it out"
             )
     return categories, moments
+
+
+def continuous(adata, key: str) -> np.ndarray:
+    """Return a numeric covariate; refuse text, and values that are not finite."""
+    column = adata.obs[key]
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        raise DataError(f"covariate {key!r} was numeric, but holds {column.dtype} values here")
+    values = column.to_numpy(float)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise DataError(
+            f"covariate {key!r} is not finite for cell(s) {some(adata.obs_names[bad])}; "
+            "fill in or remove them"
+        )
+    return values
 
 
 def batches(adata, key: str) -> pd.Series:

@@ -183,7 +183,7 @@ class GroupedCounts:
         for key, levels in schema.categories.items():
             columns.append(np.eye(len(levels))[checks.codes(adata, key, levels)])
         for key, (mean, std) in schema.moments.items():
-            columns.append(((adata.obs[key].to_numpy(float) - mean) / std)[:, None])
+            columns.append(((checks.continuous(adata, key) - mean) / std)[:, None])
         covariate_nc = np.hstack([np.zeros((adata.n_obs, 0)), *columns]).astype(np.float32)
         return cls(x, group_n, batch_n, covariate_nc, schema, cells)
 

@@ -15,6 +15,8 @@ from torch.nn.functional import relu
 
 from pyro_mgvi.layers import add_product, concatenate
 
+RESPONSE, SPARSITY = 0.1, 0.05  # scales of priors on log expression per unit of a latent
+
 
 class JointDecoder(nn.Module):
     """One network of all latents together (paper, equation 3), and what groups do to it.
@@ -37,7 +39,14 @@ class JointDecoder(nn.Module):
     response
         Let that shift depend on the shared latents: each group has a log-linear response to z
         of its own. Standard deviation of its normal prior, in log expression per unit of z;
-        0 for none. The prior keeps a program of one group from passing as a response.
+        0 for none. The prior keeps a program of one group from passing as a response. By default
+        0.1, or none where some latent belongs to several groups but not to all: a program of
+        theirs is a dimension of z to which the other groups respond with the opposite sign.
+    sparsity
+        Scale of a Cauchy prior on the weights that read the latents: few genes follow a program,
+        and a free loading on each gene fits noise of the few cells that own a copy, with traces of
+        everything. 0 for none. By default 0.05 where some latent belongs to several groups but
+        not to all, otherwise none.
     """
 
     def __init__(
@@ -49,9 +58,15 @@ class JointDecoder(nn.Module):
         hidden: int = 128,
         linear: bool = True,
         offset: bool = True,
-        response: float = 0.1,
+        response: float | None = None,
+        sparsity: float | None = None,
     ):
         super().__init__()
+        partial = any(latent.is_partial(groups) for latent in latents)
+        if response is None:
+            response = 0.0 if partial else RESPONSE
+        if sparsity is None:
+            sparsity = SPARSITY if partial else 0.0
         self.names = tuple(latent.name for latent in latents)
         shared = [latent for latent in latents if latent.covers(groups)]
         self.shared = tuple(latent.name for latent in shared)
@@ -66,6 +81,8 @@ class JointDecoder(nn.Module):
         self.response, self.response_scale = None, response
         if response and n_shared:
             self.response = nn.Parameter(torch.zeros(len(groups) * n_shared, start.n_genes))
+        self.sparsity = sparsity
+        self.n_latent = n_inputs - start.n_covariates
         self.start_at(start)
 
     def start_at(self, start) -> None:
@@ -77,6 +94,8 @@ class JointDecoder(nn.Module):
                 gate.weight.mul_(0.1)
             if self.linear is not None:
                 self.linear.weight.normal_(std=0.05)
+                if self.sparsity:  # within the prior's peak
+                    self.linear.weight[:, : self.n_latent] *= 0.4
 
     def forward(self, values: dict[str, Tensor], offset_ng: Tensor, covariates=None):
         """Return one part: location and, if asked for, drop-out logits."""
@@ -94,10 +113,18 @@ class JointDecoder(nn.Module):
         return [(location, *gate)]
 
     def log_prior(self) -> Tensor | None:
-        """Return the log density of the groups' responses under their prior, up to a constant."""
-        if self.response is None:
-            return None
-        return -0.5 * (self.response / self.response_scale).square().sum()
+        """Return the log density of weights with a prior, up to a constant; None without any."""
+        log_density = None
+        if self.response is not None:
+            log_density = -0.5 * (self.response / self.response_scale).square().sum()
+        if self.sparsity:
+            readers = [*self.heads] if self.trunk is None else [self.trunk]
+            readers += [] if self.linear is None else [self.linear]
+            for layer in readers:  # what reads the latents
+                scaled = layer.weight[:, : self.n_latent] / self.sparsity
+                cauchy = -torch.log1p(scaled.square()).sum()
+                log_density = cauchy if log_density is None else log_density + cauchy
+        return log_density
 
 
 class LogLinearDecoder(JointDecoder):
@@ -115,8 +142,17 @@ class LogLinearDecoder(JointDecoder):
     {'z': (50, 3), 't': (50, 4)}
     """
 
-    def __init__(self, latents, start, n_outputs, groups, offset=True):
-        super().__init__(latents, start, n_outputs, groups, hidden=0, offset=offset, response=0.0)
+    def __init__(self, latents, start, n_outputs, groups, offset=True, sparsity=None):
+        super().__init__(
+            latents,
+            start,
+            n_outputs,
+            groups,
+            hidden=0,
+            offset=offset,
+            response=0.0,
+            sparsity=sparsity,
+        )
         self.widths = tuple(latent.n_subsets * latent.dim for latent in latents)
 
     def loadings(self) -> dict[str, Tensor]:

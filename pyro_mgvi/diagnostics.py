@@ -55,6 +55,7 @@ def diagnose(
     labels: str | Sequence | None = None,
     refits: CrossFit | None = None,
     shuffled: CrossFit | None = None,
+    batch: str | Sequence | None = None,
     **plan,
 ) -> Report:
     """Compare a model's latents with what they would be if the groups meant nothing.
@@ -77,13 +78,18 @@ def diagnose(
     refits, shuffled
         Refits that are there already, from :func:`~pyro_mgvi.cross_fit` and
         :func:`shuffled_fit`; each takes about one training otherwise.
+    batch
+        Column of ``obs``, or one label per cell, that no latent should tell (donor, replicate),
+        whether the model knows it or not. The model's own ``batch_key`` and categorical
+        covariates are always probed for.
     **plan
         Training settings of the refits.
 
     Raises
     ------
     DataError
-        If ``labels`` is unknown or does not fit the cells, or a group cannot be split.
+        If ``labels`` or ``batch`` is unknown or does not fit the cells, or a group cannot be
+        split.
 
     Examples
     --------
@@ -98,13 +104,14 @@ def diagnose(
     """
     data = mgvi.read(adata)
     labels = _labels(adata, labels, len(data))
+    nuisances = _nuisances(adata, batch, data)
     refits = cross_fit(mgvi, data, **plan) if refits is None else refits
     shuffled = shuffled_fit(mgvi, data, **plan) if shuffled is None else shuffled
     dimensions = _dimensions(mgvi, data)
     copies = pd.concat([_worth(refits, data), _worth(shuffled, _shuffle(data, mgvi.seed))], axis=1)
     copies.columns = ["worth", "worth_se", "shuffled", "shuffled_se"]
     copies["agreement"] = _agreement(refits, data)
-    probes = _probes(mgvi, data, labels)
+    probes = _probes(mgvi, data, labels, nuisances)
     return Report(dimensions, copies, probes, tuple(_verdict(mgvi, dimensions, copies, probes)))
 
 
@@ -213,12 +220,13 @@ def _agreement(refits: CrossFit, data) -> dict[str, float]:
     )
 
 
-def _probes(mgvi, data, labels) -> pd.DataFrame:
+def _probes(mgvi, data, labels, nuisances) -> pd.DataFrame:
     means, rows = mgvi.latents(data), []
     group = np.asarray(mgvi.schema.groups)[data.group_n]
     for latent, _, key, own in _copies(mgvi, data):
         targets = [("group", group)] if latent.covers(mgvi.schema.groups) else []
         targets += [] if labels is None else [("label", labels)]
+        targets += nuisances.items()
         for name, target in targets:
             levels, sizes = np.unique(target[own], return_counts=True)
             kept = own & np.isin(target, levels[sizes >= 3])  # a class needs a cell in each fold
@@ -249,9 +257,11 @@ def _verdict(mgvi, dimensions, copies, probes):
     for row in probes.itertuples():
         wanted = row.target == "label" and row.latent in _shared_keys(mgvi)
         if not wanted and row.accuracy - row.chance > LEAK:
+            known = row.target in ("group", "label", mgvi.schema.batch_key, *mgvi.schema.categories)
+            advice = "" if known else "; register it as batch_key"
             yield (
                 f"{row.latent}: leaks the {row.target} (linear probe {row.accuracy:.2f}, "
-                f"chance {row.chance:.2f})."
+                f"chance {row.chance:.2f}){advice}."
             )
 
 
@@ -259,14 +269,30 @@ def _shared_keys(mgvi) -> set[str]:
     return {k for x in mgvi.model.latents if x.covers(mgvi.schema.groups) for k in x.keys}
 
 
-def _labels(adata, labels, n: int) -> np.ndarray | None:
+def _labels(adata, labels, n: int, name: str = "labels") -> np.ndarray | None:
     if labels is None:
         return None
     if isinstance(labels, str):
         if labels not in getattr(adata, "obs", ()):
-            raise DataError(f"labels {labels!r} is not a column of adata.obs")
+            raise DataError(f"{name} {labels!r} is not a column of adata.obs")
         labels = adata.obs[labels]
     labels = np.asarray(labels).astype(str)
     if labels.shape != (n,):
-        raise DataError(f"labels must hold one label for each of the {n} cells")
+        raise DataError(f"{name} must hold one label for each of the {n} cells")
     return labels
+
+
+def _nuisances(adata, batch, data) -> dict[str, np.ndarray]:
+    """Return the labels of each cell that no latent should tell, by the name of their column."""
+    schema, found, start = data.schema, {}, 0
+    if schema.batch_key is not None:
+        found[schema.batch_key] = np.asarray(schema.batches)[data.batch_n]
+        start = len(schema.batches)
+    for key, levels in schema.categories.items():  # one-hot columns, in this order
+        stop = start + len(levels)
+        found[key] = np.asarray(levels)[data.covariate_nc[:, start:stop].argmax(1)]
+        start = stop
+    if batch is not None:
+        name = batch if isinstance(batch, str) else "batch"
+        found[name] = _labels(adata, batch, len(data), "batch")
+    return found

@@ -63,8 +63,8 @@ def rank_genes(
     ``mean_shared``, expected counts per 10,000 with both terms; ``log_fold_change``, the log2 of
     their ratio; ``z_score``, how far the effect that the refits predict shows on cells they have
     not seen, about standard normal without one; and its ``q_value``; both NaN where there are
-    too few cells. Sorting by ``z_score`` ranks weak effects better than the Bayes factor, which
-    also counts what the model fits to noise (benchmarks/RESULTS_genes.md).
+    too few cells. The Bayes factor also counts what the model fits to noise; ``z_score``
+    does not (benchmarks/RESULTS_genes.md).
 
     Raises
     ------

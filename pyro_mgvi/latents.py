@@ -80,9 +80,11 @@ class Latent:
             unknown = sorted(set(subset) - set(groups))
             if unknown:
                 raise SettingsError(
-                    f"latent {self.name!r} names unknown group(s) {unknown}; "
-                    f"the data have {list(groups)}"
+                    f"latent {self.name!r} names unknown group(s) {unknown}, to which no cell "
+                    f"belongs; the data have {list(groups)}"
                 )
+            if len(set(subset)) < len(subset):
+                raise SettingsError(f"latent {self.name!r} names a group twice: {subset}")
         if len({frozenset(subset) for subset in subsets}) < len(subsets):
             raise SettingsError(f"latent {self.name!r} repeats a subset: {subsets}")
         return replace(self, subsets=subsets)
@@ -102,6 +104,10 @@ class Latent:
     def covers(self, groups: Sequence[str]) -> bool:
         """Return whether every group owns every copy, so that no cell is foreign."""
         return all(set(subset) >= set(groups) for subset in self.subsets)
+
+    def is_partial(self, groups: Sequence[str]) -> bool:
+        """Return whether a copy belongs to several of the groups, but not to all of them."""
+        return any(1 < len(set(subset)) < len(groups) for subset in self.subsets)
 
     def membership(self, groups: Sequence[str]) -> torch.Tensor:
         """Return the boolean (subset x group) matrix of who owns what."""
@@ -158,7 +164,8 @@ def parse(spec: str) -> Latent:
             "for a latent of the groups A and B"
         )
     if equals:
-        return subsets(name, [subset.split("+") for subset in groups.split(",")], int(dim))
+        named = [subset.split("+") if subset else [] for subset in groups.split(",")]
+        return subsets(name, named, int(dim))
     return FAMILIES[name](int(dim))
 
 

@@ -16,7 +16,7 @@ from pyro_mgvi.decoders import JointDecoder
 from pyro_mgvi.diagnostics import Report, diagnose
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.encoders import SeparateEncoders
-from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.expression import (
     Chosen,
     differential_expression,
@@ -39,10 +39,16 @@ EVALUATION_SIZE = 1024  # cells at a time when nothing is trained
 SHARED_WEIGHT, PRIVATE_WEIGHT = 2.5, 2.75
 
 
-def default_weight(latent: Latent, n_groups: int) -> float:
+# Where the decoder's prior on loadings keeps noise out, less is left to the weights, and the steps
+# between them can be wider (benchmarks/RESULTS_variants.md).
+SPARSE_WEIGHTS = 1.5, 2.0
+
+
+def default_weight(latent: Latent, n_groups: int, sparse: bool = False) -> float:
     """Return the weight of a latent, by the share of other groups that own a copy with a group."""
+    shared_weight, private_weight = SPARSE_WEIGHTS if sparse else (SHARED_WEIGHT, PRIVATE_WEIGHT)
     others = sum(len(subset) - 1 for subset in latent.subsets) / len(latent.subsets)
-    return PRIVATE_WEIGHT - (PRIVATE_WEIGHT - SHARED_WEIGHT) * others / (n_groups - 1)
+    return private_weight - (private_weight - shared_weight) * others / (n_groups - 1)
 
 
 class MGVI:
@@ -100,8 +106,10 @@ class MGVI:
             )
         self.model.float().eval()
         self.guide.float().eval()
+        sparse = bool(getattr(self.model.decoder, "sparsity", 0.0))
         self.own_weight = {
-            latent.name: default_weight(latent, len(schema.groups)) for latent in self.model.latents
+            latent.name: default_weight(latent, len(schema.groups), sparse)
+            for latent in self.model.latents
         }
         self.own_weight |= own_weight or {}
         unknown = sorted(set(self.own_weight) - {latent.name for latent in self.model.latents})
@@ -198,11 +206,20 @@ class MGVI:
         Raises
         ------
         DataError, SettingsError
-            If data or settings are invalid.
+            If data or settings are invalid, or no cell owns some latent's copy.
         TrainingError
             If a loss is not finite.
         """
-        self._train(self.read(adata), accelerator, checkpoint, progress, plan)
+        data = self.read(adata)
+        present = {self.schema.groups[code] for code in np.unique(data.group_n)}
+        for latent in self.model.latents:
+            for key, subset in zip(latent.keys, latent.subsets):
+                if present.isdisjoint(subset):  # only the foreign penalty would act on it
+                    raise DataError(
+                        f"no cell belongs to latent {key!r} (group(s) {', '.join(subset)}): "
+                        "train with cells of all its groups, or leave it out of the latents"
+                    )
+        self._train(data, accelerator, checkpoint, progress, plan)
 
     def _train(self, data, accelerator, checkpoint, progress, plan, copies=None) -> None:
         known = {field.name for field in fields(TrainingPlan)}

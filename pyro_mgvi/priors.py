@@ -33,6 +33,20 @@ class SameAsOwn:
 
 
 @dataclass(frozen=True)
+class Davison:
+    """:class:`SameAsOwn`, with own and foreign copies told apart, so that each has its weight.
+
+    With an ``own_weight`` of 0 it is the objective that Davison et al. (2019) ended with: no
+    divergence of the copies that a cell owns (paper, appendix B).
+    """
+
+    def __call__(self, own, member: torch.Tensor):
+        """Return the owners' prior for each entry of ``member``, which it keeps."""
+        own = own.expand(member.shape)
+        return dist.MaskedMixture(member, own, own)
+
+
+@dataclass(frozen=True)
 class Absent:
     """No prior term for foreign cells: the objective of equation 7 ("no regularisation")."""
 

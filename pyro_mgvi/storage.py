@@ -34,6 +34,7 @@ BUILT_IN = (
     likelihoods.Gaussian,
     priors.Dirac,
     priors.SameAsOwn,
+    priors.Davison,
     priors.Absent,
 )
 

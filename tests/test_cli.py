@@ -74,6 +74,8 @@ def test_latents_are_chosen_by_short_texts(h5ad, tmp_path, capsys):
         ("t:0", "dim must be at least 1"),
         ("few=lung:2", "unknown group"),
         ("few=group1+:2", "unknown group"),
+        ("few=:2", "empty subset"),
+        ("few=group1+group1:2", "names a group twice"),
         ("t=group1+group2:2", "overlap"),
     ]:
         bad = tmp_path / "bad.h5ad"
@@ -113,6 +115,28 @@ def test_bad_input_ends_with_one_line_and_nothing_written(h5ad, tmp_path, capsys
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == listing
+
+
+def test_covariates_that_say_nothing_or_something_new(h5ad, tmp_path, capsys):
+    out = tmp_path / "out.h5ad"
+    adata = ad.read_h5ad(h5ad)
+    adata.obs["age"], adata.obs["donor"] = 3.0, "d1"
+    adata.write_h5ad(h5ad)
+    for option, key in (("--covariate-key", "age"), ("--batch-key", "donor")):
+        assert fit(h5ad, "--group-key", "group", option, key, "--out", out) == 2
+        error = capsys.readouterr().err
+        assert f"{key!r} has the same value in every cell" in error and not out.exists()
+    adata.obs["donor"] = ["d1", "d2"] * (adata.n_obs // 2)
+    adata.write_h5ad(h5ad)
+    folder = tmp_path / "donors"
+    options = ("--batch-key", "donor", "--model", folder, "--out", out)
+    assert fit(h5ad, "--group-key", "group", *options) == 0
+    adata.obs["donor"] = "d3"
+    adata.write_h5ad(h5ad)
+    table = tmp_path / "genes.csv"
+    rank = ["rank-genes", folder, h5ad, "--group", "group1", "--no-q", "--out", table]
+    assert main([str(x) for x in rank]) == 2
+    assert "value(s) unknown to the model: d3" in capsys.readouterr().err and not table.exists()
 
 
 def test_an_output_that_cannot_be_written_is_found_before_training(h5ad, tmp_path, monkeypatch):

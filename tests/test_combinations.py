@@ -27,7 +27,7 @@ DECODERS = (
     pyro_mgvi.BasisDecoder,
 )
 LIKELIHOODS = (pyro_mgvi.ZINB, pyro_mgvi.NB, pyro_mgvi.Poisson, pyro_mgvi.Gaussian)
-PRIORS = (pyro_mgvi.Dirac, pyro_mgvi.SameAsOwn, pyro_mgvi.Absent)
+PRIORS = (pyro_mgvi.Dirac, pyro_mgvi.SameAsOwn, pyro_mgvi.Davison, pyro_mgvi.Absent)
 
 
 @pytest.fixture(scope="module")

@@ -209,3 +209,13 @@ def test_new_data_of_a_model_are_reordered_or_refused():
     adata.obs["tissue"] = ["b"] * 5 + ["lung"] * 7
     with pytest.raises(DataError, match=r"unknown to the model: lung; it knows: a, b"):
         GroupedCounts.for_model(adata, schema)
+
+
+@pytest.mark.parametrize(
+    "age, message",
+    [([1.0, np.nan] * 6, "'age' is not finite.*cell1"), (["old"] * N, "'age' was numeric")],
+)
+def test_new_values_of_a_continuous_covariate_are_checked(age, message):
+    schema = read(make(age=np.arange(N)), covariate_keys=["age"]).schema
+    with pytest.raises(DataError, match=f"(?s){message}"):
+        GroupedCounts.for_model(make(age=age), schema)

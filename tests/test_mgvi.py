@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ import pyro_mgvi
 from pyro_mgvi import MGVI, DataError, ModelFileError, SettingsError, TrainingError
 from pyro_mgvi.metrics import kmeans_ari, probe, silhouette
 from pyro_mgvi.relevance import dimension_kl, prune
-from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
+from pyro_mgvi.simulate import clear_recipe
 
 LATENTS = (pyro_mgvi.shared(3), pyro_mgvi.private(2))
 
@@ -302,6 +301,7 @@ def test_bad_training_settings(adata, mgvi, plan, message):
         ((pyro_mgvi.shared(3), pyro_mgvi.private(2, name="z")), "overlap"),
         ((pyro_mgvi.subsets("u", [["group1", "lung"]]),), "unknown group.*lung"),
         ((pyro_mgvi.subsets("u", [[]]),), "empty subset"),
+        ((pyro_mgvi.subsets("u", [["group1", "group1"]]),), "names a group twice"),
         ((pyro_mgvi.subsets("u", []),), "no subset"),
         ((pyro_mgvi.subsets("u", [["group1"], ["group1"]]),), "repeats"),
         ((), "no latent"),
@@ -322,10 +322,26 @@ def test_bad_latent_names_dims_and_weights(adata):
         MGVI.from_anndata(adata, "group", own_weight={"u": 1.0})
 
 
+def test_a_subset_that_no_cell_belongs_to(adata):
+    unused = adata.copy()
+    unused.obs["group"] = unused.obs["group"].cat.add_categories("lung")
+    for groups in (["lung"], ["group1", "lung"]):
+        latents = (pyro_mgvi.shared(3), pyro_mgvi.subsets("few", [groups], 2))
+        with pytest.raises(SettingsError, match=r"'lung'.*no cell belongs"):
+            MGVI.from_anndata(unused, "group", latents=latents)
+    mgvi = MGVI.from_anndata(adata, "group", latents=(*LATENTS, pyro_mgvi.pairwise(2)))
+    before = {k: v.clone() for k, v in mgvi.model.state_dict().items()}
+    some = adata[(adata.obs["group"] == "group1").to_numpy()]
+    with pytest.raises(DataError, match="no cell belongs to latent 't_group2'"):
+        mgvi.fit(some, max_epochs=1, progress=False)
+    assert all(torch.equal(v, before[k]) for k, v in mgvi.model.state_dict().items())
+
+
 def test_variation_is_cheaper_where_more_groups_share_it(adata):
     latents = (*LATENTS, pyro_mgvi.pairwise(2), pyro_mgvi.subsets("one", [["group1"]], 1))
     mgvi = MGVI.from_anndata(adata, "group", latents=latents, own_weight={"one": 7.0})
-    assert mgvi.own_weight == {"z": 2.5, "t": 2.75, "pair": 2.625, "one": 7.0}
+    assert mgvi.own_weight == {"z": 1.5, "t": 2.0, "pair": 1.75, "one": 7.0}
+    assert MGVI.from_anndata(adata, "group", latents=LATENTS).own_weight == {"z": 2.5, "t": 2.75}
 
 
 def test_batch_and_covariates_reach_model_and_guide(adata):
@@ -377,20 +393,3 @@ def test_planted_factors_are_recovered():
         types = adata.obs["celltype"][mine].astype(str)
         assert silhouette(t, types) <= 0.03
         assert probe(t, types) < 0.5  # chance 0.2, the published implementation 0.997
-
-
-def test_a_program_of_two_groups_is_found_in_their_pair_latent():
-    params = SplatParams(lib_loc=10.0), SplatParams(lib_loc=7.0, de_prob=0.4, de_fac_loc=0.2)
-    pair = ("group1", "group2")
-    adata = grouped(0, *params, 1500, 800, 150, groups=3, pairs=[pair])
-    latents = (pyro_mgvi.shared(10), pyro_mgvi.private(10), pyro_mgvi.subsets("pair", [pair], 5))
-    decoder = partial(pyro_mgvi.JointDecoder, response=0)
-    mgvi = MGVI.from_anndata(adata, "group", latents=latents, decoder=decoder)
-    mgvi.fit(adata, max_epochs=50, progress=False)
-    found = mgvi.latents(adata)
-    own = (adata.obs["group"] != "group3").to_numpy()
-    program = adata.obs["pair_group1+group2"][own].astype(str)
-    assert kmeans_ari(found["pair"][own], program) > 0.8  # the ideal score reaches 0.99
-    assert np.isnan(found["pair"][~own]).all()
-    assert probe(found["z"][own], program) < 0.65
-    assert kmeans_ari(found["z"], adata.obs["celltype"]) > 0.95

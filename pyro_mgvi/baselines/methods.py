@@ -33,7 +33,15 @@ class Fitted(NamedTuple):
 
 
 class Method:
-    """Base of all methods."""
+    """Base of all methods.
+
+    Attributes
+    ----------
+    needs
+        Packages of the extra ``benchmark`` that the method imports.
+    """
+
+    needs = ()
 
     def train(self, data: GroupedCounts, seed: int = 0, **plan) -> Fitted:
         """Train on ``data``; ``plan`` overrides the training settings of deep methods."""
@@ -101,6 +109,7 @@ class ScviTools(Method):
     """
 
     n_latent: int = 10
+    needs = ("scvi",)
 
     def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int = 60, **plan) -> Fitted:
         """Train with scvi-tools' defaults; of ``plan`` only ``max_epochs`` has a meaning here."""

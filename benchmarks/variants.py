@@ -1,0 +1,178 @@
+"""What variants find on simulated data: layouts x settings x seeds -> tidy CSV.
+
+    python benchmarks/variants.py --layouts pair four batch --seeds 3 --out DIR
+
+``pair``: a program of two of three groups. ``four``: a program of two of four groups.
+``pairwise``: ``pair``, with a copy for every two groups. ``batch``: two batches in each group.
+Each seed simulates data of its own. Rows are written as they come; a run that is there already is
+not repeated. Ceilings are what a score that knows the true log factors (ARI) or a linear
+classifier of the true genes (probes) reaches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+
+from pyro_mgvi import MGVI, JointDecoder, pairwise, private, shared, subsets
+from pyro_mgvi.metrics import active_units, kmeans_ari, log_shares, probe, program_score
+from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
+
+PARAMS = SplatParams(lib_loc=10.0), SplatParams(lib_loc=7.0, de_prob=0.4, de_fac_loc=0.2)
+PAIR = ("group1", "group2")
+PROGRAM = "pair_group1+group2"
+LAYOUTS = {
+    "pair": (3, (shared(10), private(10), subsets("pair", [PAIR], 5))),
+    "four": (4, (shared(10), private(10), subsets("pair", [PAIR], 5))),
+    "pairwise": (3, (shared(10), private(10), pairwise(5))),
+    "batch": (2, (shared(10), private(10))),
+}
+SETTINGS = {
+    "default": {},
+    "no prior": {"decoder": partial(JointDecoder, sparsity=0.0)},
+    "response": {"decoder": partial(JointDecoder, response=0.1, sparsity=0.0)},
+    "batch_key": {"batch_key": "batch"},
+}
+
+
+def simulate(layout: str, seed: int, n_cells: int = 500):
+    """Return a layout's data, ``n_cells`` a group; thinned gene by gene in one of two batches."""
+    n_groups, _ = LAYOUTS[layout]
+    if layout != "batch":
+        return grouped(seed, *PARAMS, n_cells * n_groups, 800, 150, groups=n_groups, pairs=[PAIR])
+    adata = clear_recipe(seed, n_cells * n_groups, 800, 150)
+    adata.obs["batch"] = batch_effect(adata, seed)
+    return adata
+
+
+def batch_effect(adata, seed: int) -> np.ndarray:
+    """Thin the counts of half the cells, each gene to a share of its own, 0.4 to 1, in place."""
+    rng = np.random.default_rng([seed, 1])
+    second = rng.random(adata.n_obs) < 0.5
+    x, share_g = adata.X.toarray(), rng.uniform(0.4, 1.0, adata.n_vars)
+    x[second] = rng.binomial(x[second], share_g)
+    adata.X = sparse.csr_matrix(x)
+    return np.where(second, "b2", "b1")
+
+
+def score(adata, mgvi: MGVI) -> dict[str, float]:
+    """Return every score of a fitted model that the truth allows."""
+    means, draws = mgvi.latents(adata), mgvi.latents(adata, draw=0)
+    obs = adata.obs.astype(str)
+    group, label, z = obs["group"].to_numpy(), obs["celltype"].to_numpy(), means["z"]
+    out = {
+        "label ARI in z": kmeans_ari(z, label),
+        "z -> group": probe(z, group),
+        "held-out loss": mgvi.history["validation"].min(),
+    }
+    if "batch" in obs:
+        out["z -> batch"] = probe(z, obs["batch"])
+    for g in mgvi.schema.groups:
+        mine = group == g
+        own, t = obs["program"].to_numpy()[mine], means[f"t_{g}"][mine]
+        out[f"program ARI in t, {g}"] = kmeans_ari(t, own)
+        out[f"t -> label, {g}"] = probe(t, label[mine])
+        if "batch" in obs:
+            out[f"t -> batch, {g}"] = probe(t, obs["batch"].to_numpy()[mine])
+    if PROGRAM in obs:
+        out |= score_pair(adata, mgvi, obs, means, draws)
+    return out
+
+
+def score_pair(adata, mgvi, obs, means, draws) -> dict[str, float]:
+    """Return where the pair's program is, and what the ranking by the pair's latent says."""
+    group, program = obs["group"].to_numpy(), obs[PROGRAM].to_numpy()
+    own = np.isin(group, PAIR)
+    copies = {k: v for k, v in means.items() if k.startswith("pair")}
+    key = "pair" if "pair" in copies else PROGRAM
+    out = {
+        "pair ARI": kmeans_ari(means[key][own], program[own]),
+        "pair -> pair program": probe(means[key][own], program[own]),
+        "pair -> label": probe(means[key][own], obs["celltype"].to_numpy()[own]),
+        "z -> pair program": probe(means["z"][own], program[own]),
+    }
+    for g in PAIR:
+        mine = group == g
+        out[f"t -> pair program (means), {g}"] = probe(means[f"t_{g}"][mine], program[mine])
+        out[f"t -> pair program (draws), {g}"] = probe(draws[f"t_{g}"][mine], program[mine])
+        table = mgvi.rank_genes(adata, g, latents=["pair"], calibration=False)
+        for n, value in precision(table, adata).items():
+            out[f"pair genes among the top {n}, {g}"] = value
+    for other in set(copies) - {key}:
+        units = active_units(copies[other][np.isfinite(copies[other]).all(1)])
+        out[f"active units of {other}"] = units
+    return out
+
+
+def precision(table: pd.DataFrame, adata, tops=(20, 50)) -> dict[int, float]:
+    """Return the share of genes whose two factors in the pair differ among the first n."""
+    a, b = (adata.var[f"DEFac{PROGRAM}_{copy}"] for copy in (1, 2))
+    true = adata.var_names[a != b]
+    return {n: float(table["gene"].head(n).isin(true).mean()) for n in tops}
+
+
+def ceilings(adata) -> dict[str, float]:
+    """Return what nobody can pass."""
+    out = {}
+    for g in adata.obs["group"].cat.categories:
+        out[f"program ARI in t, {g}"] = kmeans_ari(*program_score(adata, g))
+    if PROGRAM in adata.obs:
+        cells = adata[adata.obs["group"].isin(PAIR), adata.var["kind"] == PROGRAM]
+        a, b = (np.log(cells.var[f"DEFac{PROGRAM}_{copy}"].to_numpy(float)) for copy in (1, 2))
+        x = cells.X.toarray()
+        ideal = x / np.maximum(x.sum(1, keepdims=True), 1) @ (a - b)
+        program = cells.obs[PROGRAM].astype(str).to_numpy()
+        out["pair ARI"] = kmeans_ari(ideal[:, None], program)
+        out["pair -> pair program"] = probe(log_shares(cells.X), program)
+    return out
+
+
+def main() -> None:
+    """Run what is not there yet, then print the means over seeds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=["pair", "four", "batch"])
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=["default"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--cells", type=int, default=500, help="cells in a group")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("variants"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / "variants.csv"
+    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+    done = {(r["layout"], r["setting"], r["cells"], r["seed"]) for r in rows}
+    for layout in arguments.layouts:
+        for seed in arguments.seeds:
+            adata = simulate(layout, seed, arguments.cells)
+            for setting in ("ceiling", *arguments.settings):
+                key = dict(layout=layout, setting=setting, cells=arguments.cells, seed=seed)
+                if tuple(key.values()) in done or (layout != "batch" and setting == "batch_key"):
+                    continue
+                if setting == "ceiling":
+                    scores = ceilings(adata)
+                else:
+                    start = time.perf_counter()
+                    latents = LAYOUTS[layout][1]
+                    choices = {"latents": latents, "seed": seed} | SETTINGS[setting]
+                    mgvi = MGVI.from_anndata(adata, "group", **choices)
+                    mgvi.fit(adata)
+                    seconds = time.perf_counter() - start
+                    scores = score(adata, mgvi) | {"seconds": seconds}
+                rows += [key | {"metric": m, "value": v} for m, v in scores.items()]
+                pd.DataFrame(rows).to_csv(path, index=False)
+    means = pd.DataFrame(rows).pivot_table(
+        index=["layout", "cells", "metric"], columns="setting", values="value", sort=False
+    )
+    print(means.to_string(float_format="{:.3f}".format))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Variants on planted truth: a program of two of three groups, and batches inside groups."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from pyro_mgvi import (
+    MGVI,
+    DataError,
+    JointDecoder,
+    LogLinearDecoder,
+    Start,
+    pairwise,
+    private,
+    shared,
+    subsets,
+)
+from pyro_mgvi.metrics import kmeans_ari, probe
+from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
+
+GROUPS = ("a", "b", "c")
+SOME = [x.over(GROUPS) for x in (shared(2), private(1), subsets("some", [["a", "b"]], 2))]
+PLAIN = [x.over(GROUPS) for x in (shared(2), private(1))]
+
+
+def test_the_prior_of_loadings_is_a_cauchy():
+    start = Start.blank(7, 3, n_covariates=1)
+    decoder = JointDecoder(SOME, start, 2, GROUPS, hidden=4, sparsity=0.2)
+    weights = [decoder.linear.weight, decoder.trunk.weight]
+    w = np.concatenate([x.detach().numpy()[:, :-1].ravel() for x in weights])  # not the covariate
+    cauchy = -np.log(np.pi * 0.2 * (1 + (w / 0.2) ** 2))
+    at_zero = -np.log(np.pi * 0.2) * len(w)
+    assert len(w) == (7 + 4) * 7
+    assert decoder.log_prior().item() == pytest.approx(cauchy.sum() - at_zero, rel=1e-5)
+    linear = LogLinearDecoder(SOME, start, 1, GROUPS, sparsity=0.2)
+    w = linear.heads[0].weight.detach().numpy()[:, :-1]
+    expected = -np.log1p((w / 0.2) ** 2).sum()
+    assert linear.log_prior().item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_priors_depend_on_whether_some_groups_share_a_latent():
+    start = Start.blank(7, 3)
+    plain, some = (JointDecoder(x, start, 1, GROUPS) for x in (PLAIN, SOME))
+    assert (plain.sparsity, plain.response_scale) == (0.0, 0.1)
+    assert some.sparsity > 0 and some.response is None
+    both = JointDecoder(SOME, start, 1, GROUPS, response=0.1, sparsity=0.0)
+    assert both.response is not None and both.sparsity == 0
+    assert both.log_prior().item() == 0  # responses start at zero
+    assert not any(x.over(("a", "b")).is_partial(("a", "b")) for x in (private(1), pairwise(1)))
+    assert pairwise(1).over(GROUPS).is_partial(GROUPS)
+
+
+@pytest.fixture(scope="module")
+def paired():
+    """Three groups of 500 cells; two of them share a program, and each has two of its own."""
+    params = SplatParams(lib_loc=10.0), SplatParams(lib_loc=7.0, de_prob=0.4, de_fac_loc=0.2)
+    pair = ("group1", "group2")
+    adata = grouped(0, *params, 1500, 800, 150, groups=3, pairs=[pair])
+    latents = (shared(10), private(10), subsets("pair", [pair], 5))
+    mgvi = MGVI.from_anndata(adata, "group", latents=latents)
+    mgvi.fit(adata, progress=False)
+    return adata, mgvi, mgvi.latents(adata)
+
+
+def test_a_program_of_two_groups_is_found_in_their_pair_latent(paired):
+    adata, _, found = paired
+    own = (adata.obs["group"] != "group3").to_numpy()
+    program = adata.obs["pair_group1+group2"][own].astype(str)
+    assert kmeans_ari(found["pair"][own], program) > 0.9  # the ideal score reaches 0.99
+    assert np.isnan(found["pair"][~own]).all()
+    assert probe(found["z"][own], program) < 0.65
+    assert kmeans_ari(found["z"], adata.obs["celltype"]) > 0.98
+
+
+def test_it_is_absent_from_what_the_private_latents_carry(paired):
+    adata, mgvi, _ = paired
+    drawn = mgvi.latents(adata, draw=0)
+    for group in ("group1", "group2"):
+        mine = (adata.obs["group"] == group).to_numpy()
+        program = adata.obs["pair_group1+group2"][mine].astype(str)
+        assert probe(drawn[f"t_{group}"][mine], program) < 0.6  # chance 0.5
+
+
+@pytest.mark.parametrize("group", ["group1", "group2"])
+def test_the_pair_s_latent_alone_ranks_its_genes_first(paired, group):
+    adata, mgvi, _ = paired
+    table = mgvi.rank_genes(adata, group, latents=["pair"], calibration=False)
+    factors = [adata.var[f"DEFacpair_group1+group2_{copy}"] for copy in (1, 2)]
+    planted = adata.var_names[factors[0] != factors[1]]  # of 950 genes
+    assert table["gene"].head(20).isin(planted).all(), table.head(20)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    """Two groups with two batches each: in the second, each gene is caught less often."""
+    adata = clear_recipe(0, n_cells=1000, n_shared_genes=300, n_program_genes=100)
+    rng = np.random.default_rng(0)
+    second = rng.random(adata.n_obs) < 0.5
+    x = adata.X.toarray()
+    x[second] = rng.binomial(x[second], rng.uniform(0.4, 1.0, adata.n_vars))
+    adata.X = sparse.csr_matrix(x)
+    adata.obs["donor"] = np.where(second, "d2", "d1")
+    return adata
+
+
+def test_a_registered_batch_leaves_the_shared_latent(batches):
+    mgvi = MGVI.from_anndata(batches, "group", batch_key="donor")
+    mgvi.fit(batches, progress=False)
+    z = mgvi.latents(batches)["z"]
+    assert probe(z, batches.obs["donor"]) < 0.6  # chance 0.5
+    assert kmeans_ari(z, batches.obs["celltype"]) >= 0.98
+    report = mgvi.diagnose(batches, max_epochs=1)
+    assert "donor" in set(report.probes["target"]) and "leaks the donor" not in str(report)
+
+
+def test_the_report_says_that_an_unregistered_batch_is_visible(mgvi, adata, monkeypatch):
+    """Of a z that tells the batch, whatever made it do so."""
+    adata = adata.copy()
+    adata.obs["donor"] = np.where(np.arange(adata.n_obs) % 2, "d1", "d2")
+    found = mgvi.latents(adata)
+    found["z"][:, 0] = np.arange(adata.n_obs) % 2
+    monkeypatch.setattr(mgvi, "latents", lambda *args, **kwargs: found)
+    report = mgvi.diagnose(adata, batch="donor", max_epochs=1, batch_size=60)
+    assert "z: leaks the donor (linear probe 1.00, chance 0.50); register it as batch_key" in str(
+        report
+    )
+    with pytest.raises(DataError, match="batch 'plate' is not a column"):
+        mgvi.diagnose(adata, batch="plate")
