@@ -46,7 +46,15 @@ class AdditiveDecoder(nn.Module):
         if not everyone:
             raise SettingsError("an additive decoder needs a latent that all groups own")
         self.shared = JointDecoder(
-            everyone, start, n_outputs, groups, hidden, linear=False, offset=False, response=0.0
+            everyone,
+            start,
+            n_outputs,
+            groups,
+            hidden,
+            linear=False,
+            offset=False,
+            response=0.0,
+            sparsity=0.0,
         )
         self.private = nn.ModuleDict(
             {

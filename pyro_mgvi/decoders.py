@@ -4,7 +4,9 @@ A decoder is called as ``decoder(values, offset_ng, covariates)``: ``values`` ma
 name to (..., n, copies * dim), foreign copies zero; ``offset_ng`` weighs the groups' offsets. It
 returns a list of additive parts, each a tuple of ``n_outputs`` tensors (..., n, genes): the
 location, on the scale of the likelihood's link, and the drop-out logits if there are any. A decoder
-with a prior on its own weights has ``log_prior()``, which the model adds to the ELBO once.
+with a prior on its own weights has ``log_prior()``, which the model adds to the ELBO once. A
+decoder with ``takes_group`` gets each cell's group as ``group_n``, too, wherever the offset is that
+of the cell's own group.
 """
 
 from __future__ import annotations
@@ -14,8 +16,12 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from pyro_mgvi.layers import add_product, concatenate
+from pyro_mgvi.own_product import add_own_products
 
-RESPONSE, SPARSITY = 0.1, 0.05  # scales of priors on log expression per unit of a latent
+GROUP_BY_GROUP = 8  # number of groups from which products of the own columns alone are faster
+
+SPARSITY = 0.05  # scale of the prior on loadings, in log expression per unit of a latent
+RESPONSE = 0.3  # of the median group offset: how far groups are expected to respond differently
 
 
 class JointDecoder(nn.Module):
@@ -39,15 +45,16 @@ class JointDecoder(nn.Module):
     response
         Let that shift depend on the shared latents: each group has a log-linear response to z
         of its own. Standard deviation of its normal prior, in log expression per unit of z;
-        0 for none. The prior keeps a program of one group from passing as a response. By default
-        0.1, or none where some latent belongs to several groups but not to all: a program of
-        theirs is a dimension of z to which the other groups respond with the opposite sign.
+        0 for none. By default 0.3 of the median gene's shift between groups: where most genes
+        differ (protocols, species), shared states may look different, too; where few do, a
+        group's program cannot pass as its response.
     sparsity
         Scale of a Cauchy prior on the weights that read the latents: few genes follow a program,
         and a free loading on each gene fits noise of the few cells that own a copy, with traces of
-        everything. 0 for none. By default 0.05 where some latent belongs to several groups but
-        not to all, otherwise none.
+        everything. 0 for none.
     """
+
+    takes_group = True
 
     def __init__(
         self,
@@ -59,14 +66,9 @@ class JointDecoder(nn.Module):
         linear: bool = True,
         offset: bool = True,
         response: float | None = None,
-        sparsity: float | None = None,
+        sparsity: float = SPARSITY,
     ):
         super().__init__()
-        partial = any(latent.is_partial(groups) for latent in latents)
-        if response is None:
-            response = 0.0 if partial else RESPONSE
-        if sparsity is None:
-            sparsity = SPARSITY if partial else 0.0
         self.names = tuple(latent.name for latent in latents)
         shared = [latent for latent in latents if latent.covers(groups)]
         self.shared = tuple(latent.name for latent in shared)
@@ -78,12 +80,29 @@ class JointDecoder(nn.Module):
         )
         self.linear = nn.Linear(n_inputs, start.n_genes, bias=False) if linear and hidden else None
         self.offset = nn.Parameter(start.offset_bg.clone()) if offset else None
-        self.response, self.response_scale = None, response
-        if response and n_shared:
+        self.response = None
+        if response != 0 and n_shared:
             self.response = nn.Parameter(torch.zeros(len(groups) * n_shared, start.n_genes))
+            scale = start.offset_bg.abs().median() * RESPONSE if response is None else response
+            self.register_buffer("response_scale", torch.as_tensor(scale).clamp(min=1e-3))
         self.sparsity = sparsity
         self.n_latent = n_inputs - start.n_covariates
+        self.register_buffer("own_gk", self.own_inputs(latents, groups), persistent=False)
         self.start_at(start)
+
+    def own_inputs(self, latents, groups) -> Tensor | None:
+        """Return which inputs of the location's terms are not zero in which group, boolean."""
+        each = torch.eye(len(groups), dtype=torch.bool)
+        terms = []
+        if self.linear is not None:
+            terms += [x.membership(groups).repeat_interleave(x.dim, 0).T for x in latents]
+            n_covariates = self.linear.in_features - self.n_latent
+            terms.append(torch.ones(len(groups), n_covariates, dtype=torch.bool))
+        if self.offset is not None:
+            terms.append(each)
+        if self.response is not None:
+            terms.append(each.repeat_interleave(len(self.response) // len(groups), 1))
+        return torch.cat(terms, 1) if terms else None
 
     def start_at(self, start) -> None:
         """Set the biases to the data's log shares and gates, and the slopes near zero."""
@@ -97,26 +116,33 @@ class JointDecoder(nn.Module):
                 if self.sparsity:  # within the prior's peak
                     self.linear.weight[:, : self.n_latent] *= 0.4
 
-    def forward(self, values: dict[str, Tensor], offset_ng: Tensor, covariates=None):
+    def forward(self, values: dict[str, Tensor], offset_ng: Tensor, covariates=None, group_n=None):
         """Return one part: location and, if asked for, drop-out logits."""
         inputs = concatenate([values[name] for name in self.names], covariates)
         features = inputs if self.trunk is None else relu(self.trunk(inputs))
         location, *gate = (head(features) for head in self.heads)
+        terms = []
         if self.linear is not None:
-            location = add_product(location, inputs, self.linear.weight.T)
+            terms.append((inputs, self.linear.weight.T))
         if self.offset is not None:
-            location = add_product(location, offset_ng, self.offset)
+            terms.append((offset_ng, self.offset))
         if self.response is not None:
             z_nk = torch.cat([values[name] for name in self.shared], -1)
             per_group = (offset_ng.unsqueeze(-1) * z_nk.unsqueeze(-2)).flatten(-2)
-            location = add_product(location, per_group, self.response)  # of (n, groups * k)
+            terms.append((per_group, self.response))  # of (n, groups * k)
+        many = terms and len(self.own_gk) >= GROUP_BY_GROUP and location.device.type == "cpu"
+        if many and group_n is not None and location.dim() == inputs.dim() == 2:
+            location = add_own_products(location, terms, self.own_gk, group_n)
+        else:
+            for factors in terms:
+                location = add_product(location, *factors)
         return [(location, *gate)]
 
     def log_prior(self) -> Tensor | None:
         """Return the log density of weights with a prior, up to a constant; None without any."""
         log_density = None
         if self.response is not None:
-            log_density = -0.5 * (self.response / self.response_scale).square().sum()
+            log_density = self.response.square().sum() * (-0.5 / self.response_scale**2)
         if self.sparsity:
             readers = [*self.heads] if self.trunk is None else [self.trunk]
             readers += [] if self.linear is None else [self.linear]
@@ -142,7 +168,7 @@ class LogLinearDecoder(JointDecoder):
     {'z': (50, 3), 't': (50, 4)}
     """
 
-    def __init__(self, latents, start, n_outputs, groups, offset=True, sparsity=None):
+    def __init__(self, latents, start, n_outputs, groups, offset=True, sparsity=SPARSITY):
         super().__init__(
             latents,
             start,

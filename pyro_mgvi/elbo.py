@@ -95,12 +95,13 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
                 check_fully_reparametrized(guide_site)
             try:
                 gap = self._weighted_divergence(name, site["fn"], guide_site["fn"])
-                gap = scale_and_mask(gap, guide_site["scale"], guide_site["mask"])
-                yield name, gap.expand(guide_site["fn"].batch_shape).sum()
-            except NotImplementedError:  # no closed form: sample, as the stock ELBO does
-                model_trace.compute_log_prob()
-                guide_trace.compute_score_parts()
-                yield name, guide_site["score_parts"].entropy_term.sum() - site["log_prob_sum"]
+            except NotImplementedError:  # no closed form: one draw, as in the stock ELBO
+                posterior, prior = (
+                    each["fn"].log_prob(site["value"]) for each in (guide_site, site)
+                )
+                gap = posterior - prior
+            gap = scale_and_mask(gap, guide_site["scale"], guide_site["mask"])
+            yield name, gap.expand(guide_site["fn"].batch_shape).sum()
         for name, site in guide_trace.nodes.items():
             if site["type"] == "sample" and name not in model_trace.nodes:
                 guide_trace.compute_score_parts()

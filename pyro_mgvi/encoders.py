@@ -3,7 +3,9 @@
 An encoder is called as ``encoder(x, covariates)``, x the scaled log counts (n, genes). It returns
 a dictionary of (location, scale): for each latent (S, n, dim), or (n, dim) when it has a single
 copy, and for ``library`` (n,): the correction to the observed log library size. An encoder with
-``takes_sparse`` also takes a :class:`~pyro_mgvi.sparse.SparseInput` as x.
+``takes_sparse`` also takes a :class:`~pyro_mgvi.sparse.SparseInput` as x. One with a number as its
+``foreign_sample`` is given a third argument in training, which says for each latent of some groups
+only which cells to encode (:class:`~pyro_mgvi.foreign.ForeignSample`).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, layer_norm, relu, softplus
 
+from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.layers import GroupedLinear, InputLayer
 
 
@@ -30,12 +33,33 @@ class SeparateEncoders(nn.Module):
         Width of each network's hidden layer.
     dropout
         Drop-out rate of the hidden layers in training.
+    foreign_sample
+        In training, each network of a latent that is not everyone's encodes, beside the cells
+        that own its copy, at least so many random others of the minibatch, which stand for
+        the rest (:mod:`pyro_mgvi.foreign`). The loss keeps its expectation, and a step's cost
+        grows less with the number of groups. All networks encode as many cells as the one with
+        the most owners, so it saves little where one group has most cells. None for all cells.
+
+    Raises
+    ------
+    SettingsError
+        If ``foreign_sample`` is below 1: nothing would then hold foreign copies at zero.
     """
 
     takes_sparse = True
 
-    def __init__(self, latents, start, hidden: int = 128, dropout: float = 0.1):
+    def __init__(
+        self,
+        latents,
+        start,
+        hidden: int = 128,
+        dropout: float = 0.1,
+        foreign_sample: int | None = None,
+    ):
         super().__init__()
+        if foreign_sample is not None and foreign_sample < 1:
+            raise SettingsError(f"foreign_sample must be at least 1, not {foreign_sample}")
+        self.foreign_sample = foreign_sample
         self.shapes = {latent.name: (latent.n_subsets, latent.dim) for latent in latents}
         self.hidden, self.dropout = hidden, dropout
         self.n_networks = 1 + sum(n_subsets for n_subsets, _ in self.shapes.values())
@@ -47,19 +71,31 @@ class SeparateEncoders(nn.Module):
         )
         self.library = library_head(hidden)
 
-    def forward(self, x_ng: Tensor, covariates: Tensor | None = None) -> dict:
-        """Return location and scale of each posterior."""
-        h = self.first(x_ng, covariates)  # (networks, n, hidden)
-        h = relu(layer_norm(h, (self.hidden,)) * self.gain + self.shift)
-        h = dropout(h, self.dropout, self.training)
-        posteriors, start = {}, 0
-        for name, (n_subsets, _) in self.shapes.items():
-            raw = self.heads[name](h[start : start + n_subsets])
-            posteriors[name] = location_and_scale(raw if n_subsets > 1 else raw[0])
-            start += n_subsets
-        loc, scale = location_and_scale(self.library(h[-1]))
+    def forward(self, x_ng: Tensor, covariates: Tensor | None = None, samples=None) -> dict:
+        """Return location and scale of each posterior, placeholders for cells not in a sample."""
+        sizes = [n_subsets for n_subsets, _ in self.shapes.values()] + [1]
+        if not samples:
+            h = self.first(x_ng, covariates)  # (networks, n, hidden)
+            *hidden, h_library = self.activate(h, self.gain, self.shift).split(sizes)
+        else:
+            cells = [samples[name].index_sk if name in samples else None for name in self.shapes]
+            blocks = self.first.blocks(x_ng, covariates, sizes, [*cells, None])
+            blocks = zip(blocks, self.gain.split(sizes), self.shift.split(sizes))
+            *hidden, h_library = (self.activate(*block) for block in blocks)
+        posteriors = {}
+        for name, h in zip(self.shapes, hidden):
+            posterior = location_and_scale(self.heads[name](h))
+            if samples and name in samples:
+                posterior = tuple(map(samples[name].spread, posterior, (0.0, 1.0)))
+            posteriors[name] = posterior if len(h) > 1 else tuple(v[0] for v in posterior)
+        loc, scale = location_and_scale(self.library(h_library[0]))
         posteriors["library"] = loc[..., 0], scale[..., 0]
         return posteriors
+
+    def activate(self, h: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+        """Return what the first layer's output becomes: normalised, rectified, dropped out."""
+        h = relu(layer_norm(h, (self.hidden,)) * gain + shift)
+        return dropout(h, self.dropout, self.training)
 
 
 class SharedTrunk(nn.Module):

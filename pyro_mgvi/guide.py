@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import pyro
 import pyro.distributions as dist
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from pyro_mgvi.compiled import compilable
 from pyro_mgvi.encoders import SeparateEncoders
+from pyro_mgvi.foreign import ForeignSample
 from pyro_mgvi.latents import Latent
 from pyro_mgvi.model import GroupedModule
 from pyro_mgvi.sparse import SparseInput, scaled_log, totals
@@ -59,17 +61,37 @@ class Guide(GroupedModule):
         The group enters nowhere: each copy's encoder sees every cell, and the prior decides
         what it should say about the cells that do not own the copy.
         """
-        posteriors = self.posteriors(counts, covariates)
+        samples = self.foreign_samples(group)
+        posteriors = self.posteriors(counts, covariates, None, samples)
         with self.cells(len(group), self.n_cells, index):
             for latent in self.latents:
-                with self.copies(latent):
+                sample = samples.get(latent.name)
+                with self.copies(latent), sample.weighted() if sample else nullcontext():
                     posterior = dist.Normal(*posteriors[latent.name]).to_event(1)
                     pyro.sample(latent.name, posterior)
             if self.counts_only and not self.observed_library:
                 pyro.sample("library", dist.LogNormal(*posteriors["library"]))
 
+    def foreign_samples(self, group: Tensor) -> dict[str, ForeignSample]:
+        """Return which cells each copy encodes, for latents that are not everyone's.
+
+        Empty in evaluation and with encoders that encode all cells.
+        """
+        n_foreign = getattr(self.encoder, "foreign_sample", None)
+        if n_foreign is None or not self.training:
+            return {}
+        some = (latent for latent in self.latents if not latent.covers(self.groups))
+        return {
+            latent.name: ForeignSample.draw(torch.atleast_2d(self.member(latent, group)), n_foreign)
+            for latent in some
+        }
+
     def posteriors(
-        self, counts: Tensor, covariates: Tensor | None = None, seen_g: Tensor | None = None
+        self,
+        counts: Tensor,
+        covariates: Tensor | None = None,
+        seen_g: Tensor | None = None,
+        samples: dict[str, ForeignSample] | None = None,
     ) -> dict:
         """Return location and scale of each posterior; of the log size for ``library``.
 
@@ -80,7 +102,7 @@ class Guide(GroupedModule):
         ):
             counts = counts.to_dense()
         x = self.inputs(counts)
-        posteriors = self.encode(x if seen_g is None else x * seen_g, covariates)
+        posteriors = self.encode(x if seen_g is None else x * seen_g, covariates, samples)
         correction, scale = posteriors.pop("library")
         if self.counts_only:
             posteriors["library"] = totals(counts).log() + correction, scale
@@ -97,15 +119,19 @@ class Guide(GroupedModule):
             return counts - self.input_g
         return _centred_log(counts, self.depth / counts.sum(-1, keepdim=True), self.input_g)
 
-    def encode(self, x_ng: Tensor | SparseInput, covariates: Tensor | None = None) -> dict:
+    def encode(
+        self, x_ng: Tensor | SparseInput, covariates: Tensor | None = None, samples=None
+    ) -> dict:
         """Return location and scale of each posterior from the encoders' input.
 
         That of ``library`` is still the correction to the observed log size.
         """
-        posteriors = self.encoder(x_ng, covariates)
+        posteriors = self.encoder(x_ng, covariates, *([samples] if samples else []))
         for latent in self.latents:
-            loc, scale = posteriors[latent.name]
             in_use = self.in_use(latent)
+            if in_use.all():
+                continue
+            loc, scale = posteriors[latent.name]
             posteriors[latent.name] = loc * in_use, scale.where(in_use, OUT_OF_USE)
         return posteriors
 

@@ -105,10 +105,6 @@ class Latent:
         """Return whether every group owns every copy, so that no cell is foreign."""
         return all(set(subset) >= set(groups) for subset in self.subsets)
 
-    def is_partial(self, groups: Sequence[str]) -> bool:
-        """Return whether a copy belongs to several of the groups, but not to all of them."""
-        return any(1 < len(set(subset)) < len(groups) for subset in self.subsets)
-
     def membership(self, groups: Sequence[str]) -> torch.Tensor:
         """Return the boolean (subset x group) matrix of who owns what."""
         return torch.tensor([[group in subset for group in groups] for subset in self.subsets])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from pyro_mgvi.sparse import SparseInput, product
 
@@ -37,6 +38,50 @@ class InputLayer(GroupedLinear):
             return product(x, covariates, self.weight, self.bias)
         x = concatenate([x], covariates)
         return torch.baddbmm(self.bias, x.expand(len(self.weight), *x.shape), self.weight)
+
+    def blocks(self, x, covariates, sizes: list[int], cells: list[Tensor | None]) -> list[Tensor]:
+        """Map the input for each of some blocks of networks, which see cells of their own.
+
+        Parameters
+        ----------
+        x, covariates
+            As for :meth:`forward`.
+        sizes
+            Number of networks in each block.
+        cells
+            For each block, the positions of the k cells that each of its networks sees,
+            (networks, k), or None for all.
+
+        Returns
+        -------
+        For each block (networks, k, hidden), or (networks, n, hidden).
+        """
+        x = concatenate([x.to_dense() if isinstance(x, SparseInput) else x], covariates)
+        inputs = (
+            x.expand(size, *x.shape) if chosen is None else x[chosen]
+            for size, chosen in zip(sizes, cells)
+        )
+        return _Blocks.apply(self.weight, self.bias, *inputs)
+
+
+class _Blocks(torch.autograd.Function):
+    """Products of blocks of matrices with an input each; the gradient is written in one piece."""
+
+    @staticmethod
+    def forward(ctx, weight, bias, *inputs):
+        ctx.save_for_backward(*inputs)
+        ctx.shape, ctx.sizes = weight.shape, [len(x) for x in inputs]
+        blocks = zip(bias.split(ctx.sizes), inputs, weight.split(ctx.sizes))
+        return tuple(torch.baddbmm(*block) for block in blocks)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads):
+        d_weight = grads[0].new_empty(ctx.shape)
+        for d_block, x, grad in zip(d_weight.split(ctx.sizes), ctx.saved_tensors, grads):
+            torch.bmm(x.mT, grad, out=d_block)
+        d_bias = torch.cat([grad.sum(1, keepdim=True) for grad in grads])
+        return d_weight, d_bias, *(None for _ in grads)
 
 
 def concatenate(values: list[Tensor], covariates: Tensor | None) -> Tensor:

@@ -35,18 +35,14 @@ FOREIGN = ("nan", "zero", "encode")
 EVALUATION_SIZE = 1024  # cells at a time when nothing is trained
 
 # Weights of the owners' divergence, by evidence (benchmarks/RESULTS.md): above 1 the noise is
-# left to the likelihood, and variation is cheaper where more groups share it.
-SHARED_WEIGHT, PRIVATE_WEIGHT = 2.5, 2.75
-
-
-# Where the decoder's prior on loadings keeps noise out, less is left to the weights, and the steps
-# between them can be wider (benchmarks/RESULTS_variants.md).
-SPARSE_WEIGHTS = 1.5, 2.0
+# left to the likelihood, and variation is cheaper where more groups share it. Where the decoder's
+# prior on loadings keeps noise out, less is left to the weights.
+WEIGHTS, SPARSE_WEIGHTS = (2.5, 2.75), (1.5, 1.8)  # of what all groups share, of one group's own
 
 
 def default_weight(latent: Latent, n_groups: int, sparse: bool = False) -> float:
     """Return the weight of a latent, by the share of other groups that own a copy with a group."""
-    shared_weight, private_weight = SPARSE_WEIGHTS if sparse else (SHARED_WEIGHT, PRIVATE_WEIGHT)
+    shared_weight, private_weight = SPARSE_WEIGHTS if sparse else WEIGHTS
     others = sum(len(subset) - 1 for subset in latent.subsets) / len(latent.subsets)
     return private_weight - (private_weight - shared_weight) * others / (n_groups - 1)
 

@@ -173,8 +173,10 @@ class Model(GroupedModule):
         ``offset_ng`` holds the weight of each group's offset for each cell; by default
         the cell's own group has all of it.
         """
+        own = {}
         if offset_ng is None:
             offset_ng = torch.nn.functional.one_hot(group_n, len(self.groups))
+            own = {"group_n": group_n} if getattr(self.decoder, "takes_group", False) else {}
         gated = {}
         for latent in self.latents:
             value = values[latent.name] * self.member(latent, group_n).unsqueeze(-1)
@@ -182,4 +184,4 @@ class Model(GroupedModule):
                 value = value.movedim(-3, -2).flatten(-2)  # (S, n, d) -> (n, S * d)
                 value = value.unsqueeze(-3) if value.dim() > 2 else value  # particles: keep rank
             gated[latent.name] = value
-        return self.decoder(gated, offset_ng.to(self.log_library_b2), covariates)
+        return self.decoder(gated, offset_ng.to(self.log_library_b2), covariates, **own)

@@ -26,16 +26,17 @@ class Preset:
 
 
 #: The paper's model, objective and training (sections 2 and 3, appendix C): one hidden layer and
-#: nothing beside it, no offsets or responses of groups, equation 11 with weights of 1, 500 epochs
-#: of Adam with its default step, nothing held out, no dimension taken out of use. What remains
-#: ours: starting values from the data, layer norm in the encoders, steps that shrink.
+#: nothing beside it, no offsets or responses of groups, no prior on weights, equation 11 with
+#: weights of 1, 500 epochs of Adam with its default step, nothing held out, no dimension taken out
+#: of use. What remains ours: starting values from the data, layer norm in the encoders, steps that
+#: shrink.
 #:
 #: >>> from pyro_mgvi import MGVI, PAPER
 #: >>> mgvi = MGVI.from_anndata(adata, "group", **PAPER.settings)  # doctest: +SKIP
 #: >>> mgvi.fit(adata, **PAPER.plan)  # doctest: +SKIP
 PAPER = Preset(
     settings={
-        "decoder": partial(JointDecoder, linear=False, offset=False, response=0.0),
+        "decoder": partial(JointDecoder, linear=False, offset=False, response=0.0, sparsity=0.0),
         "own_weight": {"z": 1.0, "t": 1.0},
     },
     plan={

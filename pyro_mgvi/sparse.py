@@ -38,6 +38,10 @@ class SparseInput(NamedTuple):
     x_ng: Tensor
     input_g: Tensor
 
+    def to_dense(self) -> Tensor:
+        """Return the input as an ordinary tensor, (n, genes)."""
+        return self.x_ng.to_dense() - self.input_g
+
 
 def totals(counts: Tensor) -> Tensor:
     """Return the sum of each row of dense or sparse CSR counts, (n,)."""

@@ -45,12 +45,18 @@ def equation_11(mgvi, batch):
     kl, wasserstein = by_hand.kl_to_standard_normal, by_hand.squared_wasserstein_to_zero
     p = mgvi.model.library_prior(None, len(group))
     kl_library = by_hand.kl_of_library(*moments["library"], p.loc.numpy(), p.scale.numpy())
+    slopes, n_inputs = mgvi.model.decoder.response_scale.item(), inputs.shape[1]
+    readers = np.concatenate(
+        [weights[f"{name}.weight"][:, :n_inputs].ravel() for name in ("linear", "trunk")]
+    )
     return {
         "counts": -log_p,
         "z": kl(*moments["z"]).sum(),
         "t": np.where(own, kl(*moments["t"]), wasserstein(*moments["t"])).sum(),
         "library": kl_library.sum(),
-        "decoder_prior": 0.5 * (weights["response"] ** 2).sum() / 0.1**2,
+        # responses of the groups are normal a priori, loadings Cauchy with scale 0.05
+        "decoder_prior": 0.5 * (weights["response"] ** 2).sum() / slopes**2
+        + np.log1p((readers / 0.05) ** 2).sum(),
     }
 
 

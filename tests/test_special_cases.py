@@ -9,7 +9,7 @@ import pytest
 from pyro_mgvi import MGVI, JointDecoder, shared, subsets
 
 # One hidden layer of the latents and nothing else, as both models have it.
-PLAIN = partial(JointDecoder, linear=False, offset=False, response=0.0)
+PLAIN = partial(JointDecoder, linear=False, offset=False, response=0.0, sparsity=0.0)
 
 
 def model_and_batch(adata, *latents):

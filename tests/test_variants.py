@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 
 from pyro_mgvi import (
@@ -10,7 +11,6 @@ from pyro_mgvi import (
     JointDecoder,
     LogLinearDecoder,
     Start,
-    pairwise,
     private,
     shared,
     subsets,
@@ -20,12 +20,11 @@ from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
 
 GROUPS = ("a", "b", "c")
 SOME = [x.over(GROUPS) for x in (shared(2), private(1), subsets("some", [["a", "b"]], 2))]
-PLAIN = [x.over(GROUPS) for x in (shared(2), private(1))]
 
 
 def test_the_prior_of_loadings_is_a_cauchy():
     start = Start.blank(7, 3, n_covariates=1)
-    decoder = JointDecoder(SOME, start, 2, GROUPS, hidden=4, sparsity=0.2)
+    decoder = JointDecoder(SOME, start, 2, GROUPS, hidden=4, sparsity=0.2, response=0.0)
     weights = [decoder.linear.weight, decoder.trunk.weight]
     w = np.concatenate([x.detach().numpy()[:, :-1].ravel() for x in weights])  # not the covariate
     cauchy = -np.log(np.pi * 0.2 * (1 + (w / 0.2) ** 2))
@@ -38,16 +37,18 @@ def test_the_prior_of_loadings_is_a_cauchy():
     assert linear.log_prior().item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_priors_depend_on_whether_some_groups_share_a_latent():
-    start = Start.blank(7, 3)
-    plain, some = (JointDecoder(x, start, 1, GROUPS) for x in (PLAIN, SOME))
-    assert (plain.sparsity, plain.response_scale) == (0.0, 0.1)
-    assert some.sparsity > 0 and some.response is None
-    both = JointDecoder(SOME, start, 1, GROUPS, response=0.1, sparsity=0.0)
-    assert both.response is not None and both.sparsity == 0
-    assert both.log_prior().item() == 0  # responses start at zero
-    assert not any(x.over(("a", "b")).is_partial(("a", "b")) for x in (private(1), pairwise(1)))
-    assert pairwise(1).over(GROUPS).is_partial(GROUPS)
+def test_how_far_groups_may_respond_differently_follows_from_how_far_their_means_differ():
+    offset_bg = torch.tensor([[-1.0, 0.1, 0.2], [0.0, -0.3, 2.0], [0.5, 0.1, 0.2]])
+    start = Start.blank(3, 3)._replace(offset_bg=offset_bg)
+    decoder = JointDecoder(SOME, start, 1, GROUPS, sparsity=0.0)
+    assert decoder.response_scale.item() == pytest.approx(0.3 * 0.2)
+    assert decoder.log_prior().item() == 0  # responses start at zero
+    torch.nn.init.ones_(decoder.response)
+    expected = -0.5 * decoder.response.numel() / 0.06**2
+    assert decoder.log_prior().item() == pytest.approx(expected, rel=1e-5)
+    alike = JointDecoder(SOME, Start.blank(3, 3), 1, GROUPS)
+    assert alike.response_scale.item() == pytest.approx(1e-3)
+    assert JointDecoder(SOME, start, 1, GROUPS, response=0.0).response is None
 
 
 @pytest.fixture(scope="module")
