@@ -74,7 +74,8 @@ def ranking(table, top: int = 20, level: float = 0.1, ax: Axes | None = None) ->
         ax = Figure(figsize=(4, 1 + 0.2 * len(table)), layout="constrained").subplots()
     sure = (table["q_value"] < level).to_numpy()
     rows = np.arange(len(table))
-    for kind, fill, label in ((sure, PALETTE[0], f"q < {level:g}"), (~sure, "none", "not called")):
+    rest = "not called" if table["q_value"].notna().any() else "without q-values"
+    for kind, fill, label in ((sure, PALETTE[0], f"q < {level:g}"), (~sure, "none", rest)):
         if kind.any():
             values = table["per_cell"].to_numpy()[kind]
             ax.barh(rows[kind], values, 0.7, color=fill, edgecolor=PALETTE[0], label=label)

@@ -19,10 +19,22 @@ MARKERS = "o^sDvP*X"  # with more levels than colours, the next marker
 
 
 def pca(latent_nk: np.ndarray) -> np.ndarray:
-    """Return the first two principal components, (n, 2); axes are named by the attribute."""
+    """Return the first two principal components of the dimensions in use, (n, 2).
+
+    A single one is spread out at random along the second axis, so that cells do not hide each
+    other; a latent without any is a point.
+
+    Examples
+    --------
+    >>> xy = pca(np.array([[0.0, 1.0, 0.0], [0.0, 3.0, 0.0]]))  # only the second is in use
+    >>> xy[:, 0].tolist(), bool(xy[0, 1] != xy[1, 1])
+    ([1.0, 3.0], True)
+    """
+    in_use = (latent_nk != latent_nk[:1]).any(axis=0)  # the others are exact zeros
+    latent_nk = latent_nk[:, in_use] if in_use.any() else np.zeros((len(latent_nk), 2))
     if latent_nk.shape[1] > 2:
         return PCA(2, random_state=0).fit_transform(latent_nk)
-    if latent_nk.shape[1] == 1:  # spread out, so that cells do not hide each other
+    if latent_nk.shape[1] == 1:
         return np.column_stack([latent_nk[:, 0], np.random.default_rng(0).random(len(latent_nk))])
     return latent_nk
 
