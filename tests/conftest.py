@@ -10,13 +10,12 @@ import torch
 import pyro_mgvi
 from pyro_mgvi.simulate import clear_recipe
 
-torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
-
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
 def fresh_parameter_store():
+    torch.set_num_threads(1)  # tiny tensors: more threads only wait; scanpy sets it back to all
     pyro.clear_param_store()
     torch.manual_seed(0)
     yield
