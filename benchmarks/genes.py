@@ -88,10 +88,11 @@ def rankings(adata, mgvi: MGVI, refits: CrossFit | bool, group: str, baselines: 
         yield f"Bayes factor, {offset}", table["bayes_factor"].to_numpy()
         if refits:
             yield f"z_score, {offset}", table["z_score"].to_numpy()
-    if baselines:
+    t_nk = mgvi.latents(adata)[f"t_{group}"]
+    if baselines and np.nanvar(t_nk) > 0:  # an empty latent gives them nothing to rank by
         for name, table in (
             ("integrated gradients", integrated_gradients(mgvi, adata, group)),
-            ("Hotspot on t", hotspot(adata, mgvi.latents(adata)[f"t_{group}"])),
+            ("Hotspot on t", hotspot(adata, t_nk)),
         ):
             yield name, table.set_index("gene").loc[genes, "score"].fillna(-np.inf).to_numpy()
 
