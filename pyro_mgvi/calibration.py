@@ -123,6 +123,15 @@ def cross_fit(mgvi, adata, progress: bool = False, **plan) -> CrossFit:
     ------
     DataError
         If a group or batch is too small to be split.
+
+    Examples
+    --------
+    >>> from pyro_mgvi import MGVI
+    >>> from pyro_mgvi.simulate import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=120, n_shared_genes=60, n_program_genes=20)
+    >>> refits = cross_fit(MGVI.from_anndata(adata, group_key="group"), adata, max_epochs=1)
+    >>> len(refits.refits), np.bincount(refits.fold_n)
+    (2, array([60, 60]))
     """
     data = mgvi.read(adata)
     rng = np.random.default_rng(mgvi.seed)

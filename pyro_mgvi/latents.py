@@ -111,22 +111,48 @@ class Latent:
 
 
 def shared(dim: int = 10, name: str = "z", **kwargs) -> Latent:
-    """Return the latent that all groups own: one subset, a membership row of ones."""
+    """Return the latent that all groups own: one subset, a membership row of ones.
+
+    Examples
+    --------
+    >>> shared(2).over(("ileum", "jejunum")).keys
+    ('z',)
+    """
     return Latent(name, lambda groups: (groups,), dim, **kwargs)
 
 
 def private(dim: int = 10, name: str = "t", **kwargs) -> Latent:
-    """Return one copy per group: membership is the identity."""
+    """Return one copy per group: membership is the identity.
+
+    Examples
+    --------
+    >>> private(2).over(("ileum", "jejunum")).keys
+    ('t_ileum', 't_jejunum')
+    """
     return Latent(name, lambda groups: tuple((group,) for group in groups), dim, **kwargs)
 
 
 def pairwise(dim: int = 10, name: str = "pair", **kwargs) -> Latent:
-    """Return one copy for every two groups: two ones in each membership row."""
+    """Return one copy for every two groups: two ones in each membership row.
+
+    Examples
+    --------
+    >>> pairwise(2).over(("a", "b", "c")).membership(("a", "b", "c")).int()
+    tensor([[1, 1, 0],
+            [1, 0, 1],
+            [0, 1, 1]], dtype=torch.int32)
+    """
     return Latent(name, lambda groups: tuple(combinations(groups, 2)), dim, **kwargs)
 
 
 def subsets(name: str, groups: Iterable[Iterable[str]], dim: int = 10, **kwargs) -> Latent:
-    """Return one copy for each named subset of groups."""
+    """Return one copy for each named subset of groups.
+
+    Examples
+    --------
+    >>> subsets("small", [["ileum", "jejunum"]], 5).over(("colon", "ileum", "jejunum")).keys
+    ('small',)
+    """
     return Latent(name, tuple(tuple(subset) for subset in groups), dim, **kwargs)
 
 

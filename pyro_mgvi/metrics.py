@@ -36,7 +36,13 @@ def kmeans_ari(latent_nk: np.ndarray, labels: Sequence, seed: int = 0) -> float:
 
 
 def silhouette(latent_nk: np.ndarray, labels: Sequence) -> float:
-    """Return the average silhouette width of labels, unscaled (-1 to 1; 0 is mixed)."""
+    """Return the average silhouette width of labels, unscaled (-1 to 1; 0 is mixed).
+
+    Examples
+    --------
+    >>> round(silhouette(np.array([[0.0], [0.1], [5.0], [5.1]]), ["a", "a", "b", "b"]), 2)
+    0.98
+    """
     return float(silhouette_score(latent_nk, np.asarray(labels)))
 
 
@@ -45,6 +51,12 @@ def probe(latent_nk: np.ndarray, labels: Sequence, folds: int = 3) -> float:
 
     Cross-validated balanced accuracy of a logistic regression on standardised dimensions;
     chance is one over the number of labels.
+
+    Examples
+    --------
+    >>> labels = ["a", "b"] * 15
+    >>> probe(np.array([[0.0], [1.0]] * 15), labels)
+    1.0
     """
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     scores = cross_val_score(
@@ -57,6 +69,11 @@ def active_units(latent_nk: np.ndarray, threshold: float = 0.01) -> int:
     """Return how many dimensions vary: posterior means with a variance over cells above it.
 
     After Burda et al. (2016), "Importance weighted autoencoders".
+
+    Examples
+    --------
+    >>> active_units(np.array([[1.0, 0.0], [-1.0, 0.01]]))
+    1
     """
     return int((np.var(latent_nk, axis=0) > threshold).sum())
 
@@ -78,7 +95,14 @@ def linear_cka(a_nk: np.ndarray, b_nk: np.ndarray) -> float:
 
 
 def log_shares(x) -> np.ndarray:
-    """Return log1p of counts scaled to their median library size, dense."""
+    """Return log1p of counts scaled to their median library size, dense.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> log_shares(sparse.csr_matrix([[1, 3], [2, 2]])).shape
+    (2, 2)
+    """
     x = x.toarray() if hasattr(x, "toarray") else np.asarray(x)
     library = x.sum(1, keepdims=True)
     return np.log1p(x / np.maximum(library, 1) * np.median(library))

@@ -38,6 +38,13 @@ def history(table, ax: Axes | None = None) -> Axes:
         ``MGVI.history``.
     ax
         Axes to draw on; new ones by default.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"epoch": [1, 2], "train": [9.0, 8.0], "validation": [9.5, 8.7]})
+    >>> [line.get_label() for line in history(table).lines]
+    ['train', 'validation']
     """
     ax = Figure(figsize=(5, 3.4), layout="constrained").subplots() if ax is None else ax
     for column, colour in zip(("train", "validation"), PALETTE):

@@ -13,7 +13,14 @@ import torch
 
 @dataclass(frozen=True)
 class Dirac:
-    """All mass at ``value``: the multiGroupVI prior (paper, equations 8 to 11)."""
+    """All mass at ``value``: the multiGroupVI prior (paper, equations 8 to 11).
+
+    Examples
+    --------
+    >>> own = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    >>> Dirac()(own, torch.tensor([True, False])).batch_shape
+    (2,)
+    """
 
     value: float = 0.0
 
@@ -25,7 +32,14 @@ class Dirac:
 
 @dataclass(frozen=True)
 class SameAsOwn:
-    """The owners' prior for all cells: the penalty of Davison et al. (paper, equation 18)."""
+    """The owners' prior for all cells: the penalty of Davison et al. (paper, equation 18).
+
+    Examples
+    --------
+    >>> own = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    >>> SameAsOwn()(own, torch.tensor([True, False])).batch_shape
+    torch.Size([2])
+    """
 
     def __call__(self, own, member: torch.Tensor):
         """Return the owners' prior for each entry of ``member``."""
@@ -48,7 +62,14 @@ class Davison:
 
 @dataclass(frozen=True)
 class Absent:
-    """No prior term for foreign cells: the objective of equation 7 ("no regularisation")."""
+    """No prior term for foreign cells: the objective of equation 7 ("no regularisation").
+
+    Examples
+    --------
+    >>> own = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    >>> Absent()(own, torch.tensor([True, False])).log_prob(torch.ones(2, 2))[1]
+    tensor(0.)
+    """
 
     def __call__(self, own, member: torch.Tensor):
         """Return the owners' prior, masked out where ``member`` is false."""

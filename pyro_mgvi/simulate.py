@@ -169,6 +169,13 @@ def grouped(
     ------
     SettingsError
         If sizes, weights or pairs do not fit the groups.
+
+    Examples
+    --------
+    >>> shared, program = SplatParams(lib_loc=10.0), SplatParams(lib_loc=7.0, de_prob=0.4)
+    >>> adata = grouped(0, shared, program, 60, 40, 10, groups=["a", "b", "c"], pairs=[("a", "b")])
+    >>> adata.shape, list(adata.obs["pair_a+b"].cat.categories)
+    ((60, 60), ['A', 'B', 'none'])
     """
     rng = np.random.default_rng(seed)
     if isinstance(groups, int):

@@ -54,6 +54,11 @@ class TrainingPlan:
     ------
     SettingsError
         If a value is out of range.
+
+    Examples
+    --------
+    >>> TrainingPlan(max_epochs=10).batch_size
+    128
     """
 
     max_epochs: int = 60
