@@ -180,7 +180,7 @@ def start_group(mgvi, data: GroupedCounts) -> None:
         block = data.subset(np.arange(start, min(start + EVALUATION_SIZE, len(data))))
         expected = mgvi.normalized_expression(block, latents=names).to_numpy(float)
         if mgvi.guide.counts_only:
-            expected *= np.asarray(block.x.sum(1), float).reshape(-1, 1)
+            expected = expected * np.asarray(block.x.sum(1), float).reshape(-1, 1)
         seen_g += np.asarray(block.x.sum(0), float).ravel()
         expected_g += expected.sum(0)
     if mgvi.guide.counts_only:

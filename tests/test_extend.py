@@ -196,7 +196,7 @@ def test_the_offset_starts_where_the_shared_latents_leave_the_group(adata):
     mgvi.fit(of(adata, "group1", "group2"), **QUICK)
     new = of(adata, "group3")
     larger = mgvi.add_group(new, relevance=1e6, **tiny)  # the new copy is out of use: t is zero
-    seen, expected = new.X.toarray().mean(0), larger.normalized_expression(new).mean(0)
+    seen, expected = new.X.toarray().mean(0), larger.normalized_expression(new).mean(axis=0)
     np.testing.assert_allclose(expected, seen, rtol=1e-3, atol=1e-3)
 
 

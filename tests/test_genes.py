@@ -123,7 +123,7 @@ def test_too_few_cells_have_no_q_value(trained, adata):
     few = np.arange(120) < 60  # about 20 of each group, 10 of them in each fold
     table = trained.rank_genes(adata, "group1", few, calibration=refits)
     assert (
-        table[["z_score", "q_value"]].isna().all(None) and np.isfinite(table["bayes_factor"]).all()
+        table[["z_score", "q_value"]].isna().all(axis=None) and np.isfinite(table["bayes_factor"]).all()
     )
     own = (adata.obs["group"] == "group1").to_numpy()  # a mean shift needs cells to compare with
     many = CrossFit(refits.refits, refits.fold_n, 0)
