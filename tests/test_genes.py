@@ -122,9 +122,8 @@ def test_too_few_cells_have_no_q_value(trained, adata):
     refits = cross_fit(trained, adata, max_epochs=1, batch_size=32)
     few = np.arange(120) < 60  # about 20 of each group, 10 of them in each fold
     table = trained.rank_genes(adata, "group1", few, calibration=refits)
-    assert (
-        table[["z_score", "q_value"]].isna().all(axis=None) and np.isfinite(table["bayes_factor"]).all()
-    )
+    assert table[["z_score", "q_value"]].isna().all(axis=None)
+    assert np.isfinite(table["bayes_factor"]).all()
     own = (adata.obs["group"] == "group1").to_numpy()  # a mean shift needs cells to compare with
     many = CrossFit(refits.refits, refits.fold_n, 0)
     assert trained.rank_genes(adata, "group1", own, calibration=many)["q_value"].isna().all()
