@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from importlib import import_module
 
 import numpy as np
 import pandas as pd
 import torch
 
 from pyro_mgvi.errors import DataError, SettingsError
+from pyro_mgvi.extras import extra
 from pyro_mgvi.genes import select
 
 STEPS = 50  # of the Gauss-Legendre rule along the path
@@ -73,7 +73,7 @@ def integrated_gradients(mgvi, adata, group: str, cells=None) -> pd.DataFrame:
 
 def _attributions(mgvi, data, group: str):
     """Yield attributions (n, genes) and encoder inputs of minibatches of a group's cells."""
-    captum = _extra("captum.attr")
+    captum = extra("captum.attr")
     code = mgvi.schema.groups.index(group)
     families = [x for x in mgvi.model.latents if not x.covers(mgvi.schema.groups)]
     owned = {x: x.membership(mgvi.schema.groups)[:, code] for x in families}
@@ -181,7 +181,7 @@ def hotspot(adata, latent, cells=None, layer: str | None = None) -> pd.DataFrame
     found.obs["counts"] = np.asarray(x.sum(1)).ravel().astype(float)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a package that is no longer kept up with pandas
-        model = _extra("hotspot").Hotspot(
+        model = extra("hotspot").Hotspot(
             found, model="danb", latent_obsm_key="latent", umi_counts_obs_key="counts"
         )
         model.create_knn_graph(weighted_graph=False, n_neighbors=NEIGHBOURS, approx_neighbors=False)
@@ -192,16 +192,3 @@ def hotspot(adata, latent, cells=None, layer: str | None = None) -> pd.DataFrame
 def _ranked(genes, score_g: np.ndarray) -> pd.DataFrame:
     table = pd.DataFrame({"gene": list(genes), "score": score_g})
     return table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
-
-
-def _extra(module: str):
-    """Import a module of the extra ``benchmark``, or say how to get it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return import_module(module)
-    except ImportError as error:
-        raise SettingsError(
-            f"{module.split('.')[0]} cannot be imported ({error}): "
-            'pip install "pyro-mgvi[benchmark]"'
-        ) from error

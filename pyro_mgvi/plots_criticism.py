@@ -39,11 +39,11 @@ def predictive_checks(checks: PredictiveChecks) -> np.ndarray:
     axes = figure.subplots(2, 3).ravel()
     genes, cells = checks.genes, checks.cells
     _mean_variance(axes[0], genes)
-    _against(axes[1], genes, "mean", "mean count of a gene", log=True)
-    _against(axes[2], genes, "variance", "variance of a gene", log=True)
-    _against(axes[3], genes, "zeros", "fraction of zeros of a gene")
-    _against(axes[4], cells, "library", "library size of a cell", log=True)
-    _against(axes[5], cells, "zeros", "fraction of zeros of a cell")
+    observed_against_predicted(axes[1], genes, "mean", "mean count of a gene", log=True)
+    observed_against_predicted(axes[2], genes, "variance", "variance of a gene", log=True)
+    observed_against_predicted(axes[3], genes, "zeros", "fraction of zeros of a gene")
+    observed_against_predicted(axes[4], cells, "library", "library size of a cell", log=True)
+    observed_against_predicted(axes[5], cells, "zeros", "fraction of zeros of a cell")
     return axes
 
 
@@ -61,7 +61,7 @@ def _mean_variance(ax: Axes, genes) -> None:
     ax.legend(frameon=False, fontsize=8)
 
 
-def _against(ax: Axes, table, name: str, title: str, log: bool = False) -> None:
+def observed_against_predicted(ax: Axes, table, name: str, title: str, log: bool = False) -> None:
     """Draw predicted intervals against observed values, and the share of them that is right."""
     observed, predicted, lower, upper = (
         table[f"{name}_{part}"].to_numpy() for part in ("observed", "predicted", "lower", "upper")

@@ -22,14 +22,15 @@ def to_torch(x: sparse.csr_matrix) -> Tensor:
     >>> to_torch(sparse.csr_matrix(np.eye(3))).layout
     torch.sparse_csr
     """
+    parts = (x.indptr.astype(np.int32, copy=False), x.indices.astype(np.int32, copy=False))
+    values = torch.from_numpy(x.data.astype(np.float32, copy=False))
+    return _csr(*map(torch.from_numpy, parts), values, x.shape)
+
+
+def _csr(crow: Tensor, column: Tensor, values: Tensor, shape) -> Tensor:
     with warnings.catch_warnings():  # PyTorch calls these tensors a beta feature, once
         warnings.simplefilter("ignore")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(x.indptr.astype(np.int32, copy=False)),
-            torch.from_numpy(x.indices.astype(np.int32, copy=False)),
-            torch.from_numpy(x.data.astype(np.float32, copy=False)),
-            x.shape,
-        )
+        return torch.sparse_csr_tensor(crow, column, values, shape)
 
 
 class SparseInput(NamedTuple):
@@ -53,11 +54,7 @@ def totals(counts: Tensor) -> Tensor:
 def scaled_log(counts: Tensor, depth: Tensor) -> Tensor:
     """Return log1p of sparse counts scaled to a common depth, as sparse as they are."""
     values = torch.log1p(counts.values() * (depth / totals(counts))[_rows(counts)])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torch.sparse_csr_tensor(
-            counts.crow_indices(), counts.col_indices(), values, counts.shape
-        )
+    return _csr(counts.crow_indices(), counts.col_indices(), values, counts.shape)
 
 
 def _rows(counts: Tensor) -> Tensor:
@@ -89,7 +86,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, input_g, covariates, weight, bias):
         n_genes = x.shape[1]
-        h = (bias - input_g @ weight[:, :n_genes].detach()[:, None]).repeat(1, len(x), 1)
+        h = (bias - input_g @ weight[:, :n_genes][:, None]).repeat(1, len(x), 1)
         for h_i, w_i in zip(h, weight):
             h_i.addmm_(x, w_i[:n_genes])
         if covariates is not None and covariates.shape[1]:

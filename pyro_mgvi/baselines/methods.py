@@ -15,9 +15,9 @@ import anndata
 import numpy as np
 import torch
 
-from pyro_mgvi.attribution import _extra as extra
 from pyro_mgvi.baselines.mgfa import MGFA
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.extras import extra
 from pyro_mgvi.metrics import log_shares
 from pyro_mgvi.mgvi import MGVI
 

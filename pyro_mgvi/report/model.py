@@ -9,7 +9,7 @@ import pandas as pd
 from pyro_mgvi import plots
 from pyro_mgvi.criticism import predictive_checks
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.plots_criticism import _against
+from pyro_mgvi.plots_criticism import observed_against_predicted
 from pyro_mgvi.report.blocks import Hint, Paragraph, Picture, Row, Section, Table, alone
 from pyro_mgvi.report.result import WITH_MODEL, Result, sample, without_model
 
@@ -89,7 +89,10 @@ def predictive(result: Result, progress: bool = False, draws: int = 50) -> Secti
         return Section("checks", title, question, (Hint(f"No checks: {error}."),))
     sampled = f" {CHECKED:,} cells, drawn at random." if len(cells) < len(result.data) else ""
     pictures = tuple(
-        Picture.drawn(partial(_against, table=table, name=name, title=label, log=log), caption)
+        Picture.drawn(
+            partial(observed_against_predicted, table=table, name=name, title=label, log=log),
+            caption,
+        )
         for table, name, label, log, caption in (
             (found.genes, "variance", "variance of a gene", True,
              "Is every gene as variable as the model says?"),
