@@ -178,6 +178,20 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def genes_markdown(table: pd.DataFrame, tops=(50, 100)) -> str:
+    """Return a table of the fractions of figure 4 for each method that ranks genes."""
+    rankings, groups = table.ranking.unique(), sorted(table.group.unique())
+    columns = [(r, g, n) for n in tops for r in rankings for g in groups]
+    titles = [f"{ranking}, {group}, top {n}" for ranking, group, n in columns]
+    lines = ["### Genes: fraction of the top n with an effect of the group (figure 4)", ""]
+    lines += ["| method | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
+    for method, rows in table.groupby("method", sort=False):
+        keyed = rows.set_index(["ranking", "group", "n"]).fraction
+        cells = [_cell(keyed[keyed.index == column]) for column in columns]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
 def _cell(values) -> str:
     if not len(values):
         return "-"

@@ -97,14 +97,16 @@ def agreement(latents: dict[int, dict]) -> list[dict]:
     return rows
 
 
-def likelihood_ratio(adata, fitted, group: str) -> pd.DataFrame:
-    """Rank genes by equation 12."""
+def likelihood_ratio(adata, fitted, group: str) -> pd.DataFrame | None:
+    """Rank genes by equation 12, if the method has a likelihood."""
+    if fitted.mgvi is None:
+        return None
     return rank_genes(fitted.mgvi, adata, group, calibration=False)
 
 
 def gradients(adata, fitted, group: str) -> pd.DataFrame | None:
     """Rank genes by label-free integrated gradients of the group's own latents."""
-    if is_constant(fitted.means["t"][group]):
+    if fitted.mgvi is None or is_constant(fitted.means["t"][group]):
         return None
     own = np.flatnonzero((adata.obs["group"] == group).to_numpy())
     cells = np.zeros(adata.n_obs, bool)

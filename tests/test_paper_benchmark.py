@@ -47,7 +47,9 @@ def test_writes_everything_and_resumes(paper, tmp_path, capsys):
     genes = pd.read_csv(out / "figure4.csv")
     assert set(genes.ranking) == {"likelihood ratio"} and genes.n.max() == 200
     assert (genes.fraction <= genes.ceiling + 1e-9).all()
+    assert set(genes.method) == {"MGVI"}  # the other one has no likelihood
     text = (out / "table.md").read_text()
+    assert "likelihood ratio, group2, top 100" in text
     assert "| ceiling |" in text and " ± " in text and text in capsys.readouterr().out
     assert all((out / f"figure{i}.png").stat().st_size > 10_000 for i in (2, 3, 4))
 
