@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
@@ -131,19 +132,23 @@ def figure4(table: pd.DataFrame, title: str) -> Figure:
     figure = Figure(figsize=(4 * shape[1], 0.5 + 3 * shape[0]), layout="constrained")
     axes = figure.subplots(*shape, sharex=True, sharey=True, squeeze=False)
     letters = iter("abcdefghijklmnop")
+    rankings = table.ranking.unique()
+    colours = dict(zip(rankings, PALETTE))
     for line, method in zip(axes, methods):
         for ax, group in zip(line, groups):
             here = table[(table.method == method) & (table.group == group)]
-            for colour, (ranking, rows) in zip(PALETTE, here.groupby("ranking", sort=False)):
+            for ranking, rows in here.groupby("ranking", sort=False):
                 by_n = 100 * rows.groupby("n").fraction.agg(["mean", _error])
-                ax.errorbar(by_n.index, by_n["mean"], by_n["_error"], color=colour, label=ranking)
+                ax.errorbar(by_n.index, by_n["mean"], by_n["_error"], color=colours[ranking])
             ceiling = 100 * here.groupby("n").ceiling.first()
-            ax.plot(ceiling.index, ceiling, color="black", linestyle="--", label="ceiling")
+            ax.plot(ceiling.index, ceiling, color="black", linestyle="--")
             ax.set_title(next(letters), loc="left", fontweight="bold")
             ax.set_title(f"{method}, {group}", fontsize=9)
             ax.set(xlabel="top n genes", ylim=(0, 105))
         line[0].set_ylabel("% with an effect of the group")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    handles = [Line2D([], [], color=colours[ranking], label=ranking) for ranking in rankings]
+    handles.append(Line2D([], [], color="black", linestyle="--", label="ceiling"))
+    axes[0, 0].legend(handles=handles, frameon=False, fontsize=8)  # of all panels: one may lack any
     figure.suptitle(title)
     return figure
 
