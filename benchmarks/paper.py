@@ -177,7 +177,8 @@ def report(adata, tasks: list[Task], out: Path, recipe: str) -> None:
     }
     if len(genes):
         genes.to_csv(out / "figure4.csv", index=False)
-        drawn = genes[genes.method.isin(DRAWN)] if genes.method.isin(DRAWN).any() else genes
+        chosen = genes.method.isin(DRAWN)
+        drawn = genes[chosen] if chosen.any() else genes
         figures["figure4"] = figure4(drawn, f"genes with an effect of the group, {recipe} recipe")
     for name, figure in figures.items():
         figure.savefig(out / f"{name}.png", dpi=130)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from string import ascii_lowercase
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -131,7 +133,7 @@ def figure4(table: pd.DataFrame, title: str) -> Figure:
     shape = (len(methods), len(groups))
     figure = Figure(figsize=(4 * shape[1], 0.5 + 3 * shape[0]), layout="constrained")
     axes = figure.subplots(*shape, sharex=True, sharey=True, squeeze=False)
-    letters = iter("abcdefghijklmnop")
+    letters = iter(ascii_lowercase)
     rankings = table.ranking.unique()
     colours = dict(zip(rankings, PALETTE))
     for line, method in zip(axes, methods):
@@ -172,14 +174,11 @@ def markdown(table: pd.DataFrame) -> str:
         ]
         if not columns:
             continue
-        lines += [f"### {title}", "", "| method | " + " | ".join(columns) + " |"]
-        lines.append("|---" * (len(columns) + 1) + "|")
+        rows = {}
         for method in methods:
             chosen = table[table.method == method]
-            cells = [_cell(chosen.value[chosen.metric == metric]) for metric in columns]
-            if any(cell != "-" for cell in cells):
-                lines.append(f"| {method} | " + " | ".join(cells) + " |")
-        lines.append("")
+            rows[method] = [_cell(chosen.value[chosen.metric == metric]) for metric in columns]
+        lines += _table(title, columns, rows)
     return "\n".join(lines)
 
 
@@ -188,13 +187,24 @@ def genes_markdown(table: pd.DataFrame, tops=(50, 100)) -> str:
     rankings, groups = table.ranking.unique(), sorted(table.group.unique())
     columns = [(r, g, n) for n in tops for r in rankings for g in groups]
     titles = [f"{ranking}, {group}, top {n}" for ranking, group, n in columns]
-    lines = ["### Genes: fraction of the top n with an effect of the group (figure 4)", ""]
-    lines += ["| method | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
-    for method, rows in table.groupby("method", sort=False):
-        keyed = rows.set_index(["ranking", "group", "n"]).fraction
-        cells = [_cell(keyed[keyed.index == column]) for column in columns]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, ""])
+    rows = {}
+    for method, chosen in table.groupby("method", sort=False):
+        keyed = chosen.set_index(["ranking", "group", "n"]).fraction
+        rows[method] = [_cell(keyed[keyed.index == column]) for column in columns]
+    title = "Genes: fraction of the top n with an effect of the group (figure 4)"
+    return "\n".join(_table(title, titles, rows))
+
+
+def _table(title: str, columns, rows: dict[str, list[str]]) -> list[str]:
+    """Return the lines of a table of methods, without those that have no entry."""
+    lines = [f"### {title}", "", "| method | " + " | ".join(columns) + " |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    lines += [
+        f"| {method} | " + " | ".join(cells) + " |"
+        for method, cells in rows.items()
+        if any(cell != "-" for cell in cells)
+    ]
+    return [*lines, ""]
 
 
 def _cell(values) -> str:
