@@ -4,6 +4,8 @@
 
 ``pair``: a program of two of three groups. ``four``: a program of two of four groups.
 ``pairwise``: ``pair``, with a copy for every two groups. ``batch``: two batches in each group.
+``eight``: eight groups, the last with a tenth of the others' cells, and a program in each of two
+pairs of them; ``eight_plain``: the same without latents of pairs.
 Each seed simulates data of its own. Rows are written as they come; a run that is there already is
 not repeated. Ceilings are what a score that knows the true log factors (ARI) or a linear
 classifier of the true genes (probes) reaches.
@@ -15,6 +17,7 @@ import argparse
 import time
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,13 +29,25 @@ from pyro_mgvi.metrics import active_units, kmeans_ari, log_shares, probe, progr
 from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
 
 PARAMS = SplatParams(lib_loc=10.0), SplatParams(lib_loc=7.0, de_prob=0.4, de_fac_loc=0.2)
-PAIR = ("group1", "group2")
-PROGRAM = "pair_group1+group2"
+PAIR, SECOND = ("group1", "group2"), ("group3", "group4")
+
+
+class Layout(NamedTuple):
+    """Which groups and pairs there are, and with which latents they are modelled."""
+
+    groups: int
+    extra: tuple = ()  # latents beside the shared and the private ones
+    pairs: tuple = (PAIR,)
+    smallest: float = 1.0  # size of the last group, relative to the others
+
+
 LAYOUTS = {
-    "pair": (3, (shared(10), private(10), subsets("pair", [PAIR], 5))),
-    "four": (4, (shared(10), private(10), subsets("pair", [PAIR], 5))),
-    "pairwise": (3, (shared(10), private(10), pairwise(5))),
-    "batch": (2, (shared(10), private(10))),
+    "pair": Layout(3, (subsets("pair", [PAIR], 5),)),
+    "four": Layout(4, (subsets("pair", [PAIR], 5),)),
+    "pairwise": Layout(3, (pairwise(5),)),
+    "batch": Layout(2, pairs=()),
+    "eight": Layout(8, (subsets("pair", [PAIR, SECOND], 5),), (PAIR, SECOND), 0.1),
+    "eight_plain": Layout(8, (), (PAIR, SECOND), 0.1),
 }
 SETTINGS = {
     "default": {},
@@ -44,9 +59,12 @@ SETTINGS = {
 
 def simulate(layout: str, seed: int, n_cells: int = 500):
     """Return a layout's data, ``n_cells`` a group; thinned gene by gene in one of two batches."""
-    n_groups, _ = LAYOUTS[layout]
+    n_groups, _, pairs, smallest = LAYOUTS[layout]
     if layout != "batch":
-        return grouped(seed, *PARAMS, n_cells * n_groups, 800, 150, groups=n_groups, pairs=[PAIR])
+        weights = [1.0] * (n_groups - 1) + [smallest]
+        sizes = round(n_cells * sum(weights)), 800, 150
+        chosen = {"groups": n_groups, "group_weights": weights, "pairs": pairs}
+        return grouped(seed, *PARAMS, *sizes, **chosen)
     adata = clear_recipe(seed, n_cells * n_groups, 800, 150)
     adata.obs["batch"] = batch_effect(adata, seed)
     return adata
@@ -70,6 +88,7 @@ def score(adata, mgvi: MGVI) -> dict[str, float]:
     out = {
         "label ARI in z": kmeans_ari(z, label),
         "z -> group": probe(z, group),
+        "active z": active_units(z),
         "held-out loss": mgvi.history["validation"].min(),
     }
     if "batch" in obs:
@@ -78,42 +97,51 @@ def score(adata, mgvi: MGVI) -> dict[str, float]:
         mine = group == g
         own, t = obs["program"].to_numpy()[mine], means[f"t_{g}"][mine]
         out[f"program ARI in t, {g}"] = kmeans_ari(t, own)
+        out[f"t -> program, {g}"] = probe(t, own)
         out[f"t -> label, {g}"] = probe(t, label[mine])
+        out[f"active t, {g}"] = active_units(t)
         if "batch" in obs:
             out[f"t -> batch, {g}"] = probe(t, obs["batch"].to_numpy()[mine])
-    if PROGRAM in obs:
-        out |= score_pair(adata, mgvi, obs, means, draws)
-    return out
-
-
-def score_pair(adata, mgvi, obs, means, draws) -> dict[str, float]:
-    """Return where the pair's program is, and what the ranking by the pair's latent says."""
-    group, program = obs["group"].to_numpy(), obs[PROGRAM].to_numpy()
-    own = np.isin(group, PAIR)
-    copies = {k: v for k, v in means.items() if k.startswith("pair")}
-    key = "pair" if "pair" in copies else PROGRAM
-    out = {
-        "pair ARI": kmeans_ari(means[key][own], program[own]),
-        "pair -> pair program": probe(means[key][own], program[own]),
-        "pair -> label": probe(means[key][own], obs["celltype"].to_numpy()[own]),
-        "z -> pair program": probe(means["z"][own], program[own]),
-    }
-    for g in PAIR:
-        mine = group == g
-        out[f"t -> pair program (means), {g}"] = probe(means[f"t_{g}"][mine], program[mine])
-        out[f"t -> pair program (draws), {g}"] = probe(draws[f"t_{g}"][mine], program[mine])
-        table = mgvi.rank_genes(adata, g, latents=["pair"], calibration=False)
-        for n, value in precision(table, adata).items():
-            out[f"pair genes among the top {n}, {g}"] = value
-    for other in set(copies) - {key}:
-        units = active_units(copies[other][np.isfinite(copies[other]).all(1)])
+    pairs = [pair for pair in (PAIR, SECOND) if program_of(pair) in obs]
+    for pair in pairs:
+        out |= score_pair(pair, adata, mgvi, obs, means, draws)
+    for other in {k for k in means if k.startswith("pair_")} - set(map(program_of, pairs)):
+        units = active_units(means[other][np.isfinite(means[other]).all(1)])
         out[f"active units of {other}"] = units
     return out
 
 
-def precision(table: pd.DataFrame, adata, tops=(20, 50)) -> dict[int, float]:
+def program_of(pair: tuple[str, str]) -> str:
+    """Return the column of ``obs`` that holds a pair's program, and the name of its copy."""
+    return f"pair_{'+'.join(pair)}"
+
+
+def score_pair(pair, adata, mgvi, obs, means, draws) -> dict[str, float]:
+    """Return where a pair's program is, and what the ranking by the pair's latent says."""
+    name, end = program_of(pair), "" if pair == PAIR else f", {'+'.join(pair)}"
+    group, program = obs["group"].to_numpy(), obs[name].to_numpy()
+    own = np.isin(group, pair)
+    out = {f"z -> pair program{end}": probe(means["z"][own], program[own])}
+    copy_nk = means.get("pair", means.get(name))
+    if copy_nk is not None:
+        copy_nk = copy_nk[own]
+        out[f"pair ARI{end}"] = kmeans_ari(copy_nk, program[own])
+        out[f"pair -> pair program{end}"] = probe(copy_nk, program[own])
+        out[f"pair -> label{end}"] = probe(copy_nk, obs["celltype"].to_numpy()[own])
+    for g in pair:
+        mine = group == g
+        out[f"t -> pair program (means), {g}"] = probe(means[f"t_{g}"][mine], program[mine])
+        out[f"t -> pair program (draws), {g}"] = probe(draws[f"t_{g}"][mine], program[mine])
+        if copy_nk is not None:
+            table = mgvi.rank_genes(adata, g, latents=["pair"], calibration=False)
+            for n, value in precision(table, adata, name).items():
+                out[f"pair genes among the top {n}, {g}"] = value
+    return out
+
+
+def precision(table: pd.DataFrame, adata, name: str, tops=(20, 50)) -> dict[int, float]:
     """Return the share of genes whose two factors in the pair differ among the first n."""
-    a, b = (adata.var[f"DEFac{PROGRAM}_{copy}"] for copy in (1, 2))
+    a, b = (adata.var[f"DEFac{name}_{copy}"] for copy in (1, 2))
     true = adata.var_names[a != b]
     return {n: float(table["gene"].head(n).isin(true).mean()) for n in tops}
 
@@ -123,14 +151,21 @@ def ceilings(adata) -> dict[str, float]:
     out = {}
     for g in adata.obs["group"].cat.categories:
         out[f"program ARI in t, {g}"] = kmeans_ari(*program_score(adata, g))
-    if PROGRAM in adata.obs:
-        cells = adata[adata.obs["group"].isin(PAIR), adata.var["kind"] == PROGRAM]
-        a, b = (np.log(cells.var[f"DEFac{PROGRAM}_{copy}"].to_numpy(float)) for copy in (1, 2))
+        mine = (adata.obs["group"] == g).to_numpy()
+        program = adata.obs["program"].astype(str).to_numpy()[mine]
+        genes = log_shares(adata.X[:, adata.var["is_program"].to_numpy(bool)][mine])
+        out[f"t -> program, {g}"] = probe(genes, program)
+    for pair in (PAIR, SECOND):
+        name, end = program_of(pair), "" if pair == PAIR else f", {'+'.join(pair)}"
+        if name not in adata.obs:
+            continue
+        cells = adata[adata.obs["group"].isin(pair), adata.var["kind"] == name]
+        a, b = (np.log(cells.var[f"DEFac{name}_{copy}"].to_numpy(float)) for copy in (1, 2))
         x = cells.X.toarray()
         ideal = x / np.maximum(x.sum(1, keepdims=True), 1) @ (a - b)
-        program = cells.obs[PROGRAM].astype(str).to_numpy()
-        out["pair ARI"] = kmeans_ari(ideal[:, None], program)
-        out["pair -> pair program"] = probe(log_shares(cells.X), program)
+        program = cells.obs[name].astype(str).to_numpy()
+        out[f"pair ARI{end}"] = kmeans_ari(ideal[:, None], program)
+        out[f"pair -> pair program{end}"] = probe(log_shares(cells.X), program)
     return out
 
 
@@ -160,7 +195,7 @@ def main() -> None:
                     scores = ceilings(adata)
                 else:
                     start = time.perf_counter()
-                    latents = LAYOUTS[layout][1]
+                    latents = (shared(10), private(10), *LAYOUTS[layout].extra)
                     choices = {"latents": latents, "seed": seed} | SETTINGS[setting]
                     mgvi = MGVI.from_anndata(adata, "group", **choices)
                     mgvi.fit(adata)

@@ -6,10 +6,13 @@ returns a list of additive parts, each a tuple of ``n_outputs`` tensors (..., n,
 location, on the scale of the likelihood's link, and the drop-out logits if there are any. A decoder
 with a prior on its own weights has ``log_prior()``, which the model adds to the ELBO once. A
 decoder with ``takes_group`` gets each cell's group as ``group_n``, too, wherever the offset is that
-of the cell's own group.
+of the cell's own group. One that can start a latent dimension at given loadings has ``plant``
+(see :meth:`JointDecoder.plant`).
 """
 
 from __future__ import annotations
+
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +76,10 @@ class JointDecoder(nn.Module):
         shared = [latent for latent in latents if latent.covers(groups)]
         self.shared = tuple(latent.name for latent in shared)
         n_shared = sum(latent.n_subsets * latent.dim for latent in shared)
-        n_inputs = sum(latent.n_subsets * latent.dim for latent in latents) + start.n_covariates
+        widths = [latent.n_subsets * latent.dim for latent in latents]
+        self.first_input = dict(zip(self.names, accumulate(widths, initial=0)))
+        self.copy_width = {latent.name: latent.dim for latent in latents}
+        n_inputs = sum(widths) + start.n_covariates
         self.trunk = nn.Linear(n_inputs, hidden) if hidden else None
         self.heads = nn.ModuleList(
             nn.Linear(hidden or n_inputs, start.n_genes) for _ in range(n_outputs)
@@ -115,6 +121,18 @@ class JointDecoder(nn.Module):
                 self.linear.weight.normal_(std=0.05)
                 if self.sparsity:  # within the prior's peak
                     self.linear.weight[:, : self.n_latent] *= 0.4
+
+    @torch.no_grad()
+    def plant(self, name: str, copy: int, dim: int, loading_g: Tensor) -> bool:
+        """Set a latent dimension's log-linear loadings; without such a path, return False."""
+        readout = self.heads[0] if self.trunk is None else self.linear
+        if readout is None:
+            return False
+        column = self.first_input[name] + copy * self.copy_width[name] + dim
+        readout.weight[:, column] = loading_g.to(readout.weight)
+        if self.trunk is not None:
+            self.trunk.weight[:, column] *= 0.1  # what is known is log-linear
+        return True
 
     def forward(self, values: dict[str, Tensor], offset_ng: Tensor, covariates=None, group_n=None):
         """Return one part: location and, if asked for, drop-out logits."""

@@ -5,7 +5,8 @@ a dictionary of (location, scale): for each latent (S, n, dim), or (n, dim) when
 copy, and for ``library`` (n,): the correction to the observed log library size. An encoder with
 ``takes_sparse`` also takes a :class:`~pyro_mgvi.sparse.SparseInput` as x. One with a number as its
 ``foreign_sample`` is given a third argument in training, which says for each latent of some groups
-only which cells to encode (:class:`~pyro_mgvi.foreign.ForeignSample`).
+only which cells to encode (:class:`~pyro_mgvi.foreign.ForeignSample`). One that can start a
+dimension's posterior at a given score has ``plant`` (see :meth:`SeparateEncoders.plant`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch.nn.functional import dropout, layer_norm, relu, softplus
 
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.layers import GroupedLinear, InputLayer
+from pyro_mgvi.planted_units import Network
 
 
 class SeparateEncoders(nn.Module):
@@ -92,6 +94,28 @@ class SeparateEncoders(nn.Module):
         posteriors["library"] = loc[..., 0], scale[..., 0]
         return posteriors
 
+    def plant(self, name: str, copy: int, dim: int, x_ng: Tensor, score_n: Tensor, genes) -> None:
+        """Let a dimension's location start at a linear score of some genes.
+
+        Parameters
+        ----------
+        name, copy, dim
+            Which dimension.
+        x_ng, score_n
+            Inputs and scores of some cells.
+        genes
+            Positions of the genes that the score is of.
+        """
+        names = list(self.shapes)
+        before = names[: names.index(name)]
+        network = sum(self.shapes[other][0] for other in before) + copy
+        head, width = self.heads[name], self.shapes[name][1]
+        Network(
+            self.first.weight[network], self.first.bias[network, 0],
+            self.gain[network, 0], self.shift[network, 0],
+            head.weight[copy], head.bias[copy, 0], head.weight[copy].norm(dim=1),
+        ).plant(dim, width + dim, x_ng, score_n, genes)  # fmt: skip
+
     def activate(self, h: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
         """Return what the first layer's output becomes: normalised, rectified, dropped out."""
         h = relu(layer_norm(h, (self.hidden,)) * gain + shift)
@@ -116,6 +140,18 @@ class SharedTrunk(nn.Module):
             {name: nn.Linear(hidden, 2 * s * dim) for name, (s, dim) in self.shapes.items()}
         )
         self.library = library_head(hidden)
+
+    def plant(self, name: str, copy: int, dim: int, x_ng: Tensor, score_n: Tensor, genes) -> None:
+        """Let a dimension's location start at a score; see :meth:`SeparateEncoders.plant`."""
+        head, width = self.heads[name], self.shapes[name][1]
+        heads = (*self.heads.values(), self.library)
+        importance_h = sum(each.weight.square().sum(0) for each in heads)
+        loc = 2 * copy * width + dim
+        Network(
+            self.first.weight[0], self.first.bias[0, 0],
+            self.norm.weight, self.norm.bias,
+            head.weight.T, head.bias, importance_h,
+        ).plant(loc, loc + width, x_ng, score_n, genes)  # fmt: skip
 
     def forward(self, x_ng: Tensor, covariates: Tensor | None = None) -> dict:
         """Return location and scale of each posterior."""

@@ -28,8 +28,8 @@ class Preset:
 #: The paper's model, objective and training (sections 2 and 3, appendix C): one hidden layer and
 #: nothing beside it, no offsets or responses of groups, no prior on weights, equation 11 with
 #: weights of 1, 500 epochs of Adam with its default step, nothing held out, no dimension taken out
-#: of use. What remains ours: starting values from the data, layer norm in the encoders, steps that
-#: shrink.
+#: of use or started anew. What remains ours: starting values from the data, layer norm in the
+#: encoders, steps that shrink.
 #:
 #: >>> from pyro_mgvi import MGVI, PAPER
 #: >>> mgvi = MGVI.from_anndata(adata, "group", **PAPER.settings)  # doctest: +SKIP
@@ -45,5 +45,6 @@ PAPER = Preset(
         "validation_fraction": 0.0,
         "patience": None,
         "relevance": 0.0,
+        "search_after": None,
     },
 )

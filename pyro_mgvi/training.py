@@ -19,6 +19,7 @@ from pyro_mgvi.compiled import compilation
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.errors import SettingsError, TrainingError
+from pyro_mgvi.planting import plant_directions
 from pyro_mgvi.relevance import prune, use_all
 
 COMPILE_FROM = 3e8  # counts seen in training; about 10 seconds are saved
@@ -47,6 +48,9 @@ class TrainingPlan:
         the compiler. Without a compiler, or without need, the same is done uncompiled.
     relevance
         Dimensions that say less than this about a cell (nats) are taken out of use at the end.
+    search_after
+        Epochs after which idle dimensions are started at directions of genes that covary and
+        that the model has not got (:mod:`pyro_mgvi.directions`); None for never.
     seed
         Of everything random in training.
 
@@ -69,10 +73,11 @@ class TrainingPlan:
     balanced: bool = False
     compiled: bool | None = None
     relevance: float = 0.1
+    search_after: int | None = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in ("max_epochs", "learning_rate", "patience"):
+        for field in ("max_epochs", "learning_rate", "patience", "search_after"):
             value = getattr(self, field)
             if value is not None and not value > 0:
                 raise SettingsError(f"{field} must be positive, not {value}")
@@ -200,6 +205,7 @@ class Trainer:
         # Every epoch has seeds of its own, so that a resumed run repeats an uninterrupted one.
         seeds = np.random.SeedSequence([self.plan.seed, epoch]).generate_state(2)
         torch.manual_seed(int(seeds[0]))
+        planted = epoch == self.plan.search_after and self._plant()
         self.objective.train()
         batches = self.data.minibatches(
             self.plan.batch_size, int(seeds[1]), self.plan.balanced, keep_sparse=self.sparse
@@ -214,6 +220,9 @@ class Trainer:
             self.fabric.backward(loss)
             if not torch.isfinite(loss):
                 self._stop(terms, epoch, step)
+            if planted:  # the encoders first learn to tell what the decoder already knows
+                for weight in self.objective.model.parameters():
+                    weight.grad = None
             self.optimizer.step()
             for name, term in terms.items():
                 weight = len(batch.group) / len(self.data) ** 2
@@ -227,6 +236,12 @@ class Trainer:
             self._keep(row[self.monitored], epoch + 1)
         if self.checkpoint is not None:
             self._save()
+
+    def _plant(self) -> bool:
+        self.objective.eval()
+        model, guide = self.objective.model, self.objective.guide
+        with pyro.validation_enabled(False):
+            return plant_directions(model, guide, self.data, self.copies, self.plan.seed) > 0
 
     @torch.no_grad()
     def _validate(self) -> dict[str, torch.Tensor]:

@@ -1,0 +1,170 @@
+"""Directions that a model has not got: against a plain formula, planted structure, and noise."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyro_mgvi import MGVI, PAPER, JointDecoder, LogLinearDecoder, SettingsError, SharedTrunk
+from pyro_mgvi.directions import _pairs, find_directions
+from pyro_mgvi.metrics import kmeans_ari, probe, program_score
+from pyro_mgvi.planted_units import ridge
+from pyro_mgvi.planting import plant_directions
+from pyro_mgvi.relevance import use_all
+from pyro_mgvi.simulate import SplatParams, grouped
+from pyro_mgvi.training import TrainingPlan
+
+
+def pairs_by_loops(own, others):
+    """Return the significant pairs and their mean covariance, one pair at a time."""
+    n_genes = own[0].shape[1]
+    threshold = np.sqrt(2 * np.log(n_genes * (n_genes - 1) / 2))
+    found = {}
+    for i in range(n_genes):
+        for j in range(i + 1, n_genes):
+            products = [r[:, i] * r[:, j] for r in own]
+            z = [p.sum() / np.sqrt((p**2).sum()) for p in products]
+            chosen = min(z) > threshold or max(z) < -threshold
+            if others is not None:
+                q = others[:, i] * others[:, j]
+                for p in products:
+                    error = np.sqrt((p**2).mean() / len(p) + (q**2).mean() / len(q))
+                    chosen &= abs(p.mean() - q.mean()) > threshold * error
+            if chosen:
+                found[i, j] = np.mean([p.mean() for p in products])
+    return found
+
+
+@given(st.integers(0, 10_000), st.integers(1, 2), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_pairs_are_those_of_the_formula(seed, n_own, has_others):
+    rng = np.random.default_rng(seed)
+    loading = np.where(np.arange(15) < 5, rng.uniform(0.3, 0.9, 15), 0.0)
+    own = [rng.normal(size=(300, 1)) * loading + rng.normal(size=(300, 15)) for _ in range(n_own)]
+    others = rng.normal(size=(200, 15)) if has_others else None
+    as_tensor = [torch.tensor(x, dtype=torch.float32) for x in own]
+    free = torch.ones(15, dtype=torch.bool)
+    pairs, covariance = _pairs(
+        as_tensor, None if others is None else torch.tensor(others, dtype=torch.float32), free
+    )
+    truth = pairs_by_loops(own, others)
+    found = {tuple(p): c for p, c in zip(pairs.tolist(), covariance.tolist())}
+    assert set(found) == set(truth)
+    for pair, value in truth.items():
+        assert found[pair] == pytest.approx(value, rel=1e-3)
+    free[0] = False
+    assert 0 not in _pairs(as_tensor, None, free)[0]
+
+
+def sparse_programs(seed, n_cells=1600):
+    """Few genes of low counts differ: what the paper's recipe is like, at a smaller size."""
+    program = SplatParams(lib_loc=6.5, de_prob=0.1, de_fac_loc=0.4, de_fac_scale=0.4)
+    return grouped(seed, SplatParams(lib_loc=8.5), program, n_cells, 800, 150)
+
+
+@pytest.fixture(scope="module")
+def partly_trained():
+    adata = sparse_programs(0)
+    mgvi = MGVI.from_anndata(adata, "group")
+    mgvi.fit(adata, max_epochs=8, progress=False)
+    return mgvi, adata
+
+
+def test_a_sparse_program_is_found_in_its_group_and_named(partly_trained):
+    mgvi, adata = partly_trained
+    mgvi.guide.eval()
+    data = mgvi.read(adata)
+    state = torch.random.get_rng_state()
+    found = find_directions(mgvi.model, mgvi.guide, data)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    direction = found["t", 0][0]
+    own = (adata.obs["group"] == "group1").to_numpy()
+    np.testing.assert_array_equal(direction.cells, np.flatnonzero(own))
+    assert float(direction.score_n.std()) == pytest.approx(1, abs=1e-3)
+    ideal, _ = program_score(adata, "group1")
+    assert abs(np.corrcoef(direction.score_n, np.ravel(ideal))[0, 1]) > 0.8
+    factors = np.log(adata.var["DEFacP1"] / adata.var["DEFacP2"]).to_numpy()
+    top = direction.loading_g.abs().topk(10).indices.numpy()
+    assert (factors[top] != 0).mean() >= 0.8 and adata.var["is_program"].to_numpy()[top].all()
+    agree = np.sign(factors[top]) * np.sign(direction.loading_g.numpy()[top])
+    assert abs(agree.sum()) == np.count_nonzero(factors[top])  # one sign throughout
+    again = find_directions(mgvi.model, mgvi.guide, data)["t", 0][0]
+    assert torch.equal(again.loading_g, direction.loading_g)
+    only = {"z": torch.tensor([False]), "t": torch.tensor([False, True])}
+    chosen = find_directions(mgvi.model, mgvi.guide, data, only)
+    assert set(chosen) <= {("t", 1)}
+
+
+def test_noise_has_no_directions_of_one_group():
+    for seed in range(3):
+        adata = sparse_programs(seed)
+        rng = np.random.default_rng(seed)
+        adata.obs["group"] = rng.permutation(adata.obs["group"].to_numpy())
+        mgvi = MGVI.from_anndata(adata, "group")
+        mgvi.fit(adata, max_epochs=3, progress=False)
+        found = find_directions(mgvi.model, mgvi.guide.eval(), mgvi.read(adata))
+        assert not {("t", 0), ("t", 1)} & set(found), seed
+
+
+@pytest.mark.parametrize("decoder", [JointDecoder, LogLinearDecoder])
+@pytest.mark.parametrize("encoder", ["separate", "trunk"])
+def test_planting_starts_decoder_and_encoder_at_the_direction(decoder, encoder):
+    adata = sparse_programs(0)
+    kinds = {"encoder": SharedTrunk} if encoder == "trunk" else {}
+    mgvi = MGVI.from_anndata(adata, "group", decoder=decoder, **kinds)
+    mgvi.fit(adata, max_epochs=10, search_after=None, progress=False)
+    data = mgvi.read(adata)
+    model, guide = mgvi.model, mgvi.guide.eval()
+    use_all(model, guide)  # as in training
+    found = find_directions(model, guide, data)
+    assert plant_directions(model, guide, data) == sum(map(len, found.values()))
+    direction = found["t", 0][0]
+    layer = model.decoder.linear if decoder is JointDecoder else model.decoder.heads[0]
+    columns = layer.weight[:, 10:20].detach()  # of the first copy of t
+    which = int((columns - direction.loading_g[:, None]).abs().sum(0).argmin())
+    assert torch.equal(columns[:, which], direction.loading_g)
+    location = guide.posteriors(data.rows(direction.cells).counts)["t"][0][0, :, which]
+    assert np.corrcoef(location.detach(), direction.score_n)[0, 1] > 0.8
+
+
+def test_nothing_is_planted_where_decoder_or_encoder_has_no_place(partly_trained):
+    _, adata = partly_trained
+    mgvi = MGVI.from_anndata(adata, "group", **PAPER.settings)
+    before = {k: v.clone() for k, v in mgvi.guide.state_dict().items()}
+    assert plant_directions(mgvi.model, mgvi.guide.eval(), mgvi.read(adata)) == 0
+    assert all(torch.equal(v, before[k]) for k, v in mgvi.guide.state_dict().items())
+
+
+def test_training_finds_programs_that_a_random_start_loses():
+    adata = sparse_programs(0)
+    for search_after in (None, 10):
+        mgvi = MGVI.from_anndata(adata, "group")
+        mgvi.fit(adata, max_epochs=30, search_after=search_after, progress=False)
+        latents = mgvi.latents(adata)
+        for group in mgvi.schema.groups:
+            own = (adata.obs["group"] == group).to_numpy()
+            t, program = latents[f"t_{group}"][own], adata.obs["program"].astype(str)[own]
+            if search_after is None:
+                assert probe(t, program) < 0.7  # or there is nothing left to show
+            else:
+                ceiling = kmeans_ari(*program_score(adata, group))
+                assert kmeans_ari(t, program) > 0.75 * ceiling > 0.6
+                assert probe(t, adata.obs["celltype"].astype(str)[own]) < 0.3
+
+
+def test_an_epoch_to_search_after_is_positive():
+    with pytest.raises(SettingsError, match="search_after must be positive, not 0"):
+        TrainingPlan(search_after=0)
+
+
+def test_ridge_is_least_squares_but_for_its_penalty():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 4))
+    y = x @ [1.0, -2.0, 0.5, 0.0] + 3.0
+    slope, intercept = ridge(torch.tensor(x), torch.tensor(y))
+    centred = x - x.mean(0)
+    gram = centred.T @ centred
+    truth = np.linalg.solve(gram + 0.01 * np.diag(gram).mean() * np.eye(4), centred.T @ y)
+    np.testing.assert_allclose(slope, truth, rtol=1e-6)
+    assert float(intercept) == pytest.approx(y.mean() - x.mean(0) @ truth)
