@@ -6,8 +6,8 @@ returns a list of additive parts, each a tuple of ``n_outputs`` tensors (..., n,
 location, on the scale of the likelihood's link, and the drop-out logits if there are any. A decoder
 with a prior on its own weights has ``log_prior()``, which the model adds to the ELBO once. A
 decoder with ``takes_group`` gets each cell's group as ``group_n``, too, wherever the offset is that
-of the cell's own group. One that can start a latent dimension at given loadings has ``plant``
-(see :meth:`JointDecoder.plant`).
+of the cell's own group. One that can start a latent dimension at given loadings says so
+(``can_plant``) and does so (``plant``), as :class:`JointDecoder` does.
 """
 
 from __future__ import annotations
@@ -122,17 +122,19 @@ class JointDecoder(nn.Module):
                 if self.sparsity:  # within the prior's peak
                     self.linear.weight[:, : self.n_latent] *= 0.4
 
+    @property
+    def can_plant(self) -> bool:
+        """Whether there is a log-linear path, so that a dimension can start at given loadings."""
+        return self.trunk is None or self.linear is not None
+
     @torch.no_grad()
-    def plant(self, name: str, copy: int, dim: int, loading_g: Tensor) -> bool:
-        """Set a latent dimension's log-linear loadings; without such a path, return False."""
+    def plant(self, name: str, copy: int, dim: int, loading_g: Tensor) -> None:
+        """Set a latent dimension's log-linear loadings."""
         readout = self.heads[0] if self.trunk is None else self.linear
-        if readout is None:
-            return False
         column = self.first_input[name] + copy * self.copy_width[name] + dim
         readout.weight[:, column] = loading_g.to(readout.weight)
         if self.trunk is not None:
             self.trunk.weight[:, column] *= 0.1  # what is known is log-linear
-        return True
 
     def forward(self, values: dict[str, Tensor], offset_ng: Tensor, covariates=None, group_n=None):
         """Return one part: location and, if asked for, drop-out logits."""

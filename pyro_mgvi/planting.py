@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.directions import find_directions
+from pyro_mgvi.directions import LEAST_CELLS, find_directions
 from pyro_mgvi.relevance import dimension_kl
 
 IDLE = 0.5  # nats: a dimension that says less about a cell may be started anew
@@ -31,7 +32,7 @@ def plant_directions(
 
     Returns
     -------
-    How many dimensions were started. None with a decoder or an encoder without ``plant``.
+    How many dimensions were started; 0 with a decoder or an encoder that cannot.
 
     Examples
     --------
@@ -42,7 +43,7 @@ def plant_directions(
     >>> plant_directions(mgvi.model, mgvi.guide, mgvi.read(adata)) > 0
     True
     """
-    if not (hasattr(model.decoder, "plant") and hasattr(guide.encoder, "plant")):
+    if not _can_plant(model, guide):
         return 0
     found = find_directions(model, guide, data, copies, seed)
     information = dimension_kl(guide, data) if found else {}
@@ -50,8 +51,11 @@ def plant_directions(
     for (name, copy), directions in found.items():
         kl_d = information[name][copy]
         for dim, direction in zip(np.argsort(kl_d, kind="stable"), directions):
-            if kl_d[dim] > IDLE or not model.decoder.plant(name, copy, dim, direction.loading_g):
+            if kl_d[dim] > IDLE:
                 break
+            model.decoder.plant(name, copy, int(dim), direction.loading_g)
+            for module in (model, guide):
+                getattr(module, f"in_use_{name}")[copy, int(dim)] = True
             chosen = np.random.default_rng(seed).permutation(len(direction.cells))[:CELLS]
             counts = data.rows(direction.cells[chosen]).counts.to(guide.depth.device)
             x_ng = guide.inputs(counts)
@@ -60,3 +64,31 @@ def plant_directions(
             guide.encoder.plant(name, copy, int(dim), x_ng, score_n, genes)
             n_planted += 1
     return n_planted
+
+
+def silence_idle(
+    model, guide, data: GroupedCounts, copies: Mapping[str, Tensor] | None = None
+) -> None:
+    """Take idle dimensions of some groups' copies out of use, until a search finds what for.
+
+    A dimension that starts at random and has found nothing fits noise of the few cells that own
+    it. Left in use are copies that :func:`plant_directions` cannot open again: of groups that are
+    too small to be searched, and with a decoder or an encoder that cannot start a dimension.
+    """
+    if not _can_plant(model, guide):
+        return
+    sizes = np.bincount(data.group_n, minlength=len(model.groups))
+    for name, kl_sd in dimension_kl(guide, data).items():
+        latent = next(x for x in model.latents if x.name == name)
+        if latent.covers(model.groups):
+            continue
+        searched_s = (latent.membership(model.groups).numpy() & (sizes >= LEAST_CELLS)).any(1)
+        chosen_s = searched_s if copies is None else searched_s & copies[name].numpy()
+        idle_sd = torch.from_numpy((kl_sd <= IDLE) & chosen_s[:, None])
+        for module in (model, guide):
+            in_use_sd = getattr(module, f"in_use_{name}")
+            in_use_sd &= ~idle_sd.to(in_use_sd.device)
+
+
+def _can_plant(model, guide) -> bool:
+    return getattr(model.decoder, "can_plant", False) and hasattr(guide.encoder, "plant")

@@ -19,7 +19,7 @@ from pyro_mgvi.compiled import compilation
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.errors import SettingsError, TrainingError
-from pyro_mgvi.planting import plant_directions
+from pyro_mgvi.planting import plant_directions, silence_idle
 from pyro_mgvi.relevance import prune, use_all
 
 COMPILE_FROM = 3e8  # counts seen in training; about 10 seconds are saved
@@ -50,7 +50,8 @@ class TrainingPlan:
         Dimensions that say less than this about a cell (nats) are taken out of use at the end.
     search_after
         Epochs after which idle dimensions are started at directions of genes that covary and
-        that the model has not got (:mod:`pyro_mgvi.directions`); None for never.
+        that the model has not got (:mod:`pyro_mgvi.directions`); those of latents of some groups
+        are taken out of use if there is no such direction. None for never.
     seed
         Of everything random in training.
 
@@ -241,6 +242,7 @@ class Trainer:
         self.objective.eval()
         model, guide = self.objective.model, self.objective.guide
         with pyro.validation_enabled(False):
+            silence_idle(model, guide, self.data, self.copies)
             return plant_directions(model, guide, self.data, self.copies, self.plan.seed) > 0
 
     @torch.no_grad()

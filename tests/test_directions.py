@@ -10,7 +10,7 @@ from pyro_mgvi import MGVI, PAPER, JointDecoder, LogLinearDecoder, SettingsError
 from pyro_mgvi.directions import _pairs, find_directions
 from pyro_mgvi.metrics import kmeans_ari, probe, program_score
 from pyro_mgvi.planted_units import ridge
-from pyro_mgvi.planting import plant_directions
+from pyro_mgvi.planting import plant_directions, silence_idle
 from pyro_mgvi.relevance import use_all
 from pyro_mgvi.simulate import SplatParams, grouped
 from pyro_mgvi.training import TrainingPlan
@@ -126,6 +126,33 @@ def test_planting_starts_decoder_and_encoder_at_the_direction(decoder, encoder):
     assert torch.equal(columns[:, which], direction.loading_g)
     location = guide.posteriors(data.rows(direction.cells).counts)["t"][0][0, :, which]
     assert np.corrcoef(location.detach(), direction.score_n)[0, 1] > 0.8
+
+
+def test_idle_private_dimensions_are_silenced_where_a_search_can_open_them():
+    adata = sparse_programs(1)
+    small = np.flatnonzero(adata.obs["group"] == "group2")[60:]
+    adata = adata[np.setdiff1d(np.arange(adata.n_obs), small)].copy()
+    mgvi = MGVI.from_anndata(adata, "group")
+    data = mgvi.read(adata)
+    for copy, kept in (([False, False], [True, True]), ([True, True], [False, True])):
+        copies = {"z": torch.tensor([True]), "t": torch.tensor(copy)}
+        with torch.no_grad():
+            for head in mgvi.guide.encoder.heads.values():
+                head.weight.zero_()  # posteriors close to the prior: all idle
+        silence_idle(mgvi.model, mgvi.guide.eval(), data, copies)
+        for module in (mgvi.model, mgvi.guide):
+            assert module.in_use_z.all()  # what all groups share is left alone
+            assert module.in_use_t.all(1).tolist() == kept  # 60 cells are too few to search
+            assert module.in_use_t.any(1).tolist() == kept
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_without_a_program_no_private_dimension_is_left(seed):
+    none = SplatParams(lib_loc=7.0, de_prob=0.0)
+    adata = grouped(1002 + seed, SplatParams(lib_loc=10.0), none, 1000, 400, 100)
+    mgvi = MGVI.from_anndata(adata, "group", seed=seed)
+    mgvi.fit(adata, max_epochs=25, progress=False)
+    assert not mgvi.model.in_use_t.any() and mgvi.model.in_use_z.any()
 
 
 def test_nothing_is_planted_where_decoder_or_encoder_has_no_place(partly_trained):
