@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import sparse
-from scipy.sparse.linalg import eigsh
+from scipy.linalg import eigh
 from torch import Tensor
 
 from pyro_mgvi.data import GroupedCounts
@@ -64,9 +63,9 @@ def find_directions(
     .. math:: |\sum_n r_{ni} r_{nj}| > \sqrt{2 \log (G (G - 1) / 2) \sum_n r_{ni}^2 r_{nj}^2}
 
     in each of these groups, with one sign, and if the difference to the other groups' covariance
-    does, too: about one pair in all would by chance. The leading eigenvector of the
+    does, too: by chance, fewer than one pair in all would. The leading eigenvector of the
     covariance of such pairs, refined by every gene that follows it, is one direction; its genes
-        are taken, and the rest searched again. What some groups' copy took is not searched for
+    are taken, and the rest searched again. What some groups' copy took is not searched for
     one of fewer of them; what all groups' took is, for there the covariance must exceed theirs.
 
     Parameters
@@ -83,7 +82,7 @@ def find_directions(
 
     Returns
     -------
-    Directions by latent and copy, those of most genes' pairs first; empty where there are none.
+    Directions by latent and copy, leading ones first; nothing for a copy without any.
 
     Examples
     --------
@@ -100,9 +99,11 @@ def find_directions(
     found, taken = {}, []
     for latent in sorted(model.latents, key=lambda x: -max(map(len, x.subsets))):
         for copy, owner_b in enumerate(latent.membership(model.groups).numpy()):
-            own = [groups[b] for b in groups if owner_b[b]]
-            if not own or not (copies is None or copies[latent.name][copy]):
+            if not (copies is None or copies[latent.name][copy]):
                 continue
+            if not searchable(owner_b, data, alone=copies is not None):
+                continue
+            own = [groups[b] for b in groups if owner_b[b]]
             others = [groups[b].r_ng for b in groups if not owner_b[b]]
             free_g = searched_g.clone()
             for larger_b, taken_g in taken:
@@ -114,6 +115,16 @@ def find_directions(
             if others:
                 taken.append((owner_b, searched_g & ~free_g))
     return found
+
+
+def searchable(owner_b: np.ndarray, data: GroupedCounts, alone: bool = False) -> bool:
+    """Return whether there are cells enough of a copy's owners, and of others to compare with.
+
+    With ``alone``, what is shared has been learnt from others' cells: owners are enough.
+    """
+    large_b = np.bincount(data.group_n, minlength=len(owner_b)) >= LEAST_CELLS
+    compared = alone or owner_b.all() or large_b[~owner_b].any()
+    return bool(large_b[owner_b].any() and compared)
 
 
 def _residuals(model, guide, data: GroupedCounts, seed: int) -> dict[int, Residuals]:
@@ -155,10 +166,7 @@ def _directions(own: list[Residuals], others: Tensor | None, free_g: Tensor) -> 
     pairs_p2, covariance_p = _pairs([group.r_ng for group in own], others, free_g)
     n_genes, found = len(free_g), []
     while len(pairs_p2):
-        i, j = pairs_p2.T.numpy()
-        both = sparse.coo_matrix((covariance_p.numpy(), (i, j)), (n_genes, n_genes))
-        first = eigsh((both + both.T).tocsr(), 1, which="LA", v0=np.ones(n_genes))[1][:, 0]
-        first_g = torch.from_numpy(first).float()
+        first_g = _leading(pairs_p2, covariance_p, n_genes)
         first_g[first_g.abs() < 1e-3] = 0.0
         v_g = _refined(first_g, [group.r_ng for group in own], free_g)
         free_g &= (first_g == 0) & (v_g == 0)
@@ -170,6 +178,18 @@ def _directions(own: list[Residuals], others: Tensor | None, free_g: Tensor) -> 
         left = free_g[pairs_p2].all(1)
         pairs_p2, covariance_p = pairs_p2[left], covariance_p[left]
     return found
+
+
+def _leading(pairs_p2: Tensor, covariance_p: Tensor, n_genes: int) -> Tensor:
+    """Return the leading eigenvector of the matrix whose only entries are those of pairs."""
+    genes, position_p2 = pairs_p2.unique(return_inverse=True)
+    among = np.zeros((len(genes), len(genes)))
+    i, j = position_p2.T.numpy()
+    among[i, j] = among[j, i] = covariance_p.numpy()
+    last = [len(genes) - 1] * 2
+    v_g = torch.zeros(n_genes)
+    v_g[genes] = torch.from_numpy(eigh(among, subset_by_index=last)[1][:, 0]).float()
+    return v_g
 
 
 def _pairs(own: list[Tensor], others: Tensor | None, free_g: Tensor) -> tuple[Tensor, Tensor]:

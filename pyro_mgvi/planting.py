@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.directions import LEAST_CELLS, find_directions
+from pyro_mgvi.directions import find_directions, searchable
 from pyro_mgvi.relevance import dimension_kl
 
 IDLE = 0.5  # nats: a dimension that says less about a cell may be started anew
@@ -77,13 +77,14 @@ def silence_idle(
     """
     if not _can_plant(model, guide):
         return
-    sizes = np.bincount(data.group_n, minlength=len(model.groups))
     for name, kl_sd in dimension_kl(guide, data).items():
         latent = next(x for x in model.latents if x.name == name)
         if latent.covers(model.groups):
             continue
-        searched_s = (latent.membership(model.groups).numpy() & (sizes >= LEAST_CELLS)).any(1)
-        chosen_s = searched_s if copies is None else searched_s & copies[name].numpy()
+        owners_sb, alone = latent.membership(model.groups).numpy(), copies is not None
+        chosen_s = np.array([searchable(owner_b, data, alone) for owner_b in owners_sb])
+        if copies is not None:
+            chosen_s &= copies[name].cpu().numpy()
         idle_sd = torch.from_numpy((kl_sd <= IDLE) & chosen_s[:, None])
         for module in (model, guide):
             in_use_sd = getattr(module, f"in_use_{name}")

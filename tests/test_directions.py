@@ -146,6 +146,18 @@ def test_idle_private_dimensions_are_silenced_where_a_search_can_open_them():
             assert module.in_use_t.any(1).tolist() == kept
 
 
+def test_what_cannot_be_compared_with_others_is_neither_searched_nor_silenced():
+    adata = sparse_programs(1)
+    small = np.flatnonzero(adata.obs["group"] == "group2")[60:]
+    adata = adata[np.setdiff1d(np.arange(adata.n_obs), small)].copy()
+    mgvi = MGVI.from_anndata(adata, "group")
+    data = mgvi.read(adata)
+    found = find_directions(mgvi.model, mgvi.guide.eval(), data)
+    assert set(found) == {("z", 0)}  # group1's types are no program of group1
+    silence_idle(mgvi.model, mgvi.guide, data)
+    assert mgvi.model.in_use_t.all()
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_without_a_program_no_private_dimension_is_left(seed):
     none = SplatParams(lib_loc=7.0, de_prob=0.0)
