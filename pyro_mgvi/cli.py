@@ -59,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         "NAME=A+B:5 (of the groups A and B); default z:10 t:10",
     )
     fit.add_argument("--drop-empty", action="store_true", help="drop cells without counts")
-    fit.add_argument("--epochs", type=int, default=60, help="at most (default 60)")
+    fit.add_argument(
+        "--epochs", type=int, help="at most (default: about 660 steps, which is 20 to 60 epochs)"
+    )
     fit.add_argument("--seed", type=int, default=0)
     fit.add_argument(
         "--foreign",

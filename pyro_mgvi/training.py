@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from pyro_mgvi.errors import SettingsError, TrainingError
 from pyro_mgvi.planting import plant_directions, silence_idle
 from pyro_mgvi.relevance import prune, use_all
 
+STEPS, EPOCHS = 660, (20, 60)  # of training, unless max_epochs is given
 COMPILE_FROM = 3e8  # counts seen in training; about 10 seconds are saved
 
 
@@ -32,7 +33,8 @@ class TrainingPlan:
     Attributes
     ----------
     max_epochs
-        Upper bound of passes over the training cells.
+        Upper bound of passes over the training cells, over which steps shrink to nothing; by
+        default as many as give about 660 steps, but 20 to 60.
     batch_size
         Cells per step.
     learning_rate
@@ -66,7 +68,7 @@ class TrainingPlan:
     128
     """
 
-    max_epochs: int = 60
+    max_epochs: int | None = None
     batch_size: int = 128
     learning_rate: float = 4e-3
     validation_fraction: float = 0.1
@@ -82,6 +84,20 @@ class TrainingPlan:
             value = getattr(self, field)
             if value is not None and not value > 0:
                 raise SettingsError(f"{field} must be positive, not {value}")
+
+    def for_cells(self, n_cells: int) -> TrainingPlan:
+        """Return the plan with ``max_epochs`` filled in for so many training cells.
+
+        Examples
+        --------
+        >>> [TrainingPlan().for_cells(n).max_epochs for n in (900, 2700, 90_000)]
+        [60, 31, 20]
+        """
+        if self.max_epochs is not None:
+            return self
+        steps = max(1, round(n_cells / self.batch_size))
+        epochs = int(np.clip(round(STEPS / steps), *EPOCHS))
+        return replace(self, max_epochs=epochs)
 
 
 class Objective(nn.Module):
@@ -131,7 +147,8 @@ class Trainer:
         train, held_out = data.split(plan.validation_fraction, plan.seed)
         if plan.batch_size < 2:
             raise SettingsError(f"batch_size must be at least 2, not {plan.batch_size}")
-        self.plan, self.checkpoint = plan, None if checkpoint is None else Path(checkpoint)
+        self.plan = plan = plan.for_cells(len(train))
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.data = data.subset(train)
         self.validation = data.subset(held_out) if len(held_out) else None
         model.n_cells = guide.n_cells = len(train)
