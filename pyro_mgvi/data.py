@@ -199,7 +199,7 @@ class GroupedCounts:
         self, cells: np.ndarray, index: Tensor | None = None, keep_sparse: bool = False
     ) -> Minibatch:
         """Return the cells at these positions as tensors; counts sparse if asked for."""
-        x = self.x[cells]
+        x = self._counts(cells)
         if keep_sparse:
             counts = to_torch(x)
         else:
@@ -215,11 +215,21 @@ class GroupedCounts:
 
     def subset(self, cells: np.ndarray) -> GroupedCounts:
         """Return the cells at these positions as data of their own."""
-        x, group_n, batch_n, covariate_nc, kept = (
-            part[cells]
-            for part in (self.x, self.group_n, self.batch_n, self.covariate_nc, self.cells)
-        )
-        return GroupedCounts(x, group_n, batch_n, covariate_nc, self.schema, kept)
+        return GroupedCounts(self._counts(cells), *self._labels(cells))
+
+    def view(self, cells: np.ndarray) -> GroupedCounts:
+        """Return the cells at these positions without a copy of their counts.
+
+        Attribute ``x`` of a view still holds all cells.
+        """
+        return _View(self.x, *self._labels(cells), cells)
+
+    def _labels(self, cells: np.ndarray) -> tuple:
+        parts = self.group_n, self.batch_n, self.covariate_nc
+        return *(part[cells] for part in parts), self.schema, self.cells[cells]
+
+    def _counts(self, cells: np.ndarray):
+        return self.x[cells]
 
     def minibatches(
         self,
@@ -287,6 +297,23 @@ class GroupedCounts:
     def start(self, counts_only: bool = True) -> Start:
         """Return data-dependent starting values, by moments of the counts or of the values."""
         return start_from_moments(self) if counts_only else start_from_values(self)
+
+
+class _View(GroupedCounts):
+    """Some cells of counts that are not copied."""
+
+    def __init__(self, x, group_n, batch_n, covariate_nc, schema, cells, positions: np.ndarray):
+        super().__init__(x, group_n, batch_n, covariate_nc, schema, cells)
+        self.positions = positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def view(self, cells: np.ndarray) -> GroupedCounts:
+        return _View(self.x, *self._labels(cells), self.positions[cells])
+
+    def _counts(self, cells: np.ndarray):
+        return self.x[self.positions[cells]]
 
 
 def _interleaved(order: np.ndarray, group_n: np.ndarray, generator) -> np.ndarray:

@@ -149,8 +149,8 @@ class Trainer:
             raise SettingsError(f"batch_size must be at least 2, not {plan.batch_size}")
         self.plan = plan = plan.for_cells(len(train))
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.data = data.subset(train)
-        self.validation = data.subset(held_out) if len(held_out) else None
+        self.data = data.view(train)
+        self.validation = data.view(held_out) if len(held_out) else None
         model.n_cells = guide.n_cells = len(train)
         self.plain = WassersteinTraceELBO()
         self.fabric = Fabric(accelerator=accelerator, devices=1)
@@ -186,6 +186,7 @@ class Trainer:
             disable=not progress,
         )
         flushed = float(torch.tensor(1e-38) / 100) == 0.0
+        validated = torch.distributions.Distribution._validate_args  # Pyro restores its own only
         # Weights of idle dimensions shrink towards zero; denormal numbers are 20 times slower.
         torch.set_flush_denormal(True)
         try:
@@ -202,6 +203,7 @@ class Trainer:
                         break
         finally:
             torch.set_flush_denormal(flushed)
+            torch.distributions.Distribution.set_default_validate_args(validated)
             bar.close()
             self._restore_best()
         model, guide = self.objective.model, self.objective.guide
@@ -212,7 +214,8 @@ class Trainer:
         """Return whether compiling pays: it saves some 50 ns per count of each epoch."""
         if self.plan.compiled is not None:
             return self.plan.compiled
-        return float(np.prod(self.data.x.shape)) * self.plan.max_epochs > COMPILE_FROM
+        n_counts = float(len(self.data)) * self.data.x.shape[1]
+        return n_counts * self.plan.max_epochs > COMPILE_FROM
 
     @property
     def monitored(self) -> str:

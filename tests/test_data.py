@@ -2,6 +2,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -219,3 +220,23 @@ def test_new_values_of_a_continuous_covariate_are_checked(age, message):
     schema = read(make(age=np.arange(N)), covariate_keys=["age"]).schema
     with pytest.raises(DataError, match=f"(?s){message}"):
         GroupedCounts.for_model(make(age=age), schema)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_view_gives_what_a_subset_gives_without_a_copy(adata, dense):
+    adata = adata.copy()
+    adata.X = adata.X.toarray() if dense else sparse.csr_matrix(adata.X)
+    data = GroupedCounts.from_anndata(adata, "group")
+    cells = np.random.default_rng(0).permutation(len(data))[:70]
+    view, subset = data.view(cells), data.subset(cells)
+    assert view.x is data.x and len(view) == len(subset) == 70
+    part = np.arange(5, 40)
+    for ours, theirs in (
+        (view, subset),
+        (view.subset(part), subset.subset(part)),
+        (view.view(part), subset.subset(part)),
+    ):
+        np.testing.assert_array_equal(ours.cells, theirs.cells)
+        plans = [each.minibatches(16, seed=3, balanced=True) for each in (ours, theirs)]
+        for a, b in zip(*plans, strict=True):
+            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
