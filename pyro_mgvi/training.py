@@ -19,6 +19,7 @@ from pyro_mgvi.compiled import compilation
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.errors import SettingsError, TrainingError
+from pyro_mgvi.offsets import recentre_offsets
 from pyro_mgvi.planting import plant_directions, silence_idle
 from pyro_mgvi.relevance import prune, use_all
 
@@ -51,9 +52,10 @@ class TrainingPlan:
     relevance
         Dimensions that say less than this about a cell (nats) are taken out of use at the end.
     search_after
-        Epochs after which idle dimensions are started at directions of genes that covary and
-        that the model has not got (:mod:`pyro_mgvi.directions`); those of latents of some groups
-        are taken out of use if there is no such direction. None for never.
+        Epochs after which the groups' offsets are set to differences within clusters of the shared
+        latents (:mod:`pyro_mgvi.offsets`), and idle dimensions are started at directions of genes
+        that covary and that the model has not got (:mod:`pyro_mgvi.directions`); those of latents
+        of some groups are taken out of use if there is no such direction. None for never.
     seed
         Of everything random in training.
 
@@ -259,11 +261,15 @@ class Trainer:
             self._save()
 
     def _plant(self) -> bool:
+        """Start anew what the first epochs allow to; return whether the decoder has changed."""
         self.objective.eval()
-        model, guide = self.objective.model, self.objective.guide
+        model, guide, data, seed = (
+            self.objective.model, self.objective.guide, self.data, self.plan.seed
+        )  # fmt: skip
         with pyro.validation_enabled(False):
-            silence_idle(model, guide, self.data, self.copies)
-            return plant_directions(model, guide, self.data, self.copies, self.plan.seed) > 0
+            changed = self.copies is None and recentre_offsets(model, guide, data, seed)
+            silence_idle(model, guide, data, self.copies)
+            return plant_directions(model, guide, data, self.copies, seed) > 0 or changed
 
     @torch.no_grad()
     def _validate(self) -> dict[str, torch.Tensor]:
