@@ -63,6 +63,13 @@ def sparse_programs(seed, n_cells=1600):
     return grouped(seed, SplatParams(lib_loc=8.5), program, n_cells, 800, 150)
 
 
+def with_a_small_group():
+    """Return data of which group2 has 60 cells, too few to be searched."""
+    adata = sparse_programs(1)
+    left_out = np.flatnonzero(adata.obs["group"] == "group2")[60:]
+    return adata[np.setdiff1d(np.arange(adata.n_obs), left_out)].copy()
+
+
 @pytest.fixture(scope="module")
 def partly_trained():
     adata = sparse_programs(0)
@@ -129,9 +136,7 @@ def test_planting_starts_decoder_and_encoder_at_the_direction(decoder, encoder):
 
 
 def test_idle_private_dimensions_are_silenced_where_a_search_can_open_them():
-    adata = sparse_programs(1)
-    small = np.flatnonzero(adata.obs["group"] == "group2")[60:]
-    adata = adata[np.setdiff1d(np.arange(adata.n_obs), small)].copy()
+    adata = with_a_small_group()
     mgvi = MGVI.from_anndata(adata, "group")
     data = mgvi.read(adata)
     for copy, kept in (([False, False], [True, True]), ([True, True], [False, True])):
@@ -147,9 +152,7 @@ def test_idle_private_dimensions_are_silenced_where_a_search_can_open_them():
 
 
 def test_what_cannot_be_compared_with_others_is_neither_searched_nor_silenced():
-    adata = sparse_programs(1)
-    small = np.flatnonzero(adata.obs["group"] == "group2")[60:]
-    adata = adata[np.setdiff1d(np.arange(adata.n_obs), small)].copy()
+    adata = with_a_small_group()
     mgvi = MGVI.from_anndata(adata, "group")
     data = mgvi.read(adata)
     found = find_directions(mgvi.model, mgvi.guide.eval(), data)
