@@ -76,10 +76,10 @@ class JointDecoder(nn.Module):
         shared = [latent for latent in latents if latent.covers(groups)]
         self.shared = tuple(latent.name for latent in shared)
         n_shared = sum(latent.n_subsets * latent.dim for latent in shared)
-        widths = [latent.n_subsets * latent.dim for latent in latents]
-        self.first_input = dict(zip(self.names, accumulate(widths, initial=0)))
+        self.widths = tuple(latent.n_subsets * latent.dim for latent in latents)
+        self.first_input = dict(zip(self.names, accumulate(self.widths, initial=0)))
         self.copy_width = {latent.name: latent.dim for latent in latents}
-        n_inputs = sum(widths) + start.n_covariates
+        n_inputs = sum(self.widths) + start.n_covariates
         self.trunk = nn.Linear(n_inputs, hidden) if hidden else None
         self.heads = nn.ModuleList(
             nn.Linear(hidden or n_inputs, start.n_genes) for _ in range(n_outputs)
@@ -199,7 +199,6 @@ class LogLinearDecoder(JointDecoder):
             response=0.0,
             sparsity=sparsity,
         )
-        self.widths = tuple(latent.n_subsets * latent.dim for latent in latents)
 
     def loadings(self) -> dict[str, Tensor]:
         """Return log fold change per unit of each latent: genes x (copies * dim)."""

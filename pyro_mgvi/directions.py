@@ -16,6 +16,7 @@ from scipy.linalg import eigh
 from torch import Tensor
 
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.relevance import EVALUATION_SIZE
 
 LARGEST = 10.0  # standard deviations: what a residual may say at most
 NUMBERS = 5e7  # residuals kept, over all groups
@@ -136,7 +137,7 @@ def _residuals(model, guide, data: GroupedCounts, seed: int) -> dict[int, Residu
         cells = np.flatnonzero(data.group_n == code)
         cells = np.sort(rng.permutation(cells)[:most])
         residuals, slope_g = [], 0.0
-        for batch in data.subset(cells).minibatches(1024, shuffle=False):
+        for batch in data.subset(cells).minibatches(EVALUATION_SIZE, shuffle=False):
             batch = batch.to(device)
             posteriors = guide.posteriors(batch.counts, batch.covariates)
             values = {latent.name: posteriors[latent.name][0] for latent in model.latents}

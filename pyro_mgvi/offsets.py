@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.relevance import EVALUATION_SIZE
 from pyro_mgvi.start import PSEUDOCOUNT
 
 CLUSTERS = 10  # of the shared latents
@@ -49,7 +50,7 @@ def recentre_offsets(model, guide, data: GroupedCounts, seed: int = 0) -> bool:
     sample = (rng.permutation(np.flatnonzero(data.group_n == b))[:CELLS] for b in groups)
     part = data.subset(np.sort(np.concatenate([*sample])))
     latents_nk = []
-    for batch in part.minibatches(1024, shuffle=False):
+    for batch in part.minibatches(EVALUATION_SIZE, shuffle=False):
         batch = batch.to(guide.depth.device)
         posteriors = guide.posteriors(batch.counts, batch.covariates)
         latents_nk.append(torch.cat([posteriors[name][0] for name in shared], -1).cpu())

@@ -263,13 +263,11 @@ class Trainer:
     def _plant(self) -> bool:
         """Start anew what the first epochs allow to; return whether the decoder has changed."""
         self.objective.eval()
-        model, guide, data, seed = (
-            self.objective.model, self.objective.guide, self.data, self.plan.seed
-        )  # fmt: skip
+        fitted = self.objective.model, self.objective.guide, self.data
         with pyro.validation_enabled(False):
-            changed = self.copies is None and recentre_offsets(model, guide, data, seed)
-            silence_idle(model, guide, data, self.copies)
-            return plant_directions(model, guide, data, self.copies, seed) > 0 or changed
+            changed = self.copies is None and recentre_offsets(*fitted, self.plan.seed)
+            silence_idle(*fitted, self.copies)
+            return plant_directions(*fitted, self.copies, self.plan.seed) > 0 or changed
 
     @torch.no_grad()
     def _validate(self) -> dict[str, torch.Tensor]:
