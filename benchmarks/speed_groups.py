@@ -26,6 +26,7 @@ ENCODERS = {  # of many groups, and of the two that they are compared with
     "all cells": (SeparateEncoders, SeparateEncoders),
     "sampled": (SAMPLED, SeparateEncoders),
     "shared trunk": (SharedTrunk, SharedTrunk),
+    "shared trunk, sampled": (partial(SharedTrunk, foreign_sample=8), SharedTrunk),
 }
 
 

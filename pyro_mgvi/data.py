@@ -203,7 +203,7 @@ class GroupedCounts:
         if keep_sparse:
             counts = to_torch(x)
         else:
-            x = x.astype(np.float32).toarray() if sparse.issparse(x) else x
+            x = x.toarray() if sparse.issparse(x) else x
             counts = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
         return Minibatch(
             counts=counts,

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from pyro_mgvi.layers import add_product, concatenate
-from pyro_mgvi.own_product import add_own_products
+from pyro_mgvi.layers import concatenate
+from pyro_mgvi.own_product import add_products
 
 GROUP_BY_GROUP = 8  # number of groups from which products of the own columns alone are faster
 
@@ -150,12 +150,11 @@ class JointDecoder(nn.Module):
             z_nk = torch.cat([values[name] for name in self.shared], -1)
             per_group = (offset_ng.unsqueeze(-1) * z_nk.unsqueeze(-2)).flatten(-2)
             terms.append((per_group, self.response))  # of (n, groups * k)
-        many = terms and len(self.own_gk) >= GROUP_BY_GROUP and location.device.type == "cpu"
-        if many and group_n is not None and location.dim() == inputs.dim() == 2:
-            location = add_own_products(location, terms, self.own_gk, group_n)
-        else:
-            for factors in terms:
-                location = add_product(location, *factors)
+        if terms:  # as one product: every pass over cells x genes counts
+            own = None
+            if len(self.own_gk) >= GROUP_BY_GROUP and location.device.type == "cpu":
+                own = group_n
+            location = add_products(location, *zip(*terms), self.own_gk, own)
         return [(location, *gate)]
 
     def log_prior(self) -> Tensor | None:

@@ -59,9 +59,7 @@ class SeparateEncoders(nn.Module):
         foreign_sample: int | None = None,
     ):
         super().__init__()
-        if foreign_sample is not None and foreign_sample < 1:
-            raise SettingsError(f"foreign_sample must be at least 1, not {foreign_sample}")
-        self.foreign_sample = foreign_sample
+        self.foreign_sample = checked(foreign_sample)
         self.shapes = {latent.name: (latent.n_subsets, latent.dim) for latent in latents}
         self.hidden, self.dropout = hidden, dropout
         self.n_networks = 1 + sum(n_subsets for n_subsets, _ in self.shapes.values())
@@ -125,13 +123,22 @@ class SeparateEncoders(nn.Module):
 class SharedTrunk(nn.Module):
     """One hidden layer for all copies, with a head for each (the paper's discussion).
 
-    Parameters are those of :class:`SeparateEncoders`; a step's cost hardly grows with groups.
+    Parameters are those of :class:`SeparateEncoders`; a step's cost grows little with groups, and
+    least with a ``foreign_sample``, which here saves work of the heads.
     """
 
     takes_sparse = True
 
-    def __init__(self, latents, start, hidden: int = 256, dropout: float = 0.1):
+    def __init__(
+        self,
+        latents,
+        start,
+        hidden: int = 256,
+        dropout: float = 0.1,
+        foreign_sample: int | None = None,
+    ):
         super().__init__()
+        self.foreign_sample = checked(foreign_sample)
         self.shapes = {latent.name: (latent.n_subsets, latent.dim) for latent in latents}
         self.dropout = dropout
         self.first = InputLayer(1, start.n_genes + start.n_covariates, hidden)
@@ -153,17 +160,31 @@ class SharedTrunk(nn.Module):
             head.weight.T, head.bias, importance_h,
         ).plant(loc, loc + width, x_ng, score_n, genes)  # fmt: skip
 
-    def forward(self, x_ng: Tensor, covariates: Tensor | None = None) -> dict:
-        """Return location and scale of each posterior."""
+    def forward(self, x_ng: Tensor, covariates: Tensor | None = None, samples=None) -> dict:
+        """Return location and scale of each posterior, placeholders for cells not in a sample."""
         h = relu(self.norm(self.first(x_ng, covariates)[0]))
         h = dropout(h, self.dropout, self.training)
         posteriors = {}
         for name, (n_subsets, dim) in self.shapes.items():
-            raw = self.heads[name](h).unflatten(-1, (n_subsets, 2 * dim)).transpose(0, 1)
-            posteriors[name] = location_and_scale(raw if n_subsets > 1 else raw[0])
+            head, sample = self.heads[name], (samples or {}).get(name)
+            if sample is None:
+                raw = head(h).unflatten(-1, (n_subsets, 2 * dim)).transpose(0, 1)
+                posterior = location_and_scale(raw)
+            else:
+                bias, weight = (w.unflatten(0, (n_subsets, -1)) for w in (head.bias, head.weight))
+                raw = torch.baddbmm(bias.unsqueeze(1), h[sample.index_sk], weight.mT)
+                posterior = tuple(map(sample.spread, location_and_scale(raw), (0.0, 1.0)))
+            posteriors[name] = posterior if n_subsets > 1 else tuple(v[0] for v in posterior)
         loc, scale = location_and_scale(self.library(h))
         posteriors["library"] = loc[..., 0], scale[..., 0]
         return posteriors
+
+
+def checked(foreign_sample: int | None) -> int | None:
+    """Return the number of foreign cells that each copy encodes, if it is one."""
+    if foreign_sample is not None and foreign_sample < 1:
+        raise SettingsError(f"foreign_sample must be at least 1, not {foreign_sample}")
+    return foreign_sample
 
 
 def library_head(n_in: int) -> nn.Linear:

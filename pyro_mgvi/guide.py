@@ -101,23 +101,26 @@ class Guide(GroupedModule):
             seen_g is not None or not getattr(self.encoder, "takes_sparse", False)
         ):
             counts = counts.to_dense()
-        x = self.inputs(counts)
+        total_n = totals(counts) if self.counts_only else None
+        x = self.inputs(counts, total_n)
         posteriors = self.encode(x if seen_g is None else x * seen_g, covariates, samples)
         correction, scale = posteriors.pop("library")
         if self.counts_only:
-            posteriors["library"] = totals(counts).log() + correction, scale
+            posteriors["library"] = total_n.log() + correction, scale
         return posteriors
 
-    def inputs(self, counts: Tensor) -> Tensor | SparseInput:
+    def inputs(self, counts: Tensor, total_n: Tensor | None = None) -> Tensor | SparseInput:
         """Return what all encoders see: log counts at one depth, centred per gene.
 
-        Raw counts would let them learn depth and cell types.
+        Raw counts would let them learn depth and cell types. ``total_n`` holds the cells' totals,
+        if they are known already.
         """
-        if counts.layout == torch.sparse_csr:
-            return SparseInput(scaled_log(counts, self.depth), self.input_g)
         if not self.counts_only:
             return counts - self.input_g
-        return _centred_log(counts, self.depth / counts.sum(-1, keepdim=True), self.input_g)
+        factor_n = self.depth / (totals(counts) if total_n is None else total_n)
+        if counts.layout == torch.sparse_csr:
+            return SparseInput(scaled_log(counts, factor_n), self.input_g)
+        return _centred_log(counts, factor_n.unsqueeze(-1), self.input_g)
 
     def encode(
         self, x_ng: Tensor | SparseInput, covariates: Tensor | None = None, samples=None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -84,19 +86,9 @@ class _Blocks(torch.autograd.Function):
         return d_weight, d_bias, *(None for _ in grads)
 
 
-def concatenate(values: list[Tensor], covariates: Tensor | None) -> Tensor:
+def concatenate(values: Sequence[Tensor], covariates: Tensor | None = None) -> Tensor:
     """Join latents and covariates along the last dimension, broadcasting over particles."""
     if covariates is not None and covariates.shape[-1]:
         values = [*values, covariates]
     shape = torch.broadcast_shapes(*(value.shape[:-1] for value in values))
     return torch.cat([value.expand(*shape, -1) for value in values], -1)
-
-
-def add_product(total: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
-    """Return ``total + inputs @ weight``, written over ``total`` where the shapes allow it.
-
-    At cells x genes, every pass over the memory counts.
-    """
-    if inputs.dim() == total.dim() == 2:
-        return total.addmm_(inputs, weight)
-    return total + inputs @ weight

@@ -36,8 +36,14 @@ class NB(nn.Module):
 
     def forward(self, parts, log_library: Tensor):
         """Return the distribution of the counts from the decoder's parts and the library."""
-        log_mean = log_proportions(parts) + log_library.unsqueeze(-1)
-        return ZeroInflatedNegativeBinomial(log_mean, self.log_theta)
+        gate = None
+        if self.n_outputs > 1:
+            gate = sum((gate for _, gate in parts[1:]), start=parts[0][1])
+        if len(parts) > 1:  # a mixture of softmaxes
+            log_mean = log_proportions(parts) + log_library.unsqueeze(-1)
+            return ZeroInflatedNegativeBinomial(log_mean, self.log_theta, gate)
+        location = parts[0][0]
+        return ZeroInflatedNegativeBinomial(location, self.log_theta, gate, log_total=log_library)
 
     def expression(self, parts) -> Tensor:
         """Return each gene's expected share of a cell's counts, drop-out left aside."""
@@ -48,12 +54,6 @@ class ZINB(NB):
     """Zero-inflated negative binomial observation model; the decoder gives the gates, too."""
 
     n_outputs = 2
-
-    def forward(self, parts, log_library: Tensor):
-        """Return the distribution of the counts from the decoder's parts and the library."""
-        counts = super().forward(parts, log_library)
-        gate_logits = sum((gate for _, gate in parts[1:]), start=parts[0][1])
-        return ZeroInflatedNegativeBinomial(counts.log_mean, self.log_theta, gate_logits)
 
 
 class Poisson(nn.Module):

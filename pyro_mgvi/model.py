@@ -139,8 +139,8 @@ class Model(GroupedModule):
             for latent in self.latents:
                 with self.copies(latent):
                     values[latent.name] = pyro.sample(latent.name, self.prior(latent, group))
-            log_library = None
-            if getattr(self.likelihood, "counts_only", True):
+            log_library, likelihood = None, self.likelihood
+            if getattr(likelihood, "counts_only", True):
                 library = pyro.sample(
                     "library",
                     self.library_prior(batch, n),
@@ -148,7 +148,7 @@ class Model(GroupedModule):
                 )
                 log_library = library.log()
             parts = self.decode(values, group, covariates)
-            return pyro.sample("counts", self.likelihood(parts, log_library), obs=counts)
+            return pyro.sample("counts", likelihood(parts, log_library), obs=counts)
 
     def prior(self, latent: Latent, group_n: Tensor):
         """Return the prior of all copies: standard normal for the cells that own them."""
@@ -173,10 +173,10 @@ class Model(GroupedModule):
         ``offset_ng`` holds the weight of each group's offset for each cell; by default
         the cell's own group has all of it.
         """
-        own = {}
+        own, decoder = {}, self.decoder  # looked up once: each time, Pyro declares its parameters
         if offset_ng is None:
             offset_ng = torch.nn.functional.one_hot(group_n, len(self.groups))
-            own = {"group_n": group_n} if getattr(self.decoder, "takes_group", False) else {}
+            own = {"group_n": group_n} if getattr(decoder, "takes_group", False) else {}
         gated = {}
         for latent in self.latents:
             value = values[latent.name] * self.member(latent, group_n).unsqueeze(-1)
@@ -184,4 +184,4 @@ class Model(GroupedModule):
                 value = value.movedim(-3, -2).flatten(-2)  # (S, n, d) -> (n, S * d)
                 value = value.unsqueeze(-3) if value.dim() > 2 else value  # particles: keep rank
             gated[latent.name] = value
-        return self.decoder(gated, offset_ng.to(self.log_library_b2), covariates, **own)
+        return decoder(gated, offset_ng.to(self.log_library_b2), covariates, **own)

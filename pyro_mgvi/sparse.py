@@ -51,9 +51,9 @@ def totals(counts: Tensor) -> Tensor:
     return counts.values().new_zeros(len(counts)).index_add_(0, _rows(counts), counts.values())
 
 
-def scaled_log(counts: Tensor, depth: Tensor) -> Tensor:
-    """Return log1p of sparse counts scaled to a common depth, as sparse as they are."""
-    values = torch.log1p(counts.values() * (depth / totals(counts))[_rows(counts)])
+def scaled_log(counts: Tensor, factor_n: Tensor) -> Tensor:
+    """Return log1p of sparse counts times a factor per row, as sparse as they are."""
+    values = torch.log1p(counts.values() * factor_n[_rows(counts)])
     return _csr(counts.crow_indices(), counts.col_indices(), values, counts.shape)
 
 

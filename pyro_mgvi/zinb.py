@@ -26,6 +26,9 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution):
     gate_logits
         Log-odds of a count being zero by drop-out, broadcastable to ``log_mean``; None
         for a plain negative binomial.
+    log_total
+        Log of the cell's expected total, shape (...): the mean is then that times the softmax of
+        the first argument over genes (equation 3), which costs nothing extra that way.
 
     Notes
     -----
@@ -39,31 +42,45 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution):
     (torch.Size([3]), torch.Size([2]))
     """
 
-    arg_constraints = {"log_mean": constraints.real_vector, "log_theta": constraints.real_vector}
+    arg_constraints = {"location": constraints.real_vector, "log_theta": constraints.real_vector}
     support = constraints.independent(constraints.nonnegative_integer, 1)
 
-    def __init__(self, log_mean, log_theta, gate_logits=None, validate_args=None):
-        self.log_mean, self.log_theta = log_mean, log_theta
+    def __init__(self, log_mean, log_theta, gate_logits=None, validate_args=None, log_total=None):
+        self.location, self.log_theta, self.log_total = log_mean, log_theta, log_total
         if gate_logits is not None:
-            self.log_mean, gate_logits = broadcast_all(log_mean, gate_logits)
+            self.location, gate_logits = broadcast_all(log_mean, gate_logits)
         self.gate_logits = gate_logits
-        super().__init__(log_mean.shape[:-1], log_mean.shape[-1:], validate_args=False)
+        shape = self.location.shape[:-1]
+        if log_total is not None:
+            shape = torch.broadcast_shapes(shape, log_total.shape)
+        super().__init__(shape, log_mean.shape[-1:], validate_args=False)
         self._validate_args = self._validate_args if validate_args is None else validate_args
+
+    @property
+    def log_mean(self) -> Tensor:
+        """Log of the mean count before drop-out."""
+        if self.log_total is None:
+            return self.location
+        return self.location.log_softmax(-1) + self.log_total.unsqueeze(-1)
 
     def expand(self, batch_shape, _instance=None):
         shape = torch.Size(batch_shape) + self.event_shape
         gate = None if self.gate_logits is None else self.gate_logits.expand(shape)
-        return type(self)(self.log_mean.expand(shape), self.log_theta, gate)
+        total = None if self.log_total is None else self.log_total.expand(batch_shape)
+        return type(self)(self.location.expand(shape), self.log_theta, gate, log_total=total)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability of each cell's counts, summed over genes, in nats."""
         if self._validate_args:
             self._validate_sample(value)
-        shape = torch.broadcast_shapes(value.shape, self.log_mean.shape)
+        shape = torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
         gate = None if self.gate_logits is None else _rows(self.gate_logits, shape)
+        total = self.log_total
+        total = None if total is None else _rows(total.unsqueeze(-1), (*shape[:-1], 1))
         own = self.log_theta.dim() > 1 and self.log_theta.shape[:-1].numel() > 1  # per cell
         log_theta = _rows(self.log_theta, shape if own else (1, shape[-1]))
-        log_p = CellLogProb.apply(_rows(value, shape), _rows(self.log_mean, shape), log_theta, gate)
+        location = _rows(self.location, shape)
+        log_p = CellLogProb.apply(_rows(value, shape), location, total, log_theta, gate)
         return log_p.reshape(shape[:-1])
 
     def gene_log_prob(self, value: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ With theta the inverse dispersion, m the log mean and gap = log(1 + exp(m) / the
 log NB(0) = -theta gap  and
 log NB(x) = log NB(0) + x (m - log theta - gap) + lgamma(x + theta) - lgamma(theta) - lgamma(x + 1).
 
-One pass over the counts gives value and gradients, which share their logarithms and exponentials.
+One pass over the counts gives value and gradients, which share their logarithms and exponentials;
+where means are a cell's total times the softmax of a location, that softmax is part of the pass.
 All is elementary arithmetic, which a compiler turns into vector instructions: gamma functions are
 Stirling's series after a shift by 4 (relative error under 1e-9), and the difference of the two at
 x + theta and x + 1 is formed before rounding, so that single precision is enough for large counts.
@@ -41,13 +42,12 @@ def _stirling(r: Tensor) -> Tensor:
     return r * (1 / 12 - r2 * (1 / 360 - r2 * (1 / 1260 - r2 / 1680)))
 
 
-def _values(x, log_mean, log_theta, theta, lgamma_theta, digamma_theta, gate):
+def _values(x, odds, gap, slope, theta, lgamma_theta, digamma_theta, gate):
     """Return log-probability and its derivatives by log mean, gate and log theta, per count.
 
-    With a = x + theta + 4 and b = x + 5, the shifted arguments of the two gamma functions.
+    ``odds`` is m - log theta, ``gap`` and ``slope`` its softplus and sigmoid. With a = x + theta
+    + 4 and b = x + 5, the shifted arguments of the two gamma functions.
     """
-    odds = log_mean - log_theta
-    gap, slope = _softplus_and_sigmoid(odds)
     log_zero = -theta * gap
     y, a, b = x + theta, x + theta + 4, x + 5
     excess = theta - 1  # a - b
@@ -56,11 +56,12 @@ def _values(x, log_mean, log_theta, theta, lgamma_theta, digamma_theta, gate):
     log_a, ra, rb = a.log(), 1 / a, 1 / b
     r2 = ra * ra
     digamma = log_a - ra * (0.5 + ra * (1 / 12 - r2 * (1 / 120 - r2 * (1 / 252 - r2 / 240))))
-    digamma = digamma - (2 * y + 3) * (low + high) / (low * high) - digamma_theta
+    per_product = 1 / (low * high)
+    digamma = digamma - (2 * y + 3) * (low + high) * per_product - digamma_theta
     gammas = (b - 0.5) * (1 + excess * rb).log() + excess * (log_a - 1) - lgamma_theta
     gammas = gammas + _stirling(ra) - _stirling(rb)
     log_p = log_zero + x * (odds - gap) + gammas
-    unshift = low_b * high_b / (low * high)  # its logarithm belongs to ``gammas``, too
+    unshift = low_b * high_b * per_product  # its logarithm belongs to ``gammas``, too
     positive = x > 0
     d_mean = x - y * slope
     d_theta = -d_mean - theta * gap
@@ -71,7 +72,8 @@ def _values(x, log_mean, log_theta, theta, lgamma_theta, digamma_theta, gate):
     # log(e^gate + NB(0)) - log(1 + e^gate) of a zero, with one logarithm for zeros and others.
     more = log_zero - gate
     e = torch.exp(-more.abs())
-    from_nb = torch.where(more > 0, 1 / (1 + e), e / (1 + e))
+    likely = 1 / (1 + e)
+    from_nb = torch.where(more > 0, likely, e * likely)
     e_gate = torch.exp(-gate.abs())
     no_gate = 1 / (1 + e_gate)
     sigmoid_gate = torch.where(gate > 0, no_gate, e_gate * no_gate)
@@ -87,41 +89,55 @@ def _softplus_and_sigmoid(a: Tensor) -> tuple[Tensor, Tensor]:
     return a.clamp(min=0) + (1 + e).log(), torch.where(a > 0, one, e * one)
 
 
-def _in_blocks(x, log_mean, log_theta, theta, lgamma_theta, digamma_theta, gate):
-    """Do as :func:`_summed`, a few cells at a time."""
-    inputs = (x, log_mean, log_theta, theta, lgamma_theta, digamma_theta, gate)
-    totals = x.new_empty(len(x))
-    gradients = [None if gate is None and i == 1 else torch.empty_like(log_mean) for i in range(3)]
-    size = max(1, BLOCK // x.shape[1])
+def _terms(x, location, log_total, log_theta, theta, lgamma_theta, digamma_theta, gate):
+    """Return each cell's log-probability, and its derivatives by gene and by log total.
+
+    Without ``log_total``, ``location`` is the log mean itself, and the last is None.
+    """
+    gammas = theta, lgamma_theta, digamma_theta
+    if log_total is None:
+        odds = location - log_theta
+        gap, slope = _softplus_and_sigmoid(odds)
+        log_p, *gradients = _values(x, odds, gap, slope, *gammas, gate)
+        return log_p.sum(-1), *gradients, None
+    # The softmax's exponentials are those of the mean: mean / theta needs none of its own.
+    highest = location.amax(-1, keepdim=True)
+    e = (location - highest).exp()
+    n_e = e.sum(-1, keepdim=True)
+    odds = location + (log_total - highest - n_e.log()) - log_theta
+    ratio = (e * (log_total.exp() / n_e) / theta).clamp(max=1e30)
+    one = 1 / (1 + ratio)
+    log_p, d_mean, d_gate, d_theta = _values(x, odds, (1 + ratio).log(), ratio * one, *gammas, gate)
+    d_total = d_mean.sum(-1, keepdim=True)
+    return log_p.sum(-1), d_mean - e * (d_total / n_e), d_gate, d_theta, d_total
+
+
+def _in_blocks(x, location, log_total, *parameters):
+    """Do as :func:`_terms`, a few cells at a time."""
+    size, blocks = max(1, BLOCK // x.shape[1]), []
     for start in range(0, len(x), size):
         rows = slice(start, start + size)  # one row of theta is that of all cells
-        log_p, *parts = _values(*(v if v is None or len(v) == 1 else v[rows] for v in inputs))
-        totals[rows] = log_p.sum(-1)
-        for whole, part in zip(gradients, parts):
-            if whole is not None:
-                whole[rows] = part
-    return totals, *gradients
+        inputs = (x, location, log_total, *parameters)
+        blocks.append(_terms(*(v if v is None or len(v) == 1 else v[rows] for v in inputs)))
+    return tuple(None if part[0] is None else torch.cat(part) for part in zip(*blocks))
 
 
-@compilable(plain=_in_blocks)
-def _summed(x, log_mean, log_theta, theta, lgamma_theta, digamma_theta, gate):
-    """Return each cell's log-probability, and the derivatives of it per gene."""
-    log_p, *gradients = _values(x, log_mean, log_theta, theta, lgamma_theta, digamma_theta, gate)
-    return log_p.sum(-1), *gradients
+_summed = compilable(plain=_in_blocks)(_terms)
 
 
 class CellLogProb(torch.autograd.Function):
     """Log-probability of each cell's counts: (n, genes) to (n,), differentiable once.
 
-    ``log_theta`` is (1, genes) or (n, genes), ``gate`` None or (n, genes).
+    ``location`` is the log mean, (n, genes), or, with a ``log_total`` (n, 1), what the softmax
+    over genes is taken of; ``log_theta`` is (1, genes) or (n, genes), ``gate`` None or (n, genes).
     """
 
     @staticmethod
-    def forward(ctx, x, log_mean, log_theta, gate):
+    def forward(ctx, x, location, log_total, log_theta, gate):
         # Gamma functions of theta are one per gene here, and none per count.
         theta = log_theta.exp()
         gammas = torch.lgamma(theta), torch.digamma(theta)
-        log_p, *gradients = _summed(x, log_mean, log_theta, theta, *gammas, gate)
+        log_p, *gradients = _summed(x, location, log_total, log_theta, theta, *gammas, gate)
         ctx.save_for_backward(*gradients)
         ctx.shared_theta = len(log_theta) == 1
         return log_p
@@ -129,7 +145,10 @@ class CellLogProb(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        d_mean, d_gate, d_theta = ctx.saved_tensors
+        d_location, d_gate, d_theta, d_total = ctx.saved_tensors
         column = grad.unsqueeze(-1)
+        d_location, d_gate, d_total = (
+            None if d is None else column * d for d in (d_location, d_gate, d_total)
+        )
         d_theta = grad.unsqueeze(0) @ d_theta if ctx.shared_theta else column * d_theta
-        return None, column * d_mean, d_theta, None if d_gate is None else column * d_gate
+        return None, d_location, d_total, d_theta, d_gate

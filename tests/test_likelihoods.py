@@ -37,6 +37,23 @@ def test_log_prob_equals_scipy(x, log_mean, log_theta, gate_logits):
     np.testing.assert_allclose(nb.gene_log_prob(counts), expected, rtol=1e-6, atol=1e-8)
 
 
+def test_means_as_shares_of_a_total_equal_means_written_out():
+    location, log_theta, gate = torch.randn(5, 3), torch.randn(3), torch.randn(5, 3)
+    log_total = torch.randn(4, 5)  # of 4 particles
+    x = torch.poisson(torch.full((5, 3), 2.0))
+    shares = ZeroInflatedNegativeBinomial(location, log_theta, gate, log_total=log_total)
+    log_mean = location.log_softmax(-1) + log_total.unsqueeze(-1)
+    written_out = ZeroInflatedNegativeBinomial(log_mean, log_theta, gate)
+    assert shares.batch_shape == written_out.batch_shape == (4, 5)
+    for name in ("mean", "variance"):
+        torch.testing.assert_close(getattr(shares, name), getattr(written_out, name))
+    torch.testing.assert_close(shares.log_prob(x), written_out.log_prob(x))
+    torch.testing.assert_close(shares.gene_log_prob(x), written_out.gene_log_prob(x))
+    wide = shares.expand((2, 4, 5))
+    torch.testing.assert_close(wide.log_prob(x), shares.log_prob(x).expand(2, 4, 5))
+    assert wide.sample().shape == (2, 4, 5, 3)
+
+
 @pytest.mark.parametrize("gated", [True, False])
 def test_written_out_backward_equals_finite_differences(gated):
     x = torch.tensor([[0.0, 1.0, 7.0], [0.0, 0.0, 120.0]], dtype=torch.float64)

@@ -30,23 +30,31 @@ def random_counts(n=37, genes=23, dtype=torch.float32):
     return x.to(dtype), *(p.to(dtype).requires_grad_() for p in parameters)
 
 
-def value_and_gradients(function, x, log_mean, log_theta, gate):
-    inputs = [p for p in (log_mean, log_theta, gate) if p is not None]
-    log_p = function(x, log_mean, log_theta, gate)
+def value_and_gradients(function, x, *parameters):
+    inputs = [p for p in parameters if p is not None]
+    log_p = function(x, *parameters)
     weight = torch.linspace(-1, 1, len(x)).to(x)
     return log_p.detach(), *torch.autograd.grad((weight * log_p).sum(), inputs)
 
 
-def plain(*args):
-    return gene_log_prob(*args).sum(-1)
+def with_total(x, location, theta, gate):
+    """Give the same counts a total, which the location then shares out."""
+    return x, location, (x.detach().sum(-1, keepdim=True) + 1).log().requires_grad_(), theta, gate
 
 
+def plain(x, location, log_total, *others):
+    log_mean = location if log_total is None else location.log_softmax(-1) + log_total
+    return gene_log_prob(x, log_mean, *others).sum(-1)
+
+
+@pytest.mark.parametrize("shares", [True, False])
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("block", [10, 100, 10_000])
-def test_one_pass_equals_autograd_through_the_plain_formula(gated, block, monkeypatch):
+def test_one_pass_equals_autograd_through_the_plain_formula(shares, gated, block, monkeypatch):
     monkeypatch.setattr(zinb_terms, "BLOCK", block)
     x, mean, theta, gate = random_counts(dtype=torch.float64)
     args = (x, mean, theta, gate if gated else None)
+    args = with_total(*args) if shares else (*args[:2], None, *args[2:])
     for ours, truth in zip(
         value_and_gradients(CellLogProb.apply, *args), value_and_gradients(plain, *args)
     ):
@@ -56,15 +64,25 @@ def test_one_pass_equals_autograd_through_the_plain_formula(gated, block, monkey
 def test_single_precision_keeps_large_counts():
     x, mean, theta, gate = random_counts(dtype=torch.float64)
     x[:, 0] = torch.logspace(0, 6, len(x)).round()
-    truth = plain(x, mean, theta, gate)
-    single = CellLogProb.apply(*(v.float() for v in (x, mean, theta, gate)))
+    truth = plain(x, mean, None, theta, gate)
+    single = CellLogProb.apply(x.float(), mean.float(), None, theta.float(), gate.float())
     torch.testing.assert_close(single.double(), truth, rtol=1e-5, atol=1e-3)
 
 
+def test_extreme_shares_are_finite():
+    location = torch.tensor([[200.0, -200.0, 0.0]], requires_grad=True)
+    args = location, torch.zeros(1, 1), torch.tensor([[-60.0, 60.0, 0.0]]), torch.zeros(1, 3)
+    log_p = CellLogProb.apply(torch.tensor([[1.0, 0.0, 0.0]]), *args)
+    (gradient,) = torch.autograd.grad(log_p.sum(), location)
+    assert log_p.isfinite().all() and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("shares", [True, False])
 @pytest.mark.parametrize("gated", [True, False])
-def test_compiled_equals_uncompiled(gated):
+def test_compiled_equals_uncompiled(shares, gated):
     x, mean, theta, gate = random_counts()
     args = (x, mean, theta, gate if gated else None)
+    args = with_total(*args) if shares else (*args[:2], None, *args[2:])
     expected = value_and_gradients(CellLogProb.apply, *args)
     with compilation(True):
         found = value_and_gradients(CellLogProb.apply, *args)
