@@ -18,6 +18,7 @@ from pyro_mgvi.latents import Latent, pairwise, private, shared, subsets
 from pyro_mgvi.likelihoods import NB, ZINB, Gaussian, Poisson, ZeroInflatedNegativeBinomial
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.model import Model
+from pyro_mgvi.planting import start_anew
 from pyro_mgvi.presets import PAPER, Preset
 from pyro_mgvi.priors import Absent, Davison, Dirac, SameAsOwn
 from pyro_mgvi.programs import BasisDecoder
@@ -68,5 +69,6 @@ __all__ = [
     "private",
     "rank_genes",
     "shared",
+    "start_anew",
     "subsets",
 ]

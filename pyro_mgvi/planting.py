@@ -10,10 +10,55 @@ from torch import Tensor
 
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.directions import find_directions, searchable
+from pyro_mgvi.offsets import recentre_offsets
 from pyro_mgvi.relevance import dimension_kl
 
 IDLE = 0.5  # nats: a dimension that says less about a cell may be started anew
 CELLS = 2000  # from which an encoder's start is computed
+
+
+def start_anew(
+    model,
+    guide,
+    data: GroupedCounts,
+    copies: Mapping[str, Tensor] | None = None,
+    seed: int = 0,
+) -> bool:
+    """Give a partly trained model what gradients from its start would not find.
+
+    The groups' offsets become differences within clusters of the shared latents
+    (:func:`~pyro_mgvi.offsets.recentre_offsets`), idle dimensions of some groups' latents go out
+    of use, and those that :func:`plant_directions` finds a direction for start there.
+    :meth:`MGVI.fit <pyro_mgvi.MGVI.fit>` does so after ten epochs; in a training loop of your own,
+    call it about there. Parameters change in place: an optimiser goes on with them.
+
+    Parameters
+    ----------
+    model, guide, data, copies, seed
+        As for :func:`~pyro_mgvi.directions.find_directions`. With ``copies`` of a group that joins
+        a trained model, the offsets stay.
+
+    Returns
+    -------
+    Whether the decoder has changed.
+
+    Examples
+    --------
+    >>> from pyro_mgvi import MGVI
+    >>> from pyro_mgvi.simulate import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=400, n_shared_genes=60, n_program_genes=60)
+    >>> mgvi = MGVI.from_anndata(adata, group_key="group")
+    >>> start_anew(mgvi.model, mgvi.guide, mgvi.read(adata))
+    True
+    """
+    training = model.training, guide.training
+    model.eval(), guide.eval()
+    try:
+        changed = copies is None and recentre_offsets(model, guide, data, seed)
+        silence_idle(model, guide, data, copies)
+        return plant_directions(model, guide, data, copies, seed) > 0 or changed
+    finally:
+        model.train(training[0]), guide.train(training[1])
 
 
 def plant_directions(

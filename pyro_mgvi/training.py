@@ -19,8 +19,7 @@ from pyro_mgvi.compiled import compilation
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.elbo import WassersteinTraceELBO
 from pyro_mgvi.errors import SettingsError, TrainingError
-from pyro_mgvi.offsets import recentre_offsets
-from pyro_mgvi.planting import plant_directions, silence_idle
+from pyro_mgvi.planting import start_anew
 from pyro_mgvi.relevance import prune, use_all
 
 STEPS, EPOCHS = 660, (20, 60)  # of training, unless max_epochs is given
@@ -228,7 +227,11 @@ class Trainer:
         # Every epoch has seeds of its own, so that a resumed run repeats an uninterrupted one.
         seeds = np.random.SeedSequence([self.plan.seed, epoch]).generate_state(2)
         torch.manual_seed(int(seeds[0]))
-        planted = epoch == self.plan.search_after and self._plant()
+        model, guide = self.objective.model, self.objective.guide
+        with pyro.validation_enabled(False):
+            planted = epoch == self.plan.search_after and start_anew(
+                model, guide, self.data, self.copies, self.plan.seed
+            )
         self.objective.train()
         batches = self.data.minibatches(
             self.plan.batch_size, int(seeds[1]), self.plan.balanced, keep_sparse=self.sparse
@@ -244,7 +247,7 @@ class Trainer:
             if not torch.isfinite(loss):
                 self._stop(terms, epoch, step)
             if planted:  # the encoders first learn to tell what the decoder already knows
-                for weight in self.objective.model.parameters():
+                for weight in model.parameters():
                     weight.grad = None
             self.optimizer.step()
             for name, term in terms.items():
@@ -259,15 +262,6 @@ class Trainer:
             self._keep(row[self.monitored], epoch + 1)
         if self.checkpoint is not None:
             self._save()
-
-    def _plant(self) -> bool:
-        """Start anew what the first epochs allow to; return whether the decoder has changed."""
-        self.objective.eval()
-        fitted = self.objective.model, self.objective.guide, self.data
-        with pyro.validation_enabled(False):
-            changed = self.copies is None and recentre_offsets(*fitted, self.plan.seed)
-            silence_idle(*fitted, self.copies)
-            return plant_directions(*fitted, self.copies, self.plan.seed) > 0 or changed
 
     @torch.no_grad()
     def _validate(self) -> dict[str, torch.Tensor]:

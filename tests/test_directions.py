@@ -1,18 +1,29 @@
 """Directions that a model has not got: against a plain formula, planted structure, and noise."""
 
 import numpy as np
+import pyro
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyro.infer import SVI
 
-from pyro_mgvi import MGVI, PAPER, JointDecoder, LogLinearDecoder, SettingsError, SharedTrunk
+from pyro_mgvi import (
+    MGVI,
+    PAPER,
+    JointDecoder,
+    LogLinearDecoder,
+    SettingsError,
+    SharedTrunk,
+    WassersteinTraceELBO,
+    start_anew,
+)
 from pyro_mgvi.directions import _pairs, find_directions
 from pyro_mgvi.metrics import kmeans_ari, probe, program_score
 from pyro_mgvi.planted_units import ridge
 from pyro_mgvi.planting import plant_directions, silence_idle
 from pyro_mgvi.relevance import use_all
-from pyro_mgvi.simulate import SplatParams, grouped
+from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
 from pyro_mgvi.training import TrainingPlan
 
 
@@ -210,3 +221,26 @@ def test_ridge_is_least_squares_but_for_its_penalty():
     truth = np.linalg.solve(gram + 0.01 * np.diag(gram).mean() * np.eye(4), centred.T @ y)
     np.testing.assert_allclose(slope, truth, rtol=1e-6)
     assert float(intercept) == pytest.approx(y.mean() - x.mean(0) @ truth)
+
+
+def test_svi_goes_on_from_a_new_start():
+    """Parameters change in place: Pyro's parameter store and its optimisers hold the new ones."""
+    adata = clear_recipe(seed=0, n_cells=400, n_shared_genes=60, n_program_genes=60)
+    mgvi = MGVI.from_anndata(adata, group_key="group")
+    data = mgvi.read(adata)
+    adam = pyro.optim.Adam({"lr": 1e-3})
+    svi = SVI(mgvi.model, mgvi.guide, adam, loss=WassersteinTraceELBO())
+    batch = data.rows(np.arange(len(data)))
+    svi.step(*batch)
+    parameters = [*mgvi.model.parameters(), *mgvi.guide.parameters()]
+    before = [p.detach().clone() for p in parameters]
+    mgvi.model.train()
+    assert start_anew(mgvi.model, mgvi.guide.eval(), data)
+    assert mgvi.model.training and not mgvi.guide.training
+    assert not all(map(torch.equal, parameters, before))
+    stored = dict(pyro.get_param_store().named_parameters()).values()
+    assert {id(p) for p in parameters} <= set(map(id, stored))
+    after = [p.detach().clone() for p in parameters]
+    svi.step(*batch)
+    for old, new in zip(after, parameters):
+        torch.testing.assert_close(new, old, rtol=0, atol=2e-3)  # a step of Adam's from there
