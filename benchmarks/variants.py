@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from scipy import sparse
 
-from pyro_mgvi import MGVI, JointDecoder, pairwise, private, shared, subsets
+from pyro_mgvi import MGVI, JointDecoder, diagnose, pairwise, private, shared, subsets
 from pyro_mgvi.metrics import active_units, kmeans_ari, log_shares, probe, program_score
 from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
 
@@ -176,6 +176,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=["default"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--cells", type=int, default=500, help="cells in a group")
+    parser.add_argument("--diagnose", action="store_true", help="print the verdict on each model")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("variants"))
     arguments = parser.parse_args()
@@ -201,6 +202,8 @@ def main() -> None:
                     mgvi.fit(adata)
                     seconds = time.perf_counter() - start
                     scores = score(adata, mgvi) | {"seconds": seconds}
+                    if arguments.diagnose:
+                        print(layout, seed, setting, diagnose(mgvi, adata), sep="\n", flush=True)
                 rows += [key | {"metric": m, "value": v} for m, v in scores.items()]
                 pd.DataFrame(rows).to_csv(path, index=False)
     means = pd.DataFrame(rows).pivot_table(

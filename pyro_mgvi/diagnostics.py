@@ -252,7 +252,7 @@ def _verdict(mgvi, dimensions, copies, probes):
                         f"{about}: the private latents of {owners} hold nothing that the shuffled "
                         f"refit does not also find ({figures}); do not interpret them."
                     )
-            if row["agreement"] < AGREE:
+            if active and row["agreement"] < AGREE:
                 yield f"{key}: two refits disagree (linear CKA {row['agreement']:.2f})."
     for row in probes.itertuples():
         wanted = row.target == "label" and row.latent in _shared_keys(mgvi)

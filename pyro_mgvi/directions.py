@@ -67,7 +67,9 @@ def find_directions(
     does, too: by chance, fewer than one pair in all would. The leading eigenvector of the
     covariance of such pairs, refined by every gene that follows it, is one direction; its genes
     are taken, and the rest searched again. What some groups' copy took is not searched for
-    one of fewer of them; what all groups' took is, for there the covariance must exceed theirs.
+    one of fewer of them; what all groups' took is, for there the covariance must exceed theirs. A
+    copy of some groups for which nothing is found is searched for once more, in residuals
+    without the directions found for all groups.
 
     Parameters
     ----------
@@ -97,24 +99,28 @@ def find_directions(
     """
     groups = _residuals(model, guide, data, seed)
     searched_g = _best_seen(groups)
-    found, taken = {}, []
+    unhidden, found, taken = groups, {}, []
     for latent in sorted(model.latents, key=lambda x: -max(map(len, x.subsets))):
         for copy, owner_b in enumerate(latent.membership(model.groups).numpy()):
             if not (copies is None or copies[latent.name][copy]):
                 continue
             if not searchable(owner_b, data, alone=copies is not None):
                 continue
-            own = [groups[b] for b in groups if owner_b[b]]
-            others = [groups[b].r_ng for b in groups if not owner_b[b]]
             free_g = searched_g.clone()
             for larger_b, taken_g in taken:
                 if (larger_b >= owner_b).all():
                     free_g &= ~taken_g
-            directions = _directions(own, torch.cat(others) if others else None, free_g)
-            if directions:
-                found[latent.name, copy] = directions
+            for residuals in (groups,) if unhidden is groups else (groups, unhidden):
+                own = [residuals[b] for b in groups if owner_b[b]]
+                others = [residuals[b].r_ng for b in groups if not owner_b[b]]
+                directions = leading_directions(own, torch.cat(others) if others else None, free_g)
+                if directions:
+                    found[latent.name, copy] = directions
+                    break
             if others:
                 taken.append((owner_b, searched_g & ~free_g))
+            elif directions:  # what is shared and not learnt yet may hide what is not shared
+                unhidden = {b: _without(unhidden[b], directions) for b in groups}
     return found
 
 
@@ -153,6 +159,15 @@ def _residuals(model, guide, data: GroupedCounts, seed: int) -> dict[int, Residu
     return groups
 
 
+def _without(group: Residuals, directions: list[Direction]) -> Residuals:
+    """Return a group's residuals without what follows the scores of some directions."""
+    r_ng = group.r_ng
+    for direction in directions:
+        score_n = direction.score_n[torch.from_numpy(np.isin(direction.cells, group.cells))]
+        r_ng = r_ng - torch.outer(score_n, score_n @ r_ng / score_n.square().sum())
+    return group._replace(r_ng=r_ng)
+
+
 def _best_seen(groups: dict[int, Residuals]) -> Tensor:
     """Return which genes are searched, boolean: those in which a change shows best."""
     slope_g = sum(group.slope_g for group in groups.values()) if groups else torch.zeros(0)
@@ -161,8 +176,20 @@ def _best_seen(groups: dict[int, Residuals]) -> Tensor:
     return free_g
 
 
-def _directions(own: list[Residuals], others: Tensor | None, free_g: Tensor) -> list[Direction]:
-    """Return the directions of one copy, and take their genes out of ``free_g``."""
+def leading_directions(
+    own: list[Residuals], others: Tensor | None, free_g: Tensor
+) -> list[Direction]:
+    """Return the directions of one copy, and take their genes out of ``free_g``.
+
+    Parameters
+    ----------
+    own
+        Residuals of each group that owns the copy.
+    others
+        Residuals of the other groups' cells, (n, genes), or None.
+    free_g
+        Which genes to search, boolean; changed in place.
+    """
     slope_g = torch.stack([group.slope_g for group in own]).mean(0).clamp(min=1e-3)
     pairs_p2, covariance_p = _pairs([group.r_ng for group in own], others, free_g)
     n_genes, found = len(free_g), []

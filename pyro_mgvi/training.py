@@ -33,8 +33,8 @@ class TrainingPlan:
     Attributes
     ----------
     max_epochs
-        Upper bound of passes over the training cells, over which steps shrink to nothing; by
-        default as many as give about 660 steps, but 20 to 60.
+        Upper bound of passes over the training cells; by default as many as give about 660
+        steps, but 20 to 60.
     batch_size
         Cells per step.
     learning_rate
@@ -54,7 +54,8 @@ class TrainingPlan:
         Epochs after which the groups' offsets are set to differences within clusters of the shared
         latents (:mod:`pyro_mgvi.offsets`), and idle dimensions are started at directions of genes
         that covary and that the model has not got (:mod:`pyro_mgvi.directions`); those of latents
-        of some groups are taken out of use if there is no such direction. None for never.
+        of some groups are taken out of use if there is no such direction. Steps shrink to nothing
+        up to then, and once more up to the end. None for never.
     seed
         Of everything random in training.
 
@@ -99,6 +100,24 @@ class TrainingPlan:
         steps = max(1, round(n_cells / self.batch_size))
         epochs = int(np.clip(round(STEPS / steps), *EPOCHS))
         return replace(self, max_epochs=epochs)
+
+    def step_size(self, epoch: int) -> float:
+        """Return the factor of the learning rate in an epoch: half a cosine, or one and another.
+
+        Small steps refine what is shared instead of fitting noise; a search sees the better for it
+        what is missing.
+
+        Examples
+        --------
+        >>> plan = TrainingPlan(max_epochs=30, search_after=10)
+        >>> [round(plan.step_size(epoch), 2) for epoch in (0, 5, 9, 10, 20, 29)]
+        [1.0, 0.5, 0.02, 1.0, 0.5, 0.01]
+        """
+        searched = self.search_after or 0
+        begin, end = (
+            (0, searched) if epoch < searched < self.max_epochs else (searched, self.max_epochs)
+        )
+        return float(0.5 * (1 + np.cos(np.pi * (epoch - begin) / (end - begin))))
 
 
 class Objective(nn.Module):
@@ -159,8 +178,7 @@ class Trainer:
         adam = torch.optim.Adam(objective.parameters(), lr=plan.learning_rate, fused=True)
         self.objective, self.optimizer = self.fabric.setup(objective, adam)
         self.sparse = data.mostly_zero and self.fabric.device.type == "cpu"
-        # Steps shrink to nothing: late epochs refine what is shared instead of fitting noise.
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, plan.max_epochs)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(adam, plan.step_size)
         self.history: list[dict] = []
         self._keep(float("inf"), 0)
 
@@ -232,6 +250,8 @@ class Trainer:
             planted = epoch == self.plan.search_after and start_anew(
                 model, guide, self.data, self.copies, self.plan.seed
             )
+        if epoch == self.plan.search_after:  # a new start: what was best before it is past
+            self._keep(float("inf"), epoch)
         self.objective.train()
         batches = self.data.minibatches(
             self.plan.batch_size, int(seeds[1]), self.plan.balanced, keep_sparse=self.sparse

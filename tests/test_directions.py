@@ -18,7 +18,13 @@ from pyro_mgvi import (
     WassersteinTraceELBO,
     start_anew,
 )
-from pyro_mgvi.directions import _pairs, find_directions
+from pyro_mgvi.directions import (
+    Residuals,
+    _pairs,
+    _without,
+    find_directions,
+    leading_directions,
+)
 from pyro_mgvi.metrics import kmeans_ari, probe, program_score
 from pyro_mgvi.planted_units import ridge
 from pyro_mgvi.planting import plant_directions, silence_idle
@@ -244,3 +250,26 @@ def test_svi_goes_on_from_a_new_start():
     svi.step(*batch)
     for old, new in zip(after, parameters):
         torch.testing.assert_close(new, old, rtol=0, atol=2e-3)  # a step of Adam's from there
+
+
+def test_what_is_shared_does_not_hide_what_is_not():
+    """A factor of all cells on 60 genes, and of one group's cells on 12 of them."""
+    rng, n, genes = np.random.default_rng(0), 800, 100
+    both = rng.normal(size=(2, n, genes))
+    both[:, :, :60] += 1.5 * rng.normal(size=(2, n, 1))
+    both[0, :, :12] += 0.6 * rng.normal(size=(n, 1))
+    r = torch.from_numpy(both / both.std((0, 1))).float()
+    r = r - r.mean(1, keepdim=True)
+    groups = [Residuals(r[b], torch.ones(genes), np.arange(b, 2 * n, 2)) for b in range(2)]
+    shared = leading_directions(groups, None, torch.ones(genes, dtype=torch.bool))
+    assert [int((x.loading_g != 0).sum()) for x in shared] == [60]
+    own, other = (_without(group, shared) for group in groups)
+    for group in (own, other):
+        at = torch.from_numpy(np.isin(shared[0].cells, group.cells))
+        torch.testing.assert_close(
+            shared[0].score_n[at] @ group.r_ng, torch.zeros(genes), atol=0.05, rtol=0
+        )
+    (found,) = leading_directions([own], other.r_ng, torch.ones(genes, dtype=torch.bool))
+    assert sorted(found.loading_g.abs().topk(12).indices.tolist()) == list(range(12))
+    hidden = leading_directions([groups[0]], groups[1].r_ng, torch.ones(genes, dtype=torch.bool))
+    assert not hidden
