@@ -30,7 +30,7 @@ from pyro_mgvi.planted_units import ridge
 from pyro_mgvi.planting import plant_directions, silence_idle
 from pyro_mgvi.relevance import use_all
 from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
-from pyro_mgvi.training import TrainingPlan
+from pyro_mgvi.training import Trainer, TrainingPlan
 
 
 def pairs_by_loops(own, others):
@@ -273,3 +273,17 @@ def test_what_is_shared_does_not_hide_what_is_not():
     assert sorted(found.loading_g.abs().topk(12).indices.tolist()) == list(range(12))
     hidden = leading_directions([groups[0]], groups[1].r_ng, torch.ones(genes, dtype=torch.bool))
     assert not hidden
+
+
+def test_what_was_best_before_the_search_is_past(monkeypatch):
+    adata = clear_recipe(seed=0, n_cells=200, n_shared_genes=60, n_program_genes=60)
+    mgvi = MGVI.from_anndata(adata, "group")
+    plan = TrainingPlan(max_epochs=5, search_after=2)
+    trainer = Trainer(mgvi.model, mgvi.guide, WassersteinTraceELBO(), mgvi.read(adata), plan)
+    losses = iter([1.0, 2.0, 5.0, 4.0, 6.0])
+    monkeypatch.setattr(trainer, "_validate", lambda: {"counts": torch.tensor(next(losses))})
+    trainer.run(progress=False)
+    assert trainer.best["epoch"] == 4 and trainer.best["loss"] == 4.0
+    rates = [plan.learning_rate * plan.step_size(epoch) for epoch in range(5)]
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+    assert rates[0] == rates[2] == plan.learning_rate and min(rates) > 0
