@@ -5,8 +5,9 @@
     python benchmarks/genes.py errors --datasets 10 --without 20 --out DIR
 
 ``recovery`` needs the truth of Splatter (``obs["program"]``, ``var["DEFacP1"]``, ...) and the
-extra ``benchmark``; ``interferon`` a group "stim"; ``errors`` simulates its data. Models are kept
-in DIR, and rows are written to DIR/genes.csv as they come: what is there is not run again.
+extra ``benchmark``; ``interferon`` a group "stim" and types in ``obs["label"]``; ``errors``
+simulates its data. Models are kept in DIR, and rows are written to DIR/genes.csv as they come: what
+is there is not run again.
 """
 
 from __future__ import annotations
@@ -172,6 +173,22 @@ def recovery(arguments, rows: Rows) -> None:
 def interferon(arguments, rows: Rows) -> None:
     adata = ad.read_h5ad(arguments.data)
     _rank_all(adata, arguments, rows, None, not arguments.no_baselines)
+    for seed in range(arguments.seeds):
+        mgvi, _ = fitted(adata, arguments.data.stem, seed, arguments.out, refit=False)
+        found = {"correlation within types": interferon_in_private(adata, mgvi)}
+        rows.add("interferon", arguments.data.stem, "stim", "t", seed, **found)
+
+
+def interferon_in_private(adata, mgvi: MGVI) -> float:
+    """Return how well the best private unit follows the stimulated genes' mean within types.
+
+    The absolute correlation over stimulated cells; 0 if the private latent is empty.
+    """
+    own = (adata.obs["group"] == "stim").to_numpy()
+    score_n = log_shares(adata.X)[:, adata.var_names.isin(STIMULATED)].mean(1)[own]
+    table = pd.DataFrame(mgvi.latents(adata)["t_stim"][own]).assign(score=score_n)
+    within = table - table.groupby(adata.obs["label"].astype(str).to_numpy()[own]).transform("mean")
+    return float(within.corr()["score"].drop("score").abs().fillna(0.0).max())
 
 
 def _rank_all(adata, arguments, rows: Rows, truth_of, baselines: bool) -> None:
