@@ -77,7 +77,7 @@ class TrainingPlan:
     patience: int | None = 15
     balanced: bool = False
     compiled: bool | None = None
-    relevance: float = 0.1
+    relevance: float = 0.05
     search_after: int | None = 10
     seed: int = 0
 
