@@ -114,9 +114,9 @@ class TrainingPlan:
         [1.0, 0.5, 0.02, 1.0, 0.5, 0.01]
         """
         searched = self.search_after or 0
-        begin, end = (
-            (0, searched) if epoch < searched < self.max_epochs else (searched, self.max_epochs)
-        )
+        if searched >= self.max_epochs:  # never
+            searched = 0
+        begin, end = (0, searched) if epoch < searched else (searched, self.max_epochs)
         return float(0.5 * (1 + np.cos(np.pi * (epoch - begin) / (end - begin))))
 
 

@@ -287,3 +287,24 @@ def test_what_was_best_before_the_search_is_past(monkeypatch):
     rates = [plan.learning_rate * plan.step_size(epoch) for epoch in range(5)]
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
     assert rates[0] == rates[2] == plan.learning_rate and min(rates) > 0
+
+
+@given(st.integers(1, 40), st.one_of(st.none(), st.integers(1, 40)))
+def test_steps_shrink_up_to_a_search_and_up_to_the_end(max_epochs, search_after):
+    plan = TrainingPlan(max_epochs=max_epochs, search_after=search_after)
+    sizes = np.array([plan.step_size(epoch) for epoch in range(max_epochs + 1)])
+    starts = [0]
+    if search_after is not None and search_after < max_epochs:
+        starts.append(search_after)
+    assert (sizes[starts] == 1).all() and sizes[-1] == pytest.approx(0)
+    assert set(np.flatnonzero(np.diff(sizes) > 0) + 1) == set(starts[1:]) - {1}
+    assert (sizes[:-1] > 0).all()
+
+
+@pytest.mark.parametrize("max_epochs", [8, 10])
+def test_training_that_ends_before_the_search_or_at_it(max_epochs):
+    adata = clear_recipe(seed=0, n_cells=200, n_shared_genes=60, n_program_genes=60)
+    mgvi = MGVI.from_anndata(adata, "group")
+    mgvi.fit(adata, max_epochs=max_epochs, progress=False)
+    loss = mgvi.history["train"].to_numpy()
+    assert len(loss) == max_epochs and loss[1] < loss[0]  # the first epoch's steps are full ones
