@@ -59,7 +59,7 @@ class SeparateEncoders(nn.Module):
         foreign_sample: int | None = None,
     ):
         super().__init__()
-        self.foreign_sample = checked(foreign_sample)
+        self.foreign_sample = _sample_size(foreign_sample)
         self.shapes = {latent.name: (latent.n_subsets, latent.dim) for latent in latents}
         self.hidden, self.dropout = hidden, dropout
         self.n_networks = 1 + sum(n_subsets for n_subsets, _ in self.shapes.values())
@@ -138,7 +138,7 @@ class SharedTrunk(nn.Module):
         foreign_sample: int | None = None,
     ):
         super().__init__()
-        self.foreign_sample = checked(foreign_sample)
+        self.foreign_sample = _sample_size(foreign_sample)
         self.shapes = {latent.name: (latent.n_subsets, latent.dim) for latent in latents}
         self.dropout = dropout
         self.first = InputLayer(1, start.n_genes + start.n_covariates, hidden)
@@ -180,7 +180,7 @@ class SharedTrunk(nn.Module):
         return posteriors
 
 
-def checked(foreign_sample: int | None) -> int | None:
+def _sample_size(foreign_sample: int | None) -> int | None:
     """Return the number of foreign cells that each copy encodes, if it is one."""
     if foreign_sample is not None and foreign_sample < 1:
         raise SettingsError(f"foreign_sample must be at least 1, not {foreign_sample}")

@@ -1,4 +1,4 @@
-"""Products of inputs most of which are zero: they belong to groups other than the cell's."""
+"""A decoder's linear terms as one product, of which most inputs belong to groups not the cell's."""
 
 from __future__ import annotations
 

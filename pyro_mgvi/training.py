@@ -246,12 +246,11 @@ class Trainer:
         seeds = np.random.SeedSequence([self.plan.seed, epoch]).generate_state(2)
         torch.manual_seed(int(seeds[0]))
         model, guide = self.objective.model, self.objective.guide
-        with pyro.validation_enabled(False):
-            planted = epoch == self.plan.search_after and start_anew(
-                model, guide, self.data, self.copies, self.plan.seed
-            )
-        if epoch == self.plan.search_after:  # a new start: what was best before it is past
-            self._keep(float("inf"), epoch)
+        planted = False
+        if epoch == self.plan.search_after:
+            with pyro.validation_enabled(False):
+                planted = start_anew(model, guide, self.data, self.copies, self.plan.seed)
+            self._keep(float("inf"), epoch)  # what was best before it is past
         self.objective.train()
         batches = self.data.minibatches(
             self.plan.batch_size, int(seeds[1]), self.plan.balanced, keep_sparse=self.sparse

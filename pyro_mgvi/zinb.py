@@ -75,8 +75,9 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution):
             self._validate_sample(value)
         shape = torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
         gate = None if self.gate_logits is None else _rows(self.gate_logits, shape)
-        total = self.log_total
-        total = None if total is None else _rows(total.unsqueeze(-1), (*shape[:-1], 1))
+        total = None
+        if self.log_total is not None:
+            total = _rows(self.log_total.unsqueeze(-1), (*shape[:-1], 1))
         own = self.log_theta.dim() > 1 and self.log_theta.shape[:-1].numel() > 1  # per cell
         log_theta = _rows(self.log_theta, shape if own else (1, shape[-1]))
         location = _rows(self.location, shape)
