@@ -54,8 +54,9 @@ class Rows:
     def add(self, *keys, **metrics) -> None:
         """Add a row for each metric."""
         rows = [dict(zip(KEYS, (*keys, name))) | {"value": v} for name, v in metrics.items()]
-        self.table = pd.concat([self.table, pd.DataFrame(rows)], ignore_index=True)
-        self.table.drop_duplicates(KEYS, keep="last").to_csv(self.path, index=False)
+        table = pd.concat([self.table, pd.DataFrame(rows)], ignore_index=True)
+        self.table = table.drop_duplicates(KEYS, keep="last")
+        self.table.to_csv(self.path, index=False)
 
 
 def fitted(adata, name: str, seed: int, folder: Path, refit: bool):
