@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     fit.add_argument("--drop-empty", action="store_true", help="drop cells without counts")
     fit.add_argument(
-        "--epochs", type=int, help="at most (default: about 660 steps, which is 20 to 60 epochs)"
+        "--epochs", type=int, help="at most (default: 60 for few cells, 20 for 2,800 or more)"
     )
     fit.add_argument("--seed", type=int, default=0)
     fit.add_argument(

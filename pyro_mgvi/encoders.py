@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, layer_norm, relu, softplus
+from torch.nn.functional import layer_norm, relu, softplus
 
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.layers import GroupedLinear, InputLayer
+from pyro_mgvi.layers import GroupedLinear, InputLayer, dropout
 from pyro_mgvi.planted_units import Network
 
 

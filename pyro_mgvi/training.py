@@ -22,7 +22,7 @@ from pyro_mgvi.errors import SettingsError, TrainingError
 from pyro_mgvi.planting import start_anew
 from pyro_mgvi.relevance import prune, use_all
 
-STEPS, EPOCHS = 660, (20, 60)  # of training, unless max_epochs is given
+CELLS, EPOCHS = (1400, 2800), (60, 20)  # so many epochs up to, and from, so many training cells
 COMPILE_FROM = 3e8  # counts seen in training; about 10 seconds are saved
 
 
@@ -33,8 +33,8 @@ class TrainingPlan:
     Attributes
     ----------
     max_epochs
-        Upper bound of passes over the training cells; by default as many as give about 660
-        steps, but 20 to 60.
+        Upper bound of passes over the training cells; by default 60 for up to 1,400
+        training cells, falling to 20 for 2,800 or more.
     batch_size
         Cells per step.
     learning_rate
@@ -93,13 +93,11 @@ class TrainingPlan:
         Examples
         --------
         >>> [TrainingPlan().for_cells(n).max_epochs for n in (900, 2700, 90_000)]
-        [60, 31, 20]
+        [60, 23, 20]
         """
         if self.max_epochs is not None:
             return self
-        steps = max(1, round(n_cells / self.batch_size))
-        epochs = int(np.clip(round(STEPS / steps), *EPOCHS))
-        return replace(self, max_epochs=epochs)
+        return replace(self, max_epochs=round(np.interp(n_cells, CELLS, EPOCHS)))
 
     def step_size(self, epoch: int) -> float:
         """Return the factor of the learning rate in an epoch: half a cosine, or one and another.
@@ -129,7 +127,9 @@ class Objective(nn.Module):
 
     def forward(self, *minibatch) -> dict[str, torch.Tensor]:
         """Return the loss of each site for a minibatch."""
-        return self.elbo.terms(self.model, self.guide, *minibatch)
+        # As plain functions: a Pyro module declares its parameters whenever they are looked up,
+        # a seventh of what Python needs for a step, for handlers that are not there.
+        return self.elbo.terms(self.model.forward, self.guide.forward, *minibatch)
 
 
 class Trainer:

@@ -20,7 +20,7 @@ from torch.nn.functional import softplus
 
 from pyro_mgvi.compiled import compilable
 
-BLOCK = 80_000  # counts at a time without a compiler: the intermediate values stay in the cache
+BLOCK = 40_000  # counts at a time without a compiler: the intermediate values stay in the cache
 
 
 def gene_log_prob(x_ng: Tensor, log_mean: Tensor, log_theta: Tensor, gate: Tensor | None) -> Tensor:
@@ -62,31 +62,35 @@ def _values(x, odds, gap, slope, theta, lgamma_theta, digamma_theta, gate):
     gammas = gammas + _stirling(ra) - _stirling(rb)
     log_p = log_zero + x * (odds - gap) + gammas
     unshift = low_b * high_b * per_product  # its logarithm belongs to ``gammas``, too
-    positive = x > 0
     d_mean = x - y * slope
     d_theta = -d_mean - theta * gap
-    from_gammas = torch.where(positive, theta * digamma, 0.0)
+    from_gammas = _choose(x, theta * digamma, torch.zeros_like(x))
     if gate is None:
-        log_p = torch.where(positive, log_p + unshift.log(), log_zero)
+        log_p = torch.where(x > 0, log_p + unshift.log(), log_zero)
         return log_p, d_mean, None, d_theta + from_gammas
     # log(e^gate + NB(0)) - log(1 + e^gate) of a zero, with one logarithm for zeros and others.
     more = log_zero - gate
-    e = torch.exp(-more.abs())
-    likely = 1 / (1 + e)
-    from_nb = torch.where(more > 0, likely, e * likely)
-    e_gate = torch.exp(-gate.abs())
-    no_gate = 1 / (1 + e_gate)
-    sigmoid_gate = torch.where(gate > 0, no_gate, e_gate * no_gate)
-    largest = torch.where(positive, log_p, torch.maximum(log_zero, gate)) - gate.clamp(min=0)
-    log_p = largest + (torch.where(positive, unshift, 1 + e) * no_gate).log()
-    weight = torch.where(positive, 1.0, from_nb)
+    e, _, from_nb = _sigmoid(more)
+    _, gate_likely, sigmoid_gate = _sigmoid(gate)
+    largest = torch.where(x > 0, log_p, torch.maximum(log_zero, gate))  # a mean may be zero
+    largest = largest - gate.clamp(min=0)
+    log_p = largest + (_choose(x, unshift, 1 + e) * gate_likely).log()
+    weight = _choose(x, torch.ones_like(x), from_nb)
     return log_p, d_mean * weight, 1 - weight - sigmoid_gate, d_theta * weight + from_gammas
 
 
-def _softplus_and_sigmoid(a: Tensor) -> tuple[Tensor, Tensor]:
+def _choose(sign: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return a where the sign is positive, and b elsewhere; both must be finite."""
+    if torch.compiler.is_compiling():
+        return torch.where(sign > 0, a, b)
+    return torch.lerp(b, a, sign.sign().clamp_(min=0))  # exact at the ends; five times faster
+
+
+def _sigmoid(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return exp(-|a|), the sigmoid of |a| and that of a, with one exponential."""
     e = torch.exp(-a.abs())
-    one = 1 / (1 + e)
-    return a.clamp(min=0) + (1 + e).log(), torch.where(a > 0, one, e * one)
+    likely = 1 / (1 + e)
+    return e, likely, _choose(a, likely, e * likely)
 
 
 def _terms(x, location, log_total, log_theta, theta, lgamma_theta, digamma_theta, gate):
@@ -97,7 +101,8 @@ def _terms(x, location, log_total, log_theta, theta, lgamma_theta, digamma_theta
     gammas = theta, lgamma_theta, digamma_theta
     if log_total is None:
         odds = location - log_theta
-        gap, slope = _softplus_and_sigmoid(odds)
+        e, _, slope = _sigmoid(odds)
+        gap = odds.clamp(min=0) + (1 + e).log()
         log_p, *gradients = _values(x, odds, gap, slope, *gammas, gate)
         return log_p.sum(-1), *gradients, None
     # The softmax's exponentials are those of the mean: mean / theta needs none of its own.

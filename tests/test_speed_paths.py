@@ -17,6 +17,7 @@ from pyro_mgvi import (
     zinb_terms,
 )
 from pyro_mgvi.compiled import compilation
+from pyro_mgvi.layers import dropout
 from pyro_mgvi.training import Objective
 from pyro_mgvi.zinb_terms import CellLogProb, gene_log_prob
 
@@ -208,3 +209,38 @@ def test_unscored_latent_sites_leave_the_loss_as_it_is(mgvi, batch, weight):
             elbo = WassersteinTraceELBO(own_weight={"t": weight})
             found.append(elbo.terms(mgvi.model, mgvi.guide, *batch))
     torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_mean_of_zero_gives_what_its_limit_gives(shares, gated):
+    x, mean, theta, gate = random_counts()
+    with torch.no_grad():
+        mean[:, 5], x[:, 5] = -torch.inf, 0.0
+    args = (x, mean, theta, gate if gated else None)
+    args = with_total(*args) if shares else (*args[:2], None, *args[2:])
+    zero = value_and_gradients(CellLogProb.apply, *args)
+    with torch.no_grad():
+        mean[:, 5] = -80.0
+    for ours, limit in zip(zero, value_and_gradients(CellLogProb.apply, *args)):
+        torch.testing.assert_close(ours, limit)
+    x[0, 5] = 1.0
+    with torch.no_grad():
+        mean[:, 5] = -torch.inf
+    assert CellLogProb.apply(*args)[0] == -torch.inf
+
+
+def test_drop_out_keeps_the_share_and_the_mean_of_what_it_is_given():
+    torch.manual_seed(0)
+    h = torch.ones(7, 301, 203, requires_grad=True)  # not a multiple of four
+    dropped = dropout(h, 0.1, training=True)
+    kept = (dropped > 0).float()
+    assert abs(kept.mean() - 0.9) < 5 * (0.09 / h.numel()) ** 0.5
+    torch.testing.assert_close(dropped, kept / 0.9)
+    excess = kept.flatten() - 0.9
+    for lag in (1, 4):  # the bits of one draw, and two draws, are independent
+        assert abs((excess[lag:] * excess[:-lag]).mean()) < 5 * 0.09 / h.numel() ** 0.5
+    (gradient,) = torch.autograd.grad(dropped.sum(), h)
+    torch.testing.assert_close(gradient, kept / 0.9)
+    assert dropout(h, 0.1, training=False) is h
+    assert not torch.equal(dropped, dropout(h, 0.1, training=True))
