@@ -117,9 +117,9 @@ def floor(mgvi, cells: int):
         for head in encoder.heads.values()
     ]
     inputs = decoder.trunk.in_features
-    products += [(cells, inputs, hidden, True), (cells, inputs, genes, True)]
+    products += [(cells, inputs, hidden, True)]
     products += [(cells, hidden, genes, True) for _ in decoder.heads]
-    products += [(cells, len(w), genes, True) for w in (decoder.offset, decoder.response)]
+    products += [(cells, decoder.own_gk.shape[1], genes, True)]  # linear terms, side by side
     operands = [
         (torch.rand(n, k), torch.rand(k, m), torch.rand(n, m), wanted)
         for n, k, m, wanted in products

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from pyro_mgvi.layers import concatenate
+from pyro_mgvi.layers import concatenate, log_cauchy
 from pyro_mgvi.own_product import add_products
 
 GROUP_BY_GROUP = 8  # number of groups from which products of the own columns alone are faster
@@ -166,8 +166,7 @@ class JointDecoder(nn.Module):
             readers = [*self.heads] if self.trunk is None else [self.trunk]
             readers += [] if self.linear is None else [self.linear]
             for layer in readers:  # what reads the latents
-                scaled = layer.weight[:, : self.n_latent] / self.sparsity
-                cauchy = -torch.log1p(scaled.square()).sum()
+                cauchy = log_cauchy(layer.weight[:, : self.n_latent], self.sparsity)
                 log_density = cauchy if log_density is None else log_density + cauchy
         return log_density
 

@@ -126,7 +126,7 @@ def test_noise_has_no_directions_of_one_group():
         rng = np.random.default_rng(seed)
         adata.obs["group"] = rng.permutation(adata.obs["group"].to_numpy())
         mgvi = MGVI.from_anndata(adata, "group")
-        mgvi.fit(adata, max_epochs=3, progress=False)
+        mgvi.fit(adata, max_epochs=10, progress=False)  # as when fit searches
         found = find_directions(mgvi.model, mgvi.guide.eval(), mgvi.read(adata))
         assert not {("t", 0), ("t", 1)} & set(found), seed
 
@@ -307,4 +307,4 @@ def test_training_that_ends_before_the_search_or_at_it(max_epochs):
     mgvi = MGVI.from_anndata(adata, "group")
     mgvi.fit(adata, max_epochs=max_epochs, progress=False)
     loss = mgvi.history["train"].to_numpy()
-    assert len(loss) == max_epochs and loss[1] < loss[0]  # the first epoch's steps are full ones
+    assert len(loss) == max_epochs and loss[2] < loss[0]  # the first epochs' steps are full ones

@@ -1,0 +1,70 @@
+"""What clustering finds of known labels: in latents, and in principal components beside them.
+
+    python benchmarks/clusterable.py DATA.h5ad --latents disentangle/DATA-default-*.npz
+
+For each representation: k-means, k-means started at the true centres, the nearest true centre, and
+a cross-validated classifier, each as adjusted Rand index. Principal components are of log counts
+at one depth, centred in each group; whitened ones have unit variance each.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import cross_val_predict
+
+from pyro_mgvi.metrics import kmeans_ari, log_shares
+
+
+def scores(latent_nk: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return how much of the labels is found, without and with knowing them."""
+    names = np.unique(labels)
+    centre_lk = np.stack([latent_nk[labels == name].mean(0) for name in names])
+    from_truth = KMeans(len(names), init=centre_lk, n_init=1).fit_predict(latent_nk)
+    nearest = ((latent_nk[:, None] - centre_lk) ** 2).sum(-1).argmin(1)
+    told = cross_val_predict(LogisticRegression(max_iter=2000), latent_nk, labels, cv=5)
+    return {
+        "k-means": kmeans_ari(latent_nk, labels),
+        "k-means from the true centres": adjusted_rand_score(labels, from_truth),
+        "nearest true centre": adjusted_rand_score(labels, nearest),
+        "classifier": adjusted_rand_score(labels, told),
+    }
+
+
+def components(adata, numbers: list[int]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield principal components of the counts, plain and whitened, by name."""
+    x_ng = log_shares(adata.X)
+    group = adata.obs["group"].astype(str).to_numpy()
+    for name in np.unique(group):
+        x_ng[group == name] -= x_ng[group == name].mean(0)
+    all_nk = PCA(max(numbers), random_state=0).fit_transform(x_ng)
+    for number in numbers:
+        yield f"{number} components", all_nk[:, :number]
+        yield f"{number} components, whitened", all_nk[:, :number] / all_nk[:, :number].std(0)
+
+
+def main() -> None:
+    """Score all representations and print them, one a row."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--latents", nargs="*", type=Path, default=[], help="of disentangle.py")
+    parser.add_argument("--components", nargs="+", type=int, default=[10, 15, 20, 30])
+    arguments = parser.parse_args()
+    adata = ad.read_h5ad(arguments.data)
+    labels = adata.obs["celltype" if "celltype" in adata.obs else "label"].astype(str).to_numpy()
+    rows = {path.stem: scores(np.load(path)["z"], labels) for path in arguments.latents}
+    rows |= {name: scores(x, labels) for name, x in components(adata, arguments.components)}
+    print(pd.DataFrame(rows).T.to_string(float_format="{:.3f}".format))
+
+
+if __name__ == "__main__":
+    main()
