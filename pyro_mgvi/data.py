@@ -202,8 +202,10 @@ class GroupedCounts:
         x = self._counts(cells)
         if keep_sparse:
             counts = to_torch(x)
+        elif sparse.issparse(x):  # into torch's memory: compiled code copies what is aligned less
+            counts = torch.empty(x.shape)
+            x.astype(np.float32, copy=False).toarray(out=counts.numpy())
         else:
-            x = x.toarray() if sparse.issparse(x) else x
             counts = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
         return Minibatch(
             counts=counts,

@@ -16,7 +16,7 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import linear, relu
 
 from pyro_mgvi.layers import concatenate, log_cauchy
 from pyro_mgvi.own_product import add_products
@@ -108,7 +108,9 @@ class JointDecoder(nn.Module):
             terms.append(each)
         if self.response is not None:
             terms.append(each.repeat_interleave(len(self.response) // len(groups), 1))
-        return torch.cat(terms, 1) if terms else None
+        if not terms:
+            return None
+        return torch.cat([*terms, torch.ones(len(groups), 1, dtype=torch.bool)], 1)  # the bias
 
     def start_at(self, start) -> None:
         """Set the biases to the data's log shares and gates, and the slopes near zero."""
@@ -140,7 +142,7 @@ class JointDecoder(nn.Module):
         """Return one part: location and, if asked for, drop-out logits."""
         inputs = concatenate([values[name] for name in self.names], covariates)
         features = inputs if self.trunk is None else relu(self.trunk(inputs))
-        location, *gate = (head(features) for head in self.heads)
+        gate = [head(features) for head in self.heads[1:]]
         terms = []
         if self.linear is not None:
             terms.append((inputs, self.linear.weight.T))
@@ -150,11 +152,15 @@ class JointDecoder(nn.Module):
             z_nk = torch.cat([values[name] for name in self.shared], -1)
             per_group = (offset_ng.unsqueeze(-1) * z_nk.unsqueeze(-2)).flatten(-2)
             terms.append((per_group, self.response))  # of (n, groups * k)
-        if terms:  # as one product: every pass over cells x genes counts
-            own = None
-            if len(self.own_gk) >= GROUP_BY_GROUP and location.device.type == "cpu":
-                own = group_n
-            location = add_products(location, *zip(*terms), self.own_gk, own)
+        head = self.heads[0]
+        if not terms:
+            return [(head(features), *gate)]
+        # As one product with the bias: every pass over cells x genes counts.
+        terms.append((inputs.new_ones(*inputs.shape[:-1], 1), head.bias.unsqueeze(0)))
+        by_group = len(self.own_gk) >= GROUP_BY_GROUP and inputs.device.type == "cpu"
+        location = add_products(
+            linear(features, head.weight), *zip(*terms), self.own_gk, group_n if by_group else None
+        )
         return [(location, *gate)]
 
     def log_prior(self) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -126,5 +127,5 @@ def concatenate(values: Sequence[Tensor], covariates: Tensor | None = None) -> T
         values = [*values, covariates]
     if len(values) == 1:
         return values[0]
-    shape = torch.broadcast_shapes(*(value.shape[:-1] for value in values))
+    shape = np.broadcast_shapes(*(value.shape[:-1] for value in values))  # torch's takes longer
     return torch.cat([value.expand(*shape, -1) for value in values], -1)

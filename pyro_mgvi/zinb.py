@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution):
         self.gate_logits = gate_logits
         shape = self.location.shape[:-1]
         if log_total is not None:
-            shape = torch.broadcast_shapes(shape, log_total.shape)
+            shape = torch.Size(np.broadcast_shapes(shape, log_total.shape))
         super().__init__(shape, log_mean.shape[-1:], validate_args=False)
         self._validate_args = self._validate_args if validate_args is None else validate_args
 
@@ -73,7 +74,7 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution):
         """Return the log-probability of each cell's counts, summed over genes, in nats."""
         if self._validate_args:
             self._validate_sample(value)
-        shape = torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
+        shape = np.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
         gate = None if self.gate_logits is None else _rows(self.gate_logits, shape)
         total = None
         if self.log_total is not None:
