@@ -203,7 +203,7 @@ class GroupedCounts:
         if keep_sparse:
             counts = to_torch(x)
         elif sparse.issparse(x):  # into torch's memory: compiled code copies what is aligned less
-            counts = torch.empty(x.shape)
+            counts = torch.empty(x.shape, dtype=torch.float32)
             x.astype(np.float32, copy=False).toarray(out=counts.numpy())
         else:
             counts = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
