@@ -64,8 +64,8 @@ def diagnose(
     refitted on halves of the cells, with the true groups and with groups shuffled among the cells,
     and a latent is judged by what it is *worth on unseen cells*: the rise of the evidence lower
     bound when it is used instead of being zero, one posterior draw per cell, the KL paid. Where a
-    latent fits noise this is negative; what counts is how far it lies above the shuffled refit's,
-    by 3 standard errors over cells (the refits' own spread is not in them).
+    latent fits noise this is negative. To count, it must lie above zero and above the shuffled
+    refit's, each by 3 standard errors over cells (the refits' own spread is not in them).
 
     Parameters
     ----------
@@ -245,12 +245,14 @@ def _verdict(mgvi, dimensions, copies, probes):
                 owners = " and ".join(subset)
                 error = np.hypot(row["worth_se"], row["shuffled_se"])
                 figures = f"{row['worth']:.2f} nats per unseen cell, {row['shuffled']:.2f} shuffled"
-                if row["worth"] - row["shuffled"] > SURE * error:
+                above = row["worth"] - row["shuffled"] > SURE * error
+                if above and row["worth"] > SURE * row["worth_se"]:
                     yield f"{about}: holds variation that belongs to {owners} ({figures})."
                 else:
                     yield (
-                        f"{about}: the private latents of {owners} hold nothing that the shuffled "
-                        f"refit does not also find ({figures}); do not interpret them."
+                        f"{about}: the private latents of {owners} hold nothing for unseen cells "
+                        f"that the shuffled refit does not also find ({figures}); do not "
+                        "interpret them."
                     )
             if active and row["agreement"] < AGREE:
                 yield f"{key}: two refits disagree (linear CKA {row['agreement']:.2f})."

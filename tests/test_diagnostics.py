@@ -1,12 +1,13 @@
 """Diagnostics: closed forms, and the right verdict on planted and on absent programs."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
 from pyro_mgvi import MGVI, DataError, diagnose
-from pyro_mgvi.diagnostics import _shuffle
+from pyro_mgvi.diagnostics import _shuffle, _verdict
 from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
 
 
@@ -42,6 +43,24 @@ def test_shuffling_keeps_sizes_and_everything_else(mgvi, adata):
     assert shuffled.x is data.x
 
 
+@pytest.mark.parametrize(
+    ("worth", "shuffled", "holds"), [(2.0, -1.0, True), (2.0, 1.9, False), (-15.9, -30.7, False)]
+)
+def test_a_latent_that_harms_unseen_cells_holds_nothing_however_bad_the_shuffled_refit(
+    worth, shuffled, holds
+):
+    adata = clear_recipe(0, n_cells=100, n_shared_genes=20, n_program_genes=20)
+    mgvi = MGVI.from_anndata(adata, "group")
+    keys = ["z", "t_group1", "t_group2"]
+    dimensions = pd.DataFrame({"latent": keys, "active": True})
+    row = {"worth": worth, "worth_se": 0.1, "shuffled": shuffled, "shuffled_se": 0.1}
+    copies = pd.DataFrame([row | {"agreement": 1.0}] * 3, index=keys)
+    probes = pd.DataFrame(columns=["latent", "target", "accuracy", "chance"])
+    said = " ".join(_verdict(mgvi, dimensions, copies, probes))
+    assert said.count("holds variation") == (2 if holds else 0)
+    assert said.count("do not interpret") == (0 if holds else 2)
+
+
 @pytest.mark.parametrize("planted", [True, False])
 def test_the_verdict_knows_programs_from_none(planted):
     if planted:
@@ -54,6 +73,6 @@ def test_the_verdict_knows_programs_from_none(planted):
     report = mgvi.diagnose(adata, labels="celltype")
     found = [f"t_{g}" for g in mgvi.schema.groups if f"belongs to {g}" in str(report)]
     assert found == (["t_group1", "t_group2"] if planted else []), str(report)
-    nothing = "hold nothing that the shuffled refit does not also find"
+    nothing = "hold nothing for unseen cells that the shuffled refit does not also find"
     assert str(report).count(nothing) == (0 if planted else 2)
     assert "z: leaks" not in str(report) and "z: two refits disagree" not in str(report)
