@@ -16,6 +16,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
+from disentangle import known_labels
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--components", nargs="+", type=int, default=[10, 15, 20, 30])
     arguments = parser.parse_args()
     adata = ad.read_h5ad(arguments.data)
-    labels = adata.obs["celltype" if "celltype" in adata.obs else "label"].astype(str).to_numpy()
+    labels = known_labels(adata)
     rows = {path.stem: scores(np.load(path)["z"], labels) for path in arguments.latents}
     rows |= {name: scores(x, labels) for name, x in components(adata, arguments.components)}
     print(pd.DataFrame(rows).T.to_string(float_format="{:.3f}".format))

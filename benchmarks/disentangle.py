@@ -44,11 +44,16 @@ SETTINGS = {
 }
 
 
+def known_labels(adata) -> np.ndarray:
+    """Return the label of each cell that a dataset knows."""
+    return adata.obs["celltype" if "celltype" in adata.obs else "label"].astype(str).to_numpy()
+
+
 def score(adata, mgvi: MGVI) -> dict[str, float]:
     """Return every score of a fitted model that the dataset's truth allows."""
     means, draws = mgvi.latents(adata), mgvi.latents(adata, draw=0)
     group = adata.obs["group"].astype(str).to_numpy()
-    label = adata.obs["celltype" if "celltype" in adata.obs else "label"].astype(str).to_numpy()
+    label = known_labels(adata)
     per_label = pd.crosstab(label, group)
     common = np.isin(label, per_label.index[(per_label > 2).all(axis=1)])
     z = means["z"]

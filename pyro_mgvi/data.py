@@ -202,10 +202,9 @@ class GroupedCounts:
         x = self._counts(cells)
         if keep_sparse:
             counts = to_torch(x)
-        elif sparse.issparse(x):  # into torch's memory: compiled code copies what is aligned less
-            counts = torch.empty(x.shape, dtype=torch.float32)
-            x.astype(np.float32, copy=False).toarray(out=counts.numpy())
         else:
+            if sparse.issparse(x):  # converted first, while zeros are not there yet
+                x = x.astype(np.float32, copy=False).toarray()
             counts = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
         return Minibatch(
             counts=counts,

@@ -16,7 +16,7 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, relu
+from torch.nn.functional import relu
 
 from pyro_mgvi.layers import concatenate, log_cauchy
 from pyro_mgvi.own_product import add_products
@@ -159,7 +159,7 @@ class JointDecoder(nn.Module):
         terms.append((inputs.new_ones(*inputs.shape[:-1], 1), head.bias.unsqueeze(0)))
         by_group = len(self.own_gk) >= GROUP_BY_GROUP and inputs.device.type == "cpu"
         location = add_products(
-            linear(features, head.weight), *zip(*terms), self.own_gk, group_n if by_group else None
+            features @ head.weight.T, *zip(*terms), self.own_gk, group_n if by_group else None
         )
         return [(location, *gate)]
 

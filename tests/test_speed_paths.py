@@ -17,7 +17,7 @@ from pyro_mgvi import (
     zinb_terms,
 )
 from pyro_mgvi.compiled import compilation
-from pyro_mgvi.layers import dropout
+from pyro_mgvi.layers import dropout, log_cauchy
 from pyro_mgvi.training import Objective
 from pyro_mgvi.zinb_terms import CellLogProb, gene_log_prob
 
@@ -244,3 +244,12 @@ def test_drop_out_keeps_the_share_and_the_mean_of_what_it_is_given():
     torch.testing.assert_close(gradient, kept / 0.9)
     assert dropout(h, 0.1, training=False) is h
     assert not torch.equal(dropped, dropout(h, 0.1, training=True))
+
+
+def test_the_prior_of_loadings_and_its_gradient_are_those_of_the_formula():
+    weight = torch.randn(5, 4, dtype=torch.float64)[:, :3].requires_grad_()  # not contiguous
+    value = log_cauchy(weight, 0.2)
+    plain = -torch.log1p((weight / 0.2).square()).sum()
+    torch.testing.assert_close(value, plain)
+    ours, truth = (torch.autograd.grad(3 * each, weight)[0] for each in (value, plain))
+    torch.testing.assert_close(ours, truth)
