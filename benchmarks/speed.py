@@ -141,7 +141,7 @@ def steps(arguments) -> pd.DataFrame:
     for genes, groups, cells, density in SETTINGS[: arguments.settings]:
         adata = grouped_counts(4 * cells, genes, groups, density)
         mgvi = MGVI.from_anndata(adata, "group")
-        data = mgvi.read(adata)
+        data = mgvi.read(adata).unpacked()
         alternatives = {
             "eager": our_step(mgvi, data, cells, False, False),
             "compiled": our_step(mgvi, data, cells, True, False),

@@ -86,9 +86,9 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, input_g, covariates, weight, bias):
         n_genes = x.shape[1]
-        h = (bias - input_g @ weight[:, :n_genes][:, None]).repeat(1, len(x), 1)
-        for h_i, w_i in zip(h, weight):
-            h_i += _weighted_rows(x, w_i[:n_genes])
+        h = weight.new_empty(len(weight), len(x), weight.shape[2])
+        for h_i, w_i, bias_i in zip(h, weight[:, :n_genes], bias):  # w_i is in the cache by then
+            torch.add(_weighted_rows(x, w_i), bias_i - input_g @ w_i, out=h_i)
         if covariates is not None and covariates.shape[1]:
             h += covariates @ weight[:, n_genes:]
         ctx.save_for_backward(x, input_g, covariates)
@@ -108,7 +108,8 @@ class _Product(torch.autograd.Function):
         d_weight = grad.new_empty(ctx.shape)
         d_bias = grad.sum(1, keepdim=True)
         for d_i, grad_i, sum_i in zip(d_weight, grad, d_bias):
-            d_i[:n_genes] = _weighted_rows(transposed, grad_i).addr_(input_g, sum_i[0], alpha=-1)
+            uncentred = _weighted_rows(transposed, grad_i)
+            torch.addr(uncentred, input_g, sum_i[0], alpha=-1, out=d_i[:n_genes])
         if covariates is not None and covariates.shape[1]:
             d_weight[:, n_genes:] = covariates.T @ grad
         return None, None, None, d_weight, d_bias

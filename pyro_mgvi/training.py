@@ -169,6 +169,7 @@ class Trainer:
             raise SettingsError(f"batch_size must be at least 2, not {plan.batch_size}")
         self.plan = plan = plan.for_cells(len(train))
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        data = data.unpacked()
         self.data = data.view(train)
         self.validation = data.view(held_out) if len(held_out) else None
         model.n_cells = guide.n_cells = len(train)

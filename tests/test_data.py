@@ -48,11 +48,32 @@ def test_groups_keep_the_order_of_a_categorical():
     assert read(adata).schema.groups == ("b", "a")
 
 
-def test_the_dataset_is_never_made_dense():
+def test_a_large_dataset_is_never_made_dense():
     wide = sparse.csr_matrix(([1.0], ([0], [7])), shape=(N, 10**9))
     data = read(make())
     data.x = wide  # 96 GB if it were dense
     assert sparse.issparse(data.subset(np.arange(5)).x)
+    assert data.unpacked() is data
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint16, np.float64])
+def test_unpacked_counts_give_the_same_minibatches(dtype, monkeypatch):
+    adata = make()
+    adata.X = adata.X.astype(dtype)
+    data = read(adata)
+    part = data.view(np.arange(2, 9))
+    for packed in (data, part):
+        dense = packed.unpacked()
+        assert isinstance(dense.x, np.ndarray) and sparse.issparse(packed.x)
+        for got, expected in zip(dense.minibatches(4, seed=0), packed.minibatches(4, seed=0)):
+            for a, b in zip(got, expected):
+                torch.testing.assert_close(a, b, rtol=0, atol=0)
+    assert dense.unpacked() is dense  # dense already
+    monkeypatch.setattr("pyro_mgvi.data.DENSITY", 1.1)
+    assert data.unpacked() is data  # mostly zero
+    monkeypatch.undo()
+    monkeypatch.setattr("pyro_mgvi.data.UNPACKED", 4 * N * G - 1)
+    assert data.unpacked() is data and part.unpacked() is not part
 
 
 @given(
