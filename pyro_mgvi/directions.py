@@ -25,6 +25,7 @@ LEAST_CELLS, LEAST_GENES = 100, 3  # in a group to be searched, and in a directi
 MARGIN = 0.8  # of the threshold: pairs above it are tested exactly
 PAIRS = 20_000  # tested exactly, at most
 ROUNDS = 5  # of refining a direction
+MOSTLY = 0.5  # share of a direction's genes above which it is the one whose genes they are
 
 
 class Direction(NamedTuple):
@@ -53,6 +54,14 @@ class Residuals(NamedTuple):
     cells: np.ndarray
 
 
+class Taken(NamedTuple):
+    """What the search for a copy has found, and all genes that it has looked at for it."""
+
+    owner_b: np.ndarray
+    genes_g: Tensor
+    directions: list[Direction]
+
+
 @torch.no_grad()
 def find_directions(
     model, guide, data: GroupedCounts, copies: Mapping[str, Tensor] | None = None, seed: int = 0
@@ -69,7 +78,8 @@ def find_directions(
     are taken, and the rest searched again. What some groups' copy took is not searched for
     one of fewer of them; what all groups' took is, for there the covariance must exceed theirs. A
     copy of some groups for which nothing is found is searched for once more, in residuals
-    without the directions found for all groups.
+    without the directions found for all groups; and if that finds nothing, among genes that larger
+    copies took, too, where a direction counts if no more than half its genes are those of theirs.
 
     Parameters
     ----------
@@ -106,22 +116,42 @@ def find_directions(
                 continue
             if not searchable(owner_b, data, alone=copies is not None):
                 continue
-            free_g = searched_g.clone()
-            for larger_b, taken_g in taken:
-                if (larger_b >= owner_b).all():
-                    free_g &= ~taken_g
-            for residuals in (groups,) if unhidden is groups else (groups, unhidden):
-                own = [residuals[b] for b in groups if owner_b[b]]
-                others = [residuals[b].r_ng for b in groups if not owner_b[b]]
-                directions = leading_directions(own, torch.cat(others) if others else None, free_g)
-                if directions:
-                    found[latent.name, copy] = directions
-                    break
-            if others:
-                taken.append((owner_b, searched_g & ~free_g))
+            larger = [each for each in taken if (each.owner_b >= owner_b).all()]
+            untaken_g = searched_g.clone()
+            for each in larger:
+                untaken_g &= ~each.genes_g
+            kinds = (groups,) if unhidden is groups else (groups, unhidden)
+            searches = [(residuals, untaken_g) for residuals in kinds]
+            if larger:  # owners' own programs may agree in some genes, and these are taken then
+                searches += [(residuals, searched_g) for residuals in kinds]
+            directions, seen_g = _first_found(searches, owner_b, larger)
+            if directions:
+                found[latent.name, copy] = directions
+            if not all(owner_b[b] for b in groups):
+                taken.append(Taken(owner_b, seen_g, directions))
             elif directions:  # what is shared and not learnt yet may hide what is not shared
                 unhidden = {b: _without(unhidden[b], directions) for b in groups}
     return found
+
+
+def _first_found(searches, owner_b, larger: list[Taken]) -> tuple[list[Direction], Tensor]:
+    """Return the directions of the first search that has any, and the genes it has looked at."""
+    for groups, genes_g in searches:
+        own = [groups[b] for b in groups if owner_b[b]]
+        others = [groups[b].r_ng for b in groups if not owner_b[b]]
+        free_g = genes_g.clone()
+        directions = leading_directions(own, torch.cat(others) if others else None, free_g)
+        directions = [each for each in directions if not _known(each, larger)]
+        if directions:
+            break
+    return directions, genes_g & ~free_g
+
+
+def _known(direction: Direction, larger: list[Taken]) -> bool:
+    """Return whether most genes of a direction are those of one that more groups share."""
+    genes_g = direction.loading_g != 0
+    shares = (genes_g[each.loading_g != 0].sum() for by in larger for each in by.directions)
+    return any(share > MOSTLY * genes_g.sum() for share in shares)
 
 
 def searchable(owner_b: np.ndarray, data: GroupedCounts, alone: bool = False) -> bool:

@@ -1,5 +1,7 @@
 """Directions that a model has not got: against a plain formula, planted structure, and noise."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyro
 import pytest
@@ -16,7 +18,10 @@ from pyro_mgvi import (
     SettingsError,
     SharedTrunk,
     WassersteinTraceELBO,
+    private,
+    shared,
     start_anew,
+    subsets,
 )
 from pyro_mgvi.directions import (
     Residuals,
@@ -25,6 +30,7 @@ from pyro_mgvi.directions import (
     find_directions,
     leading_directions,
 )
+from pyro_mgvi.latents import over_groups
 from pyro_mgvi.metrics import kmeans_ari, probe, program_score
 from pyro_mgvi.planted_units import ridge
 from pyro_mgvi.planting import plant_directions, silence_idle
@@ -308,3 +314,41 @@ def test_training_that_ends_before_the_search_or_at_it(max_epochs):
     mgvi.fit(adata, max_epochs=max_epochs, progress=False)
     loss = mgvi.history["train"].to_numpy()
     assert len(loss) == max_epochs and loss[2] < loss[0]  # the first epochs' steps are full ones
+
+
+def planted(seed, programs, n_cells=400, n_genes=40):
+    """Return residuals of a group: noise, and each program's genes with a score of its own."""
+    rng = np.random.default_rng(seed)
+    r_ng = rng.normal(size=(n_cells, n_genes))
+    for loading_of in programs:
+        score_n = rng.normal(size=n_cells)
+        for genes, loading in loading_of.items():
+            r_ng[:, genes] += loading * score_n[:, None]
+    r_ng = torch.tensor(r_ng / r_ng.std(0), dtype=torch.float32)
+    return Residuals(r_ng, torch.ones(n_genes), np.arange(n_cells))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_group_s_program_that_agrees_with_another_s_is_found(own, monkeypatch):
+    """Genes of two owners' programs, taken for both, are not missing in the search for one."""
+    both, a_only = {range(8): 0.9}, {range(16, 22): 0.9, range(10, 16): 0.9}
+    b_only = {range(16, 22): 0.9, range(22, 30): 0.25 if own else 0.0}
+    groups = {0: [both, a_only], 1: [both, b_only], 2: []}
+    residuals = {code: planted(code, programs) for code, programs in groups.items()}
+    monkeypatch.setattr("pyro_mgvi.directions._residuals", lambda *_: residuals)
+    names = ("a", "b", "c")
+    latents = (shared(2), private(2), subsets("pair", [("a", "b")], 2))
+    model = SimpleNamespace(groups=names, latents=over_groups(latents, names))
+    data = SimpleNamespace(group_n=np.repeat(range(3), 400))
+    found = {
+        key: [set(each.loading_g.nonzero()[:, 0].tolist()) for each in directions]
+        for key, directions in find_directions(model, None, data).items()
+    }
+    assert set(range(8)) in found["pair", 0] and set(range(16, 22)) in found["pair", 0]
+    assert [genes for genes in found["t", 0] if set(range(10, 16)) <= genes]
+    assert not set(range(8)) & set().union(*found["t", 0], *found.get(("t", 1), []))
+    if own:
+        (genes,) = found["t", 1]
+        assert len(genes & set(range(22, 30))) >= 6 and genes <= set(range(16, 30))
+    else:  # nothing but what the pair has
+        assert ("t", 1) not in found
