@@ -84,7 +84,10 @@ class JointDecoder(nn.Module):
         self.heads = nn.ModuleList(
             nn.Linear(hidden or n_inputs, start.n_genes) for _ in range(n_outputs)
         )
-        self.linear = nn.Linear(n_inputs, start.n_genes, bias=False) if linear and hidden else None
+        self.linear = None  # as the other terms (inputs, genes), so that no step transposes it
+        if linear and hidden:
+            weight_gk = nn.Linear(n_inputs, start.n_genes, bias=False).weight.detach()
+            self.linear = nn.Parameter(weight_gk.T.contiguous())
         self.offset = nn.Parameter(start.offset_bg.clone()) if offset else None
         self.response = None
         if response != 0 and n_shared:
@@ -102,7 +105,7 @@ class JointDecoder(nn.Module):
         terms = []
         if self.linear is not None:
             terms += [x.membership(groups).repeat_interleave(x.dim, 0).T for x in latents]
-            n_covariates = self.linear.in_features - self.n_latent
+            n_covariates = len(self.linear) - self.n_latent
             terms.append(torch.ones(len(groups), n_covariates, dtype=torch.bool))
         if self.offset is not None:
             terms.append(each)
@@ -120,9 +123,9 @@ class JointDecoder(nn.Module):
             for gate in self.heads[1:]:
                 gate.weight.mul_(0.1)
             if self.linear is not None:
-                self.linear.weight.normal_(std=0.05)
+                self.linear.copy_(torch.empty(self.linear.shape[::-1]).normal_(std=0.05).T)
                 if self.sparsity:  # within the prior's peak
-                    self.linear.weight[:, : self.n_latent] *= 0.4
+                    self.linear[: self.n_latent] *= 0.4
 
     @property
     def can_plant(self) -> bool:
@@ -132,9 +135,9 @@ class JointDecoder(nn.Module):
     @torch.no_grad()
     def plant(self, name: str, copy: int, dim: int, loading_g: Tensor) -> None:
         """Set a latent dimension's log-linear loadings."""
-        readout = self.heads[0] if self.trunk is None else self.linear
+        readout_kg = self.heads[0].weight.T if self.trunk is None else self.linear
         column = self.first_input[name] + copy * self.copy_width[name] + dim
-        readout.weight[:, column] = loading_g.to(readout.weight)
+        readout_kg[column] = loading_g.to(readout_kg)
         if self.trunk is not None:
             self.trunk.weight[:, column] *= 0.1  # what is known is log-linear
 
@@ -145,7 +148,7 @@ class JointDecoder(nn.Module):
         gate = [head(features) for head in self.heads[1:]]
         terms = []
         if self.linear is not None:
-            terms.append((inputs, self.linear.weight.T))
+            terms.append((inputs, self.linear))
         if self.offset is not None:
             terms.append((offset_ng, self.offset))
         if self.response is not None:
@@ -169,10 +172,11 @@ class JointDecoder(nn.Module):
         if self.response is not None:
             log_density = self.response.square().sum() * (-0.5 / self.response_scale**2)
         if self.sparsity:
-            readers = [*self.heads] if self.trunk is None else [self.trunk]
-            readers += [] if self.linear is None else [self.linear]
-            for layer in readers:  # what reads the latents
-                cauchy = log_cauchy(layer.weight[:, : self.n_latent], self.sparsity)
+            layers = self.heads if self.trunk is None else [self.trunk]
+            weights = [layer.weight[:, : self.n_latent] for layer in layers]
+            weights += [] if self.linear is None else [self.linear[: self.n_latent]]
+            for weight in weights:  # what reads the latents
+                cauchy = log_cauchy(weight, self.sparsity)
                 log_density = cauchy if log_density is None else log_density + cauchy
         return log_density
 

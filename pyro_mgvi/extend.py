@@ -135,8 +135,10 @@ def new_entries(mgvi, copies: dict[str, Tensor]) -> dict[str, Tensor]:
     dims = [copies[latent.name].repeat_interleave(latent.dim) for latent in mgvi.model.latents]
     column = torch.cat([*dims, torch.zeros(mgvi.schema.n_covariates, dtype=torch.bool)])
     heads = [f"heads.{i}" for i in range(len(decoder.heads))]
-    for reader in (*(heads if decoder.trunk is None else ["trunk"]), "linear"):
+    for reader in heads if decoder.trunk is None else ["trunk"]:
         entries[f"model.decoder.{reader}.weight"] = column
+    if decoder.linear is not None:
+        entries["model.decoder.linear"] = column[:, None]
     n_groups = len(mgvi.schema.groups)
     group = torch.arange(n_groups) == n_groups - 1
     if decoder.offset is not None:

@@ -19,7 +19,7 @@ from pyro_mgvi.data import Schema
 from pyro_mgvi.errors import ModelFileError, SettingsError
 from pyro_mgvi.latents import Latent
 
-FORMAT = 2
+FORMAT = 3
 SETTINGS, WEIGHTS, HISTORY = "settings.json", "weights.pt", "history.csv"
 BUILT_IN = (
     encoders.SeparateEncoders,

@@ -78,7 +78,7 @@ def test_log_likelihood_is_that_of_the_exported_latents(mgvi, adata, batch):
         z, t, library = (data["posterior"][name].values[0, i] for name in ("z", "t", "library"))
         inputs = np.concatenate([z, t.reshape(len(z), -1)], axis=1)
         eta, gate = by_hand.hidden_layer(weights, inputs)
-        eta = eta + inputs @ weights["linear.weight"].T + weights["offset"][group]
+        eta = eta + inputs @ weights["linear"] + weights["offset"][group]
         eta = eta + np.einsum("nk,nkg->ng", z, weights["response"].reshape(3, 3, -1)[group])
         expected = by_hand.zinb_log_prob(mgvi, batch, eta, gate, library)
         total = data["log_likelihood"]["counts"].values[0, i].sum()
@@ -188,7 +188,7 @@ def fixed(adata, likelihood, **settings):
         adata, "group", latents=(shared(1),), likelihood=likelihood, observed_library=True
     )
     with torch.no_grad():
-        for parameter in (mgvi.model.decoder.heads[0].weight, mgvi.model.decoder.linear.weight):
+        for parameter in (mgvi.model.decoder.heads[0].weight, mgvi.model.decoder.linear):
             parameter.zero_()
     return mgvi
 

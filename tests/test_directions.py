@@ -150,8 +150,8 @@ def test_planting_starts_decoder_and_encoder_at_the_direction(decoder, encoder):
     found = find_directions(model, guide, data)
     assert plant_directions(model, guide, data) == sum(map(len, found.values()))
     direction = found["t", 0][0]
-    layer = model.decoder.linear if decoder is JointDecoder else model.decoder.heads[0]
-    columns = layer.weight[:, 10:20].detach()  # of the first copy of t
+    weight = model.decoder.linear.T if decoder is JointDecoder else model.decoder.heads[0].weight
+    columns = weight[:, 10:20].detach()  # of the first copy of t
     which = int((columns - direction.loading_g[:, None]).abs().sum(0).argmin())
     assert torch.equal(columns[:, which], direction.loading_g)
     location = guide.posteriors(data.rows(direction.cells).counts)["t"][0][0, :, which]

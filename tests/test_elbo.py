@@ -37,7 +37,7 @@ def equation_11(mgvi, batch):
     weights = by_hand.decoder_weights(mgvi)
     inputs = np.concatenate([draws["z"], *(draws["t"] * own[..., None])], axis=1)
     eta, gate = by_hand.hidden_layer(weights, inputs)
-    eta = eta + inputs @ weights["linear.weight"].T + weights["offset"][group]
+    eta = eta + inputs @ weights["linear"] + weights["offset"][group]
     response = weights["response"].reshape(3, 3, -1)[group]  # one (dim x genes) matrix per group
     eta = eta + np.einsum("nk,nkg->ng", draws["z"], response)
     log_p = by_hand.zinb_log_prob(mgvi, batch, eta, gate, draws["library"])
@@ -46,9 +46,7 @@ def equation_11(mgvi, batch):
     p = mgvi.model.library_prior(None, len(group))
     kl_library = by_hand.kl_of_library(*moments["library"], p.loc.numpy(), p.scale.numpy())
     slopes, n_inputs = mgvi.model.decoder.response_scale.item(), inputs.shape[1]
-    readers = np.concatenate(
-        [weights[f"{name}.weight"][:, :n_inputs].ravel() for name in ("linear", "trunk")]
-    )
+    readers = [weights["linear"][:n_inputs].ravel(), weights["trunk.weight"][:, :n_inputs].ravel()]
     return {
         "counts": -log_p,
         "z": kl(*moments["z"]).sum(),
@@ -56,7 +54,7 @@ def equation_11(mgvi, batch):
         "library": kl_library.sum(),
         # responses of the groups are normal a priori, loadings Cauchy with scale 0.05
         "decoder_prior": 0.5 * (weights["response"] ** 2).sum() / slopes**2
-        + np.log1p((readers / 0.05) ** 2).sum(),
+        + np.log1p((np.concatenate(readers) / 0.05) ** 2).sum(),
     }
 
 

@@ -152,7 +152,7 @@ def test_only_entries_of_the_new_group_are_trained(adata):
         "guide.encoder.heads.t.weight": hidden * 4,
         "guide.encoder.heads.t.bias": 4,
         "model.decoder.trunk.weight": hidden * 2,
-        "model.decoder.linear.weight": n_genes * 2,
+        "model.decoder.linear": n_genes * 2,
         "model.decoder.offset": n_genes,
         "model.decoder.response": 3 * n_genes,
         "model.in_use_t": 2,

@@ -36,7 +36,7 @@ def by_hand(mgvi, adata, group, averaged):
         copies = [private if g == code else zeros for g in range(len(mgvi.schema.groups))]
         inputs = torch.cat([z, *copies], -1)
         hidden = torch.relu(d.trunk(inputs))
-        rate = d.heads[0](hidden) + d.linear(inputs) + offset
+        rate = d.heads[0](hidden) + inputs @ d.linear + offset
         share = rate.softmax(-1).detach().numpy().astype(float)
         gate = expit(d.heads[1](hidden).detach().numpy().astype(float))
         mean, x = share * library[:, None], batch.counts.numpy()
@@ -96,8 +96,8 @@ def test_chosen_latents_alone_are_left_out(adata):
     shared = [x.set_index("gene")["mean_shared"].sort_index() for x in (one, other, both)]
     assert abs(shared[0] - shared[1]).max() > 0.1 and abs(shared[0] - shared[2]).max() > 0.1
     with torch.no_grad():
-        trunk, linear = mgvi.model.decoder.trunk.weight, mgvi.model.decoder.linear.weight
-        trunk[:, 3 + 6 :] = linear[:, 3 + 6 :] = 0.0  # the pair latents now do nothing
+        trunk, linear = mgvi.model.decoder.trunk.weight, mgvi.model.decoder.linear
+        trunk[:, 3 + 6 :] = linear[3 + 6 :] = 0.0  # the pair latents now do nothing
     table = mgvi.rank_genes(adata, "group1", latents="pair", calibration=False)
     np.testing.assert_allclose(table["bayes_factor"], 0, atol=1e-5)  # and no offset is averaged
 

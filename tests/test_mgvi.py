@@ -157,7 +157,7 @@ def test_files_that_do_not_fit_are_refused(trained, tmp_path):
         (tmp_path / "m" / "settings.json").write_text(json.dumps(settings | changes))
         return MGVI.load(tmp_path / "m")
 
-    with pytest.raises(ModelFileError, match=r"format 99.*reads format 2"):
+    with pytest.raises(ModelFileError, match=r"format 99.*reads format 3"):
         broken(format=99)
     with pytest.raises(ModelFileError, match=r"'Evil'.*components=\[Evil\]"):
         broken(decoder={"class": "Evil", "settings": {}})

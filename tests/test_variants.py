@@ -25,7 +25,7 @@ SOME = [x.over(GROUPS) for x in (shared(2), private(1), subsets("some", [["a", "
 def test_the_prior_of_loadings_is_a_cauchy():
     start = Start.blank(7, 3, n_covariates=1)
     decoder = JointDecoder(SOME, start, 2, GROUPS, hidden=4, sparsity=0.2, response=0.0)
-    weights = [decoder.linear.weight, decoder.trunk.weight]
+    weights = [decoder.linear.T, decoder.trunk.weight]
     w = np.concatenate([x.detach().numpy()[:, :-1].ravel() for x in weights])  # not the covariate
     cauchy = -np.log(np.pi * 0.2 * (1 + (w / 0.2) ** 2))
     at_zero = -np.log(np.pi * 0.2) * len(w)
