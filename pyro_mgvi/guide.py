@@ -15,7 +15,7 @@ from pyro_mgvi.encoders import SeparateEncoders
 from pyro_mgvi.foreign import ForeignSample
 from pyro_mgvi.latents import Latent
 from pyro_mgvi.model import GroupedModule
-from pyro_mgvi.sparse import SparseInput, scaled_log, totals
+from pyro_mgvi.sparse import SparseInput, scaled_log, to_dense, totals
 from pyro_mgvi.start import Start
 
 OUT_OF_USE = 1e-6  # scale of a dimension that is out of use: a Dirac for all that matters
@@ -100,7 +100,7 @@ class Guide(GroupedModule):
         if counts.layout == torch.sparse_csr and (
             seen_g is not None or not getattr(self.encoder, "takes_sparse", False)
         ):
-            counts = counts.to_dense()
+            counts = to_dense(counts)
         total_n = totals(counts) if self.counts_only else None
         x = self.inputs(counts, total_n)
         posteriors = self.encode(x if seen_g is None else x * seen_g, covariates, samples)

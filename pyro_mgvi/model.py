@@ -15,6 +15,7 @@ from torch import Tensor
 from pyro_mgvi.decoders import JointDecoder
 from pyro_mgvi.latents import Latent, over_groups
 from pyro_mgvi.likelihoods import ZINB
+from pyro_mgvi.sparse import to_dense
 from pyro_mgvi.start import Start
 
 _serial = count()  # two modules of one name share parameter-store entries: one would not train
@@ -130,7 +131,7 @@ class Model(GroupedModule):
         """
         n = len(group)
         if counts is not None and counts.layout == torch.sparse_csr:
-            counts = counts.to_dense()
+            counts = to_dense(counts)
         log_prior = getattr(self.decoder, "log_prior", lambda: None)()
         if log_prior is not None:  # weights are estimated at the mode of their posterior
             pyro.factor("decoder_prior", log_prior)

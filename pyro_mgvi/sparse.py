@@ -41,26 +41,32 @@ class SparseInput(NamedTuple):
 
     def to_dense(self) -> Tensor:
         """Return the input as an ordinary tensor, (n, genes)."""
-        return self.x_ng.to_dense() - self.input_g
+        return to_dense(self.x_ng) - self.input_g
+
+
+def to_dense(x: Tensor) -> Tensor:
+    """Return a sparse CSR tensor as an ordinary one: SciPy is five times faster than torch."""
+    return torch.from_numpy(_to_scipy(x).toarray()) if x.device.type == "cpu" else x.to_dense()
+
+
+def _to_scipy(x: Tensor) -> sparse.csr_matrix:
+    parts = x.values(), x.col_indices(), x.crow_indices()
+    return sparse.csr_matrix(tuple(part.numpy() for part in parts), x.shape)
 
 
 def totals(counts: Tensor) -> Tensor:
     """Return the sum of each row of dense or sparse CSR counts, (n,)."""
     if counts.layout != torch.sparse_csr:
         return counts.sum(-1)
-    return counts.values().new_zeros(len(counts)).index_add_(0, _rows(counts), counts.values())
+    offsets = counts.crow_indices().long()
+    return torch.segment_reduce(counts.values(), "sum", offsets=offsets, unsafe=True)
 
 
 def scaled_log(counts: Tensor, factor_n: Tensor) -> Tensor:
     """Return log1p of sparse counts times a factor per row, as sparse as they are."""
-    values = torch.log1p(counts.values() * factor_n[_rows(counts)])
+    factors = torch.repeat_interleave(factor_n, counts.crow_indices().diff())
+    values = torch.log1p(counts.values() * factors)
     return _csr(counts.crow_indices(), counts.col_indices(), values, counts.shape)
-
-
-def _rows(counts: Tensor) -> Tensor:
-    """Return the row of each stored value."""
-    per_row = counts.crow_indices().diff()
-    return torch.repeat_interleave(torch.arange(len(per_row), device=counts.device), per_row)
 
 
 def product(x: SparseInput, covariates: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
@@ -100,8 +106,7 @@ class _Product(torch.autograd.Function):
     def backward(ctx, grad):
         x, input_g, covariates = ctx.saved_tensors
         n_genes = x.shape[1]
-        arrays = (x.values().numpy(), x.col_indices().numpy(), x.crow_indices().numpy())
-        columns = sparse.csr_matrix(arrays, x.shape).tocsc()  # 10 times faster than torch
+        columns = _to_scipy(x).tocsc()  # 10 times faster than torch
         transposed = to_torch(
             sparse.csr_matrix((columns.data, columns.indices, columns.indptr), x.shape[::-1])
         )
