@@ -75,7 +75,7 @@ class GroupedCounts:
     Attributes
     ----------
     x
-        Counts, cells x genes: CSR, or the caller's own dense array.
+        Counts, cells x genes: CSR, or dense if the caller's are or they are :meth:`unpacked`.
     group_n, batch_n
         Integer codes.
     covariate_nc

@@ -25,7 +25,7 @@ LEAST_CELLS, LEAST_GENES = 100, 3  # in a group to be searched, and in a directi
 MARGIN = 0.8  # of the threshold: pairs above it are tested exactly
 PAIRS = 20_000  # tested exactly, at most
 ROUNDS = 5  # of refining a direction
-MOSTLY = 0.5  # share of a direction's genes above which it is the one whose genes they are
+MOSTLY = 0.5  # of a direction's genes: with more in another direction, it is that one
 
 
 class Direction(NamedTuple):
