@@ -25,6 +25,7 @@ LEAST_CELLS, LEAST_GENES = 100, 3  # in a group to be searched, and in a directi
 MARGIN = 0.8  # of the threshold: pairs above it are tested exactly
 PAIRS = 20_000  # tested exactly, at most
 ROUNDS = 5  # of refining a direction
+SAME = 0.95  # correlation of two scores above which they are of one direction
 MOSTLY = 0.5  # of a direction's genes: with more in another direction, it is that one
 
 
@@ -80,6 +81,7 @@ def find_directions(
     copy of some groups for which nothing is found is searched for once more, in residuals
     without the directions found for all groups; and if that finds nothing, among genes that larger
     copies took, too, where a direction counts if no more than half its genes are those of theirs.
+    One whose scores are those of a direction of all groups does not count.
 
     Parameters
     ----------
@@ -109,7 +111,7 @@ def find_directions(
     """
     groups = _residuals(model, guide, data, seed)
     searched_g = _best_seen(groups)
-    unhidden, found, taken = groups, {}, []
+    unhidden, found, taken, shared = groups, {}, [], []
     for latent in sorted(model.latents, key=lambda x: -max(map(len, x.subsets))):
         for copy, owner_b in enumerate(latent.membership(model.groups).numpy()):
             if not (copies is None or copies[latent.name][copy]):
@@ -124,24 +126,29 @@ def find_directions(
             searches = [(residuals, untaken_g) for residuals in kinds]
             if larger:  # owners' own programs may agree in some genes, and these are taken then
                 searches += [(residuals, searched_g) for residuals in kinds]
-            directions, seen_g = _first_found(searches, owner_b, larger)
+            directions, seen_g = _first_found(searches, owner_b, larger, shared)
             if directions:
                 found[latent.name, copy] = directions
             if not all(owner_b[b] for b in groups):
                 taken.append(Taken(owner_b, seen_g, directions))
             elif directions:  # what is shared and not learnt yet may hide what is not shared
+                shared += directions
                 unhidden = {b: _without(unhidden[b], directions) for b in groups}
     return found
 
 
-def _first_found(searches, owner_b, larger: list[Taken]) -> tuple[list[Direction], Tensor]:
+def _first_found(
+    searches, owner_b, larger: list[Taken], shared: list[Direction]
+) -> tuple[list[Direction], Tensor]:
     """Return the directions of the first search that has any, and the genes it has looked at."""
     for groups, genes_g in searches:
         own = [groups[b] for b in groups if owner_b[b]]
         others = [groups[b].r_ng for b in groups if not owner_b[b]]
         free_g = genes_g.clone()
         directions = leading_directions(own, torch.cat(others) if others else None, free_g)
-        directions = [each for each in directions if not _known(each, larger)]
+        directions = [
+            each for each in directions if not _known(each, larger) and not _same(each, shared)
+        ]
         if directions:
             break
     return directions, genes_g & ~free_g
@@ -152,6 +159,13 @@ def _known(direction: Direction, larger: list[Taken]) -> bool:
     genes_g = direction.loading_g != 0
     shares = (genes_g[each.loading_g != 0].sum() for by in larger for each in by.directions)
     return any(share > MOSTLY * genes_g.sum() for share in shares)
+
+
+def _same(direction: Direction, shared: list[Direction]) -> bool:
+    """Return whether a direction is one of all groups: it tells cells apart as that one does."""
+    score_n = direction.score_n
+    others = (each.score_n[np.isin(each.cells, direction.cells)] for each in shared)
+    return any(torch.corrcoef(torch.stack([score_n, x]))[0, 1].abs() > SAME for x in others)
 
 
 def searchable(owner_b: np.ndarray, data: GroupedCounts, alone: bool = False) -> bool:
