@@ -316,16 +316,16 @@ def test_training_that_ends_before_the_search_or_at_it(max_epochs):
     assert len(loss) == max_epochs and loss[2] < loss[0]  # the first epochs' steps are full ones
 
 
-def planted(seed, programs, n_cells=400, n_genes=40):
+def planted(code, programs, n_cells=400, n_genes=40):
     """Return residuals of a group: noise, and each program's genes with a score of its own."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(code)
     r_ng = rng.normal(size=(n_cells, n_genes))
     for loading_of in programs:
         score_n = rng.normal(size=n_cells)
         for genes, loading in loading_of.items():
             r_ng[:, genes] += loading * score_n[:, None]
     r_ng = torch.tensor(r_ng / r_ng.std(0), dtype=torch.float32)
-    return Residuals(r_ng, torch.ones(n_genes), np.arange(n_cells))
+    return Residuals(r_ng, torch.ones(n_genes), np.arange(n_cells) + code * n_cells)
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -352,3 +352,23 @@ def test_a_group_s_program_that_agrees_with_another_s_is_found(own, monkeypatch)
         assert len(genes & set(range(22, 30))) >= 6 and genes <= set(range(16, 30))
     else:  # nothing but what the pair has
         assert ("t", 1) not in found
+
+
+def test_a_shared_direction_does_not_stand_for_a_group_s_own(monkeypatch):
+    """Stronger in one group, it would pass for that group's, and hide what is really its own."""
+    common, own = range(0, 30), range(30, 40)
+    programs = {0: [{common: 1.6}, {own: 0.75}], 1: [{common: 0.8}]}
+    residuals = {code: planted(code, each, 600) for code, each in programs.items()}
+    monkeypatch.setattr("pyro_mgvi.directions._residuals", lambda *_: residuals)
+    names = ("a", "b")
+    model = SimpleNamespace(groups=names, latents=over_groups((shared(2), private(2)), names))
+    data = SimpleNamespace(group_n=np.repeat(range(2), 600))
+    found = find_directions(model, None, data)
+    (of_all,) = found["z", 0]
+    assert set(common) <= set(of_all.loading_g.nonzero()[:, 0].tolist())
+    assert ("t", 1) not in found
+    (of_one,) = found["t", 0]
+    assert set(of_one.loading_g.nonzero()[:, 0].tolist()) == set(own)
+    monkeypatch.setattr("pyro_mgvi.directions.SAME", 1.0)  # without the rule, the shared one is it
+    first = find_directions(model, None, data)["t", 0][0]
+    assert set(common) <= set(first.loading_g.nonzero()[:, 0].tolist())
