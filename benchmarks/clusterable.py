@@ -17,8 +17,8 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
+from detectable import pearson_residuals
 from disentangle import known_labels
-from scipy import sparse
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -46,25 +46,20 @@ def scores(latent_nk: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def components(adata, numbers: list[int]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield principal components of the counts, plain and whitened, by name."""
     group = adata.obs["group"].astype(str).to_numpy()
+    counts_ng = adata.to_df().to_numpy(float)
     log_ng, residual_ng = log_shares(adata.X), np.zeros(adata.shape)
     for name in np.unique(group):
         mine = group == name
         log_ng[mine] -= log_ng[mine].mean(0)
-        residual_ng[mine] = pearson_residuals(adata.X[mine])
+        x_ng = counts_ng[mine]
+        expected_ng = x_ng.sum(1, keepdims=True) * (x_ng.sum(0) + 1e-3) / x_ng.sum()
+        residual_ng[mine] = pearson_residuals(x_ng, expected_ng)[0]
     for kind, x_ng in (("log", log_ng), ("Pearson", residual_ng)):
         all_nk = PCA(max(numbers), random_state=0).fit_transform(x_ng)
         for number in numbers:
             some_nk = all_nk[:, :number]
             yield f"{number} components, {kind}", some_nk
             yield f"{number} components, {kind}, whitened", some_nk / some_nk.std(0)
-
-
-def pearson_residuals(x) -> np.ndarray:
-    """Return how far counts are from their genes' shares, in standard deviations up to 10."""
-    x = np.asarray(x.todense() if sparse.issparse(x) else x, float)
-    mean = x.sum(1, keepdims=True) * (x.sum(0) + 1e-3) / x.sum()
-    excess = np.maximum(((x - mean) ** 2 - mean).sum(0), 1e-3) / (mean**2).sum(0)
-    return np.clip((x - mean) / np.sqrt(mean + excess * mean**2), -10, 10)
 
 
 def main() -> None:

@@ -42,12 +42,19 @@ def residuals(adata, group: str) -> Residuals:
             own = type_n == name
             share_g = (x_ng[np.ix_(own, genes)].sum(0) + 0.5) / size_n1[own].sum()
             mean_ng[np.ix_(own, genes)] = size_n1[own] * share_g
-    # Overdispersion by moments: the variance is m + m^2 / theta.
-    excess_g = ((x_ng - mean_ng) ** 2 - mean_ng).sum(0) / (mean_ng**2).sum(0)
-    sd_ng = np.sqrt(mean_ng + mean_ng**2 * np.clip(excess_g, 0, None))
-    r_ng = np.clip((x_ng - mean_ng) / sd_ng, -LARGEST, LARGEST)
+    r_ng, sd_ng = pearson_residuals(x_ng, mean_ng)
     as_tensors = (r_ng - r_ng.mean(0), (mean_ng / sd_ng).mean(0))
     return Residuals(*(torch.from_numpy(v).float() for v in as_tensors), cells)
+
+
+def pearson_residuals(x_ng: np.ndarray, mean_ng: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return counts' distance from their means in standard deviations, and these.
+
+    Overdispersion by moments: the variance is m + m^2 / theta.
+    """
+    excess_g = ((x_ng - mean_ng) ** 2 - mean_ng).sum(0) / (mean_ng**2).sum(0)
+    sd_ng = np.sqrt(mean_ng + mean_ng**2 * np.clip(excess_g, 0, None))
+    return np.clip((x_ng - mean_ng) / sd_ng, -LARGEST, LARGEST), sd_ng
 
 
 def detectable(adata) -> list[dict]:

@@ -16,6 +16,8 @@ from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.sparse import DENSITY, to_torch
 from pyro_mgvi.start import Start, start_from_moments, start_from_values
 
+UNPACKED = 2**28  # bytes: up to here, counts that are not mostly zero are made dense for training
+
 
 class Minibatch(NamedTuple):
     """Arguments of model and guide for some cells: ``svi.step(*minibatch)``."""
@@ -62,9 +64,6 @@ class Schema:
         """Number of columns of the covariate matrix."""
         n_batch = len(self.batches) if self.batch_key is not None else 0
         return n_batch + sum(map(len, self.categories.values())) + len(self.moments)
-
-
-UNPACKED = 2**28  # bytes: up to here, counts that are not mostly zero are made dense for training
 
 
 class GroupedCounts:
@@ -206,22 +205,15 @@ class GroupedCounts:
         too_large = 4.0 * len(self) * self.x.shape[1] > UNPACKED
         if not sparse.issparse(self.x) or self.mostly_zero or too_large:
             return self
-        x = self._counts(slice(None)).astype(np.float32, copy=False).toarray()
-        return GroupedCounts(x, *self._labels(slice(None)))
+        return GroupedCounts(_dense(self._counts(slice(None))), *self._labels(slice(None)))
 
     def rows(
         self, cells: np.ndarray, index: Tensor | None = None, keep_sparse: bool = False
     ) -> Minibatch:
         """Return the cells at these positions as tensors; counts sparse if asked for."""
         x = self._counts(cells)
-        if keep_sparse:
-            counts = to_torch(x)
-        else:
-            if sparse.issparse(x):  # converted first, while zeros are not there yet
-                x = x.astype(np.float32, copy=False).toarray()
-            counts = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
         return Minibatch(
-            counts=counts,
+            counts=to_torch(x) if keep_sparse else torch.from_numpy(_dense(x)),
             group=torch.from_numpy(self.group_n[cells]),
             batch=torch.from_numpy(self.batch_n[cells]),
             covariates=torch.from_numpy(self.covariate_nc[cells]),
@@ -329,6 +321,13 @@ class _View(GroupedCounts):
 
     def _counts(self, cells: np.ndarray):
         return self.x[self.positions[cells]]
+
+
+def _dense(x) -> np.ndarray:
+    """Return CSR or dense counts as a dense array of 32-bit numbers."""
+    if sparse.issparse(x):  # converted first, while zeros are not there yet
+        return x.astype(np.float32, copy=False).toarray()
+    return np.ascontiguousarray(x, dtype=np.float32)
 
 
 def _interleaved(order: np.ndarray, group_n: np.ndarray, generator) -> np.ndarray:

@@ -46,6 +46,10 @@ class Direction(NamedTuple):
     score_n: Tensor
     cells: np.ndarray
 
+    def scores_of(self, cells: np.ndarray) -> Tensor:
+        """Return the score of those of its cells that are among ``cells``."""
+        return self.score_n[torch.from_numpy(np.isin(self.cells, cells))]
+
 
 class Residuals(NamedTuple):
     """Pearson residuals of some cells of a group, and their mean change with the location."""
@@ -163,9 +167,8 @@ def _known(direction: Direction, larger: list[Taken]) -> bool:
 
 def _same(direction: Direction, shared: list[Direction]) -> bool:
     """Return whether a direction is one of all groups: it tells cells apart as that one does."""
-    score_n = direction.score_n
-    others = (each.score_n[np.isin(each.cells, direction.cells)] for each in shared)
-    return any(torch.corrcoef(torch.stack([score_n, x]))[0, 1].abs() > SAME for x in others)
+    scores = ((direction.score_n, each.scores_of(direction.cells)) for each in shared)
+    return any(torch.corrcoef(torch.stack(pair))[0, 1].abs() > SAME for pair in scores)
 
 
 def searchable(owner_b: np.ndarray, data: GroupedCounts, alone: bool = False) -> bool:
@@ -207,7 +210,7 @@ def _without(group: Residuals, directions: list[Direction]) -> Residuals:
     """Return a group's residuals without what follows the scores of some directions."""
     r_ng = group.r_ng
     for direction in directions:
-        score_n = direction.score_n[torch.from_numpy(np.isin(direction.cells, group.cells))]
+        score_n = direction.scores_of(group.cells)
         r_ng = r_ng - torch.outer(score_n, score_n @ r_ng / score_n.square().sum())
     return group._replace(r_ng=r_ng)
 

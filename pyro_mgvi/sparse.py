@@ -106,10 +106,7 @@ class _Product(torch.autograd.Function):
     def backward(ctx, grad):
         x, input_g, covariates = ctx.saved_tensors
         n_genes = x.shape[1]
-        columns = _to_scipy(x).tocsc()  # 10 times faster than torch
-        transposed = to_torch(
-            sparse.csr_matrix((columns.data, columns.indices, columns.indptr), x.shape[::-1])
-        )
+        transposed = to_torch(_to_scipy(x).tocsc().T)  # 10 times faster than torch
         d_weight = grad.new_empty(ctx.shape)
         d_bias = grad.sum(1, keepdim=True)
         for d_i, grad_i, sum_i in zip(d_weight, grad, d_bias):
