@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import cross_val_predict
 
-from pyro_mgvi.metrics import kmeans_ari, log_shares
+from pyro_mgvi.analysis.metrics import kmeans_ari, log_shares
 
 
 def scores(latent_nk: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -23,8 +23,8 @@ import torch
 from paper import RECIPES
 from sklearn.decomposition import PCA
 
-from pyro_mgvi.directions import LARGEST, Residuals, leading_directions
-from pyro_mgvi.metrics import log_shares, probe
+from pyro_mgvi.training.search.directions import LARGEST, Residuals, leading_directions
+from pyro_mgvi.analysis.metrics import log_shares, probe
 
 
 def residuals(adata, group: str) -> Residuals:

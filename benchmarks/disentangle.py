@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from pyro_mgvi import MGVI, PAPER, JointDecoder, Preset
-from pyro_mgvi.metrics import (
+from pyro_mgvi.analysis.metrics import (
     active_units,
     kmeans_ari,
     linear_cka,

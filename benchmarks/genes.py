@@ -28,9 +28,9 @@ from sklearn.metrics import average_precision_score
 from tqdm import tqdm
 
 from pyro_mgvi import MGVI, CrossFit, cross_fit
-from pyro_mgvi.attribution import hotspot, integrated_gradients
-from pyro_mgvi.metrics import log_shares
-from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
+from pyro_mgvi.analysis.attribution import hotspot, integrated_gradients
+from pyro_mgvi.analysis.metrics import log_shares
+from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped
 
 KEYS = ["part", "dataset", "group", "score", "seed", "metric"]
 TOP = 200  # genes over which seeds are compared

@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 
 from pyro_mgvi import GroupedCounts, SettingsError
 from pyro_mgvi.baselines import METHODS, method
-from pyro_mgvi.simulate import clear_recipe, paper_recipe
+from pyro_mgvi.datasets.simulate import clear_recipe, paper_recipe
 
 RECIPES = {"paper": paper_recipe, "clear": clear_recipe}
 SMALL = {"n_cells": 300, "n_shared_genes": 200, "n_program_genes": 60}

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 
-from pyro_mgvi.attribution import hotspot, integrated_gradients
-from pyro_mgvi.genes import rank_genes
-from pyro_mgvi.metrics import (
+from pyro_mgvi.analysis.attribution import hotspot, integrated_gradients
+from pyro_mgvi.analysis.ranking import rank_genes
+from pyro_mgvi.analysis.metrics import (
     active_units,
     kmeans_ari,
     linear_cka,

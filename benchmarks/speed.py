@@ -27,8 +27,8 @@ from scipy import sparse
 from torch.profiler import ProfilerActivity, profile
 
 from pyro_mgvi import MGVI, WassersteinTraceELBO
-from pyro_mgvi.compiled import compilation
-from pyro_mgvi.training import Objective
+from pyro_mgvi.kernels.compiled import compilation
+from pyro_mgvi.training.trainer import Objective
 
 SETTINGS = (  # genes, groups, cells a step, density
     (5200, 2, 256, 0.65),

@@ -25,8 +25,8 @@ import torch
 from scipy import sparse
 
 from pyro_mgvi import MGVI, JointDecoder, diagnose, pairwise, private, shared, subsets
-from pyro_mgvi.metrics import active_units, kmeans_ari, log_shares, probe, program_score
-from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
+from pyro_mgvi.analysis.metrics import active_units, kmeans_ari, log_shares, probe, program_score
+from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped
 
 PARAMS = SplatParams(lib_loc=10.0), SplatParams(lib_loc=7.0, de_prob=0.4, de_fac_loc=0.2)
 PAIR, SECOND = ("group1", "group2"), ("group3", "group4")

@@ -23,3 +23,7 @@ class ModelFileError(MGVIError):
 
 class ChainDiagnosticsWarning(UserWarning):
     """Draws from a guide are no Markov chain: r-hat and the like do not apply to them."""
+
+
+class ComponentWarning(UserWarning):
+    """A component lacks an ability, so that something is left out."""

@@ -2,72 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
-import torch
+from anndata import AnnData
 
-from pyro_mgvi import checks, extend, storage
-from pyro_mgvi.data import GroupedCounts, Schema
-from pyro_mgvi.decoders import JointDecoder
-from pyro_mgvi.diagnostics import Report, diagnose
-from pyro_mgvi.elbo import WassersteinTraceELBO
-from pyro_mgvi.encoders import SeparateEncoders
-from pyro_mgvi.errors import DataError, SettingsError
-from pyro_mgvi.expression import (
-    Chosen,
-    differential_expression,
-    expression_draws,
-    gene_positions,
-)
-from pyro_mgvi.genes import rank_genes
-from pyro_mgvi.guide import Guide
-from pyro_mgvi.latents import Latent, private, shared
-from pyro_mgvi.likelihoods import ZINB, counts_only
-from pyro_mgvi.model import Model
-from pyro_mgvi.start import Start
-from pyro_mgvi.training import Trainer, TrainingPlan
-
-FOREIGN = ("nan", "zero", "encode")
-EVALUATION_SIZE = 1024  # cells at a time when nothing is trained
-
-WEIGHT = 0.81  # by evidence, see benchmarks/RESULTS.md
+from pyro_mgvi import analysis, saving
+from pyro_mgvi.analysis.latent_values import latent_values
+from pyro_mgvi.core import Decoder, Encoder, Latent, Likelihood
+from pyro_mgvi.core.initial_values import InitialValues
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.names import cell_index
+from pyro_mgvi.likelihoods import ZINB
+from pyro_mgvi.model.own_weight import OwnWeight
+from pyro_mgvi.networks import JointDecoder, SeparateEncoders
+from pyro_mgvi.training import Trainer, TrainingPlan, TrainingSetup, add_group
+from pyro_mgvi.training.plan import chosen_plan
+from pyro_mgvi.training.program import LATENTS, Program, kind_of
 
 
-def default_weight(latent: Latent, groups: Sequence[str], start: Start) -> float:
-    """Return the weight of the owners' divergence: it grows with the noise that a copy could fit.
-
-    That is the square root of the largest eigenvalue of pure noise, 1 + sqrt(genes / cells)
-    (Marchenko and Pastur 1967), with the number of cells that own a copy. So variation is cheaper
-    where more groups share it, and noise of few cells is left to the likelihood.
-    """
-    owners = float((latent.membership(groups).float() @ start.n_group_b).mean())
-    return WEIGHT * (1 + (start.n_genes / max(owners, 1.0)) ** 0.5)
-
-
-class MGVI:
+class MGVI(Program):
     """Shared and group-specific latents of grouped single-cell counts.
 
-    Use :meth:`from_anndata`. A Pyro user takes :attr:`model` and :attr:`guide` from here and
-    trains them with ``SVI``; :meth:`fit` does so for everybody else.
+    Use :meth:`from_anndata`. A Pyro user takes :meth:`training_setup` from here and trains its
+    model and guide with ``SVI``; :meth:`fit` does so for everybody else.
 
     Attributes
     ----------
     model, guide
         The Pyro program and its amortised posterior.
     own_weight, given_weight
-        Weight of the divergence of the cells that own a copy, per latent; and what was given of it.
+        Weight of each latent's divergence for the cells that own it; and the part of it that
+        the user set.
     schema
         Genes, groups, batches and covariates that the model knows.
+    plan
+        How it was trained, or None.
     history
         Losses per epoch in nats per cell; see :meth:`~pyro_mgvi.training.Trainer.run`.
 
     Examples
     --------
-    >>> from pyro_mgvi.simulate import clear_recipe
+    >>> from pyro_mgvi.datasets import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=120, n_shared_genes=60, n_program_genes=20)
     >>> mgvi = MGVI.from_anndata(adata, group_key="group")
     >>> mgvi.fit(adata, max_epochs=2, progress=False)
@@ -76,65 +55,35 @@ class MGVI:
     ['X_mgvi_t_group1', 'X_mgvi_t_group2', 'X_mgvi_z']
     """
 
-    def __init__(
-        self,
-        schema: Schema,
-        start: Start,
-        latents: Sequence[Latent] = (shared(10), private(10)),
-        encoder=SeparateEncoders,
-        decoder=JointDecoder,
-        likelihood=ZINB,
-        observed_library: bool = False,
-        own_weight: dict[str, float] | None = None,
-        seed: int = 0,
-    ):
-        self.schema, self.seed = schema, seed
-        self.components = {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
-        common = {"start": start, "observed_library": observed_library}
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.model = Model(
-                latents, schema.groups, decoder=decoder, likelihood=likelihood, **common
-            )
-            self.guide = Guide(
-                self.model.latents,
-                schema.groups,
-                encoder=encoder,
-                counts_only=counts_only(likelihood),
-                **common,
-            )
-        self.model.float().eval()
-        self.guide.float().eval()
-        self.given_weight = dict(own_weight or {})
-        self.own_weight = {
-            latent.name: default_weight(latent, schema.groups, start)
-            for latent in self.model.latents
-        } | self.given_weight
-        unknown = sorted(set(self.own_weight) - {latent.name for latent in self.model.latents})
-        if unknown:
-            raise SettingsError(f"own_weight names unknown latent(s) {unknown}")
-        self.history = pd.DataFrame()
-
     @classmethod
     def from_anndata(
         cls,
-        adata,
+        adata: AnnData,
         group_key: str,
         layer: str | None = None,
         batch_key: str | None = None,
         covariate_keys: Sequence[str] = (),
         drop_empty: bool = False,
-        **settings,
-    ) -> MGVI:
+        *,
+        latents: Latent | str | Iterable[Latent | str] = LATENTS,
+        encoder: Callable[..., Encoder] = SeparateEncoders,
+        decoder: Callable[..., Decoder] = JointDecoder,
+        likelihood: Callable[..., Likelihood] = ZINB,
+        observed_library: bool = False,
+        own_weight: OwnWeight | None = None,
+        foreign_sample: int | None = None,
+        seed: int = 0,
+    ) -> Self:
         """Return an untrained model for ``adata``, started from its moments.
 
         Parameters
         ----------
-        adata, group_key, layer, batch_key, covariate_keys, drop_empty
+        adata, group_key, layer, batch_key, covariate_keys
             As for :meth:`GroupedCounts.from_anndata`.
-        **settings
-            ``latents``, ``encoder``, ``decoder``, ``likelihood``, ``observed_library``,
-            ``own_weight`` and ``seed`` of the model.
+        drop_empty
+            Leave out cells without a single count, here and whenever the model reads data.
+        latents, encoder, decoder, likelihood, observed_library, own_weight, foreign_sample, seed
+            As for :class:`~pyro_mgvi.training.program.Program`.
 
         Raises
         ------
@@ -148,58 +97,87 @@ class MGVI:
             batch_key,
             covariate_keys,
             drop_empty,
-            counts_only(settings.get("likelihood", ZINB)),
+            kind_of(likelihood),
         )
-        return cls.from_counts(data, **settings)
-
-    @classmethod
-    def from_counts(cls, data: GroupedCounts, **settings) -> MGVI:
-        """Return an untrained model for counts that are already read."""
-        start = data.start(counts_only(settings.get("likelihood", ZINB)))
-        return cls(data.schema, start, **settings)
-
-    def untrained(self, data: GroupedCounts, seed: int) -> MGVI:
-        """Return a new model of the same settings, started from the moments of ``data``."""
-        return MGVI(
-            self.schema,
-            data.start(self.guide.counts_only),
-            self.model.latents,
-            **self.components,
-            observed_library=self.model.observed_library,
-            own_weight=self.given_weight,  # the others follow from the data
+        return cls.from_counts(
+            data,
+            latents=latents,
+            encoder=encoder,
+            decoder=decoder,
+            likelihood=likelihood,
+            observed_library=observed_library,
+            own_weight=own_weight,
+            foreign_sample=foreign_sample,
             seed=seed,
         )
 
-    def read(self, adata) -> GroupedCounts:
-        """Return the counts of ``adata`` as this model needs them (genes in its order)."""
-        if isinstance(adata, GroupedCounts):
-            return adata
-        return GroupedCounts.for_model(adata, self.schema, self.guide.counts_only)
+    @classmethod
+    def from_counts(
+        cls,
+        data: GroupedCounts,
+        *,
+        latents: Latent | str | Iterable[Latent | str] = LATENTS,
+        encoder: Callable[..., Encoder] = SeparateEncoders,
+        decoder: Callable[..., Decoder] = JointDecoder,
+        likelihood: Callable[..., Likelihood] = ZINB,
+        observed_library: bool = False,
+        own_weight: OwnWeight | None = None,
+        foreign_sample: int | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Return an untrained model for counts that are already read."""
+        return cls(
+            data.schema,
+            data.initial_values(kind_of(likelihood)),
+            latents,
+            encoder,
+            decoder,
+            likelihood,
+            observed_library,
+            own_weight,
+            foreign_sample,
+            seed,
+        )
+
+    def __repr__(self) -> str:
+        active, copies = self.model.active, self.families.copies
+        used = [f"{copy.key} {int(active.of(copy).sum())} of {copy.dim}" for copy in copies]
+        trained = f"trained {len(self.history)} epochs" if len(self.history) else "not trained"
+        return (
+            f"MGVI({len(self.schema.groups)} groups x {len(self.schema.genes):,} genes; "
+            f"{type(self.model.likelihood).__name__}; {trained}; "
+            f"dimensions in use: {', '.join(used)})"
+        )
 
     def fit(
         self,
-        adata,
+        adata: AnnData | GroupedCounts,
+        plan: TrainingPlan | None = None,
+        *,
+        max_epochs: int | None = None,
         accelerator: str = "cpu",
         checkpoint: str | Path | None = None,
         progress: bool = True,
-        **plan,
     ) -> None:
         """Train, keeping the weights of the best validation epoch.
 
-        Calling it again goes on from these weights.
+        Calling it again goes on from these weights: closed dimensions stay closed unless the
+        search opens them, and the history goes on; the schedule of steps begins anew.
 
         Parameters
         ----------
         adata
             Annotated data (or :class:`GroupedCounts`) of known groups and the same genes.
+        plan
+            How to train.
+        max_epochs
+            Upper bound of passes over the cells, instead of that of the plan.
         accelerator
             Where to train, as for ``lightning_fabric.Fabric``.
         checkpoint
             File for the state after each epoch; an existing one is resumed.
         progress
             Show a progress bar.
-        **plan
-            Fields of :class:`~pyro_mgvi.training.TrainingPlan`; ``seed`` is the model's.
 
         Raises
         ------
@@ -208,101 +186,55 @@ class MGVI:
         TrainingError
             If a loss is not finite.
         """
-        data = self.read(adata)
-        present = {self.schema.groups[code] for code in np.unique(data.group_n)}
-        for latent in self.model.latents:
-            for key, subset in zip(latent.keys, latent.subsets):
-                if present.isdisjoint(subset):  # only the foreign penalty would act on it
-                    raise DataError(
-                        f"no cell belongs to latent {key!r} (group(s) {', '.join(subset)}): "
-                        "train with cells of all its groups, or leave it out of the latents"
-                    )
-        self._train(data, accelerator, checkpoint, progress, plan)
-
-    def _train(self, data, accelerator, checkpoint, progress, plan, copies=None) -> None:
-        known = {field.name for field in fields(TrainingPlan)}
-        unknown = sorted(set(plan) - known)
-        if unknown:
-            raise SettingsError(f"unknown training setting(s) {unknown}; known: {sorted(known)}")
-        elbo = WassersteinTraceELBO(own_weight=self.own_weight)
-        trainer = Trainer(
-            self.model,
-            self.guide,
-            elbo,
-            data,
-            TrainingPlan(**{"seed": self.seed, **plan}),
-            accelerator,
-            checkpoint,
-            copies,
-        )
+        plan = chosen_plan(plan, max_epochs)
+        trainer = Trainer(self, self.read(adata), plan, accelerator, checkpoint)
+        earlier = self.history
         try:
             trainer.run(progress)
         finally:  # an interrupted run keeps its best weights, and its history
             self.model.cpu()
             self.guide.cpu()
-            self.history = pd.DataFrame(trainer.history)
+            self.plan, self.history = plan, _continued(earlier, trainer.table())
 
-    def add_group(self, adata, accelerator: str = "cpu", progress: bool = True, **plan) -> MGVI:
-        """Return a new model with one more group, learnt from the cells of that group alone.
-
-        Latents that all groups own are the new group's, too; a family of one copy per group
-        gets one more copy; other latents stay as they are. All weights of this model are
-        copied and frozen. Trained are only the new copy's encoder and the decoder's input
-        columns for it, and the new group's row of the offset and of the response to z.
-
-        What the model says about a cell of the other groups stays the same: their latents bit
-        for bit, their expression up to the last bits of a sum that has more (zero) terms. Two
-        things are new: expression from shared latents only, because it averages the groups'
-        offsets, the new one's included; and the new copy of a cell that does not own it
-        (``foreign="encode"``), for no other group's cell was there to pull it to zero.
+    def training_setup(
+        self,
+        adata: AnnData | GroupedCounts,
+        plan: TrainingPlan | None = None,
+        *,
+        max_epochs: int | None = None,
+    ) -> TrainingSetup:
+        """Return all that :meth:`fit` trains with, for a loop of your own.
 
         Parameters
         ----------
-        adata
-            Annotated data, (n, genes): cells of one group that this model does not know, with
-            the model's genes (any order), and its batches and covariates if it has any.
-        accelerator, progress, **plan
-            As for :meth:`fit`. A further :meth:`fit` of the result trains all its weights.
-
-        Returns
-        -------
-        The new model; this one stays as it is. ``history`` is that of the new group.
-
-        Raises
-        ------
-        DataError
-            If there is no new group or more than one, cells of known groups beside it, or
-            the genes are others.
-        SettingsError
-            If the encoder is no :class:`~pyro_mgvi.SeparateEncoders` or the decoder no
-            :class:`~pyro_mgvi.JointDecoder`, if nothing in the model belongs to a single
-            group, or if a training setting is unknown or out of range.
-        TrainingError
-            If a loss is not finite.
-
-        Notes
-        -----
-        After Lotfollahi et al. (2022), "Mapping single-cell data to reference atlases by
-        transfer learning" (scArches), where the new weights are those of new batches.
-
-        Examples
-        --------
-        >>> from pyro_mgvi.simulate import clear_recipe
-        >>> adata = clear_recipe(n_cells=120, n_shared_genes=60, n_program_genes=20, groups=3)
-        >>> new = (adata.obs["group"] == "group3").to_numpy()
-        >>> mgvi = MGVI.from_anndata(adata[~new], group_key="group")
-        >>> mgvi.fit(adata[~new], max_epochs=2, progress=False)
-        >>> larger = mgvi.add_group(adata[new], max_epochs=2, progress=False)
-        >>> sorted(larger.latents(adata))
-        ['t_group1', 't_group2', 't_group3', 'z']
+        adata, plan, max_epochs
+            As for :meth:`fit`.
         """
-        return extend.add_group(self, adata, accelerator, progress, **plan)
+        return TrainingSetup(self, self.read(adata), chosen_plan(plan, max_epochs))
 
-    @torch.no_grad()
+    def add_group(
+        self,
+        adata: AnnData,
+        plan: TrainingPlan | None = None,
+        *,
+        max_epochs: int | None = None,
+        accelerator: str = "cpu",
+        progress: bool = True,
+    ) -> MGVI:
+        """Return a new model with one more group, learnt from that group's cells alone.
+
+        This one stays as it is, and so does what it says of the other groups; see
+        :func:`pyro_mgvi.training.add_group`.
+        """
+        used = chosen_plan(plan, max_epochs, self.plan)
+        larger, history = add_group(self, adata, used, accelerator, progress)
+        larger.plan, larger.history = used, history
+        return larger
+
     def latents(
-        self, adata, foreign: str = "nan", draw: int | None = None
-    ) -> dict[str, np.ndarray]:
-        """Return the posterior mean of every latent copy, cells x dim each.
+        self, adata: AnnData | GroupedCounts, foreign: str = "nan", draw: int | None = None
+    ) -> dict[str, pd.DataFrame]:
+        """Return the posterior mean of every latent copy, cells x dim each, by key.
 
         Parameters
         ----------
@@ -317,173 +249,55 @@ class MGVI:
             Seed of one posterior draw to return instead of the mean: what a latent carries
             beyond its own uncertainty.
 
+        Returns
+        -------
+        Tables with the cells' names as index and the columns ``<key>_1``, ...
+
         Raises
         ------
         SettingsError
             If ``foreign`` is none of the three.
         """
-        if foreign not in FOREIGN:
-            raise SettingsError(f"foreign must be one of {FOREIGN}, not {foreign!r}")
         data = self.read(adata)
-        out = {
-            key: np.empty((len(data), latent.dim), np.float32)
-            for latent in self.model.latents
-            for key in latent.keys
+        index = cell_index(data, adata)
+        return {
+            key: pd.DataFrame(value, index, [f"{key}_{d + 1}" for d in range(value.shape[1])])
+            for key, value in latent_values(self, data, foreign, draw).items()
         }
-        generator = None if draw is None else torch.Generator().manual_seed(draw)
-        for cells, batch in self._batches(data, data.mostly_zero):
-            posteriors = self.guide.posteriors(batch.counts, batch.covariates)
-            for latent in self.model.latents:
-                means, scale = posteriors[latent.name]
-                if draw is not None:
-                    means = means + scale * torch.randn(means.shape, generator=generator)
-                means = means.reshape(latent.n_subsets, len(cells), -1)
-                member = self.model.member(latent, batch.group).reshape(latent.n_subsets, -1, 1)
-                if foreign != "encode":
-                    means = means.where(member, torch.nan if foreign == "nan" else 0.0)
-                for key, mean in zip(latent.keys, means, strict=True):
-                    out[key][cells] = mean.numpy()
-        return out
 
-    def write_latents(self, adata, foreign: str = "nan", prefix: str = "X_mgvi_") -> None:
-        """Write all latents to ``adata.obsm``: ``X_mgvi_z``, ``X_mgvi_t_<group>``, ..."""
-        for key, value in self.latents(adata, foreign).items():
-            adata.obsm[prefix + key] = value
+    def write_latents(self, adata: AnnData, foreign: str = "nan", prefix: str = "X_mgvi_") -> None:
+        """Write all latents to ``adata.obsm``: ``X_mgvi_z``, ``X_mgvi_t_<group>``, ...
 
-    @torch.no_grad()
-    def normalized_expression(
-        self,
-        adata,
-        latents: Sequence[str] | None = None,
-        genes: Sequence[str] | None = None,
-        batch: str | None = None,
-    ) -> pd.DataFrame:
-        """Return expected expression at the posterior means, as shares of a cell's counts.
-
-        With a likelihood of transformed data: expected values, on their scale.
-
-        Parameters
-        ----------
-        adata
-            Annotated data (or :class:`GroupedCounts`).
-        latents
-            Names of the latents to decode with, the others at zero; all by default. Without a
-            group-specific latent the groups' offsets are averaged ("shared only").
-        genes
-            Genes to return; all by default. Sums to 1 over all genes, not over these.
-        batch
-            Decode every cell as if it came from this batch; its own by default. The latents
-            are those of the cell as it was observed.
-
-        Raises
-        ------
-        SettingsError, DataError
-            If a latent, a gene or the batch is unknown.
+        Cells that the model leaves out (``drop_empty``) are NaN.
         """
-        if batch is not None and (
-            self.schema.batch_key is None or batch not in self.schema.batches
-        ):
-            known = list(self.schema.batches) if self.schema.batch_key else "no batch_key"
-            raise SettingsError(f"unknown batch {batch!r}; the model has {known}")
-        chosen = Chosen.of(self.model, latents)
-        genes = list(self.schema.genes) if genes is None else list(genes)
-        position = gene_positions(self, genes)
         data = self.read(adata)
-        out = np.empty((len(data), len(genes)), np.float32)
-        for cells, rows in self._batches(data, data.mostly_zero):
-            posteriors = self.guide.posteriors(rows.counts, rows.covariates)
-            values = {latent.name: posteriors[latent.name][0] for latent in self.model.latents}
-            if batch is not None:  # the batch's one-hot columns come first
-                covariates = rows.covariates.clone()
-                covariates[:, : len(self.schema.batches)] = 0.0
-                covariates[:, self.schema.batches.index(batch)] = 1.0
-                rows = rows._replace(covariates=covariates)
-            out[cells] = chosen.decode(self.model, values, rows)[:, position].numpy()
-        index = adata.obs_names if hasattr(adata, "obs_names") else None
-        return pd.DataFrame(out, index=index, columns=genes)
+        for key, value in latent_values(self, data, foreign).items():
+            whole = np.full((adata.n_obs, value.shape[1]), np.nan, np.float32)
+            whole[data.cells] = value
+            adata.obsm[prefix + key] = whole
 
-    def loadings(self, latent: str, adata=None) -> pd.DataFrame:
-        """Return the loadings of genes on a latent, for a decoder that has them.
-
-        Parameters
-        ----------
-        latent
-            Key of one copy, such as ``"t_Ileum"``, or a family's name for all its copies.
-        adata
-            Also write each copy to ``varm["X_mgvi_<key>"]`` of this annotated data.
-
-        Returns
-        -------
-        Genes x dims, columns ``<key>_1``, ...: change of the log mean per unit of the latent
-        (up to a constant per dim, which a softmax ignores).
-
-        Raises
-        ------
-        SettingsError
-            If the latent is unknown, or the decoder has no loadings.
-        """
-        if not hasattr(self.model.decoder, "loadings"):
-            raise SettingsError(
-                f"{type(self.model.decoder).__name__} has no readable loadings: "
-                "train with decoder=LogLinearDecoder"
-            )
-        tables = {}
-        for family in self.model.latents:
-            weight_gk = self.model.decoder.loadings()[family.name].numpy()
-            copies = np.split(weight_gk, family.n_subsets, axis=1)
-            for key, copy_gk in zip(family.keys, copies):
-                if latent in (key, family.name):
-                    columns = [f"{key}_{i + 1}" for i in range(family.dim)]
-                    tables[key] = pd.DataFrame(copy_gk, self.schema.genes, columns)
-        if not tables:
-            keys = [key for family in self.model.latents for key in family.keys]
-            raise SettingsError(f"unknown latent {latent!r}; the model has {keys}")
-        if adata is not None:
-            checks.names(adata)
-            checks.gene_order(adata, self.schema.genes)
-            for key, table in tables.items():
-                adata.varm[f"X_mgvi_{key}"] = table.loc[adata.var_names].to_numpy()
-        return pd.concat(tables.values(), axis=1)
-
-    def gene_programs(self) -> pd.DataFrame:
-        """Return each gene's most probable program: columns gene, cluster, probability.
-
-        Raises
-        ------
-        SettingsError
-            If the decoder assigns no gene programs.
-        """
-        if not hasattr(self.model.decoder, "probabilities"):
-            raise SettingsError(
-                f"{type(self.model.decoder).__name__} has no gene programs: "
-                "train with decoder=BasisDecoder"
-            )
-        probability, cluster = self.model.decoder.probabilities.detach().max(-1)
-        columns = {"gene": self.schema.genes, "cluster": cluster, "probability": probability}
-        return pd.DataFrame(columns)
-
-    def rank_genes(self, adata, group: str, cells=None, **settings) -> pd.DataFrame:
-        """Rank genes by a group's own variation; see :func:`~pyro_mgvi.genes.rank_genes`."""
-        return rank_genes(self, adata, group, cells, **settings)
-
-    def expression_draws(self, adata, latents=None, genes=None, **settings):
-        """Summarise posterior draws of expression; see :func:`~pyro_mgvi.expression_draws`."""
-        return expression_draws(self, adata, latents, genes, **settings)
-
-    def differential_expression(self, adata, first, second, **settings) -> pd.DataFrame:
-        """Compare two sets of cells; see :func:`~pyro_mgvi.differential_expression`."""
-        return differential_expression(self, adata, first, second, **settings)
-
-    def diagnose(self, adata, labels=None, **settings) -> Report:
-        """Say what the latents may be read for; see :func:`~pyro_mgvi.diagnostics.diagnose`."""
-        return diagnose(self, adata, labels, **settings)
+    normalized_expression = analysis.normalized_expression
+    expression_draws = analysis.expression_draws
+    differential_expression = analysis.differential_expression
+    rank_genes = analysis.rank_genes
+    diagnose = analysis.diagnose
+    loadings = analysis.loadings
+    gene_programs = analysis.gene_programs
 
     def save(self, path: str | Path) -> None:
-        """Write weights and plain settings to the folder ``path``."""
-        storage.write(path, self)
+        """Write weights and plain settings to the folder ``path``, whole or not at all.
+
+        Raises
+        ------
+        ModelFileError
+            If ``path`` exists and is not a saved model.
+        SettingsError
+            If a component cannot be described as plain data.
+        """
+        saving.write(path, self)
 
     @classmethod
-    def load(cls, path: str | Path, components: Sequence[type] = ()) -> MGVI:
+    def load(cls, path: str | Path, components: Sequence[type] = ()) -> Self:
         """Read a model that :meth:`save` wrote; nothing in the files is run.
 
         Parameters
@@ -498,24 +312,21 @@ class MGVI:
         ModelFileError
             If the folder is no saved model, is damaged or of an unknown version.
         """
-        arguments, weights, history = storage.read(path, components)
-        schema = arguments["schema"]
-        blank = Start.blank(
+        saved = saving.read(path, components)
+        schema = saved.arguments["schema"]
+        blank = InitialValues.blank(
             len(schema.genes), len(schema.groups), len(schema.batches), schema.n_covariates
         )
-        used_weight = arguments.pop("used_weight")
-        mgvi = cls(start=blank, **arguments)
-        mgvi.own_weight = used_weight
-        storage.fill(mgvi, weights, path)
-        mgvi.history = history
+        mgvi = cls(initial=blank, **saved.arguments)
+        mgvi.own_weight = saved.own_weight
+        saving.fill(mgvi, saved.weights, path)
+        mgvi.history, mgvi.plan = saved.history, saved.plan
         return mgvi
 
-    def _batches(self, data: GroupedCounts, keep_sparse: bool = False) -> Iterator:
-        """Yield positions and minibatches of all cells in order, with model and guide at rest."""
-        self.guide.eval()
-        self.model.eval()
-        start = 0
-        for batch in data.minibatches(EVALUATION_SIZE, shuffle=False, keep_sparse=keep_sparse):
-            cells = np.arange(start, start + len(batch.group))
-            yield cells, batch
-            start += len(cells)
+
+def _continued(earlier: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Return the histories of two trainings as one; the weights are those of the last."""
+    if not len(earlier) or not len(new):
+        return new if len(new) else earlier
+    new = new.assign(epoch=new["epoch"] + earlier["epoch"].max())
+    return pd.concat([earlier.assign(kept=False), new], ignore_index=True)

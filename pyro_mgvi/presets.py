@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
-from pyro_mgvi.decoders import JointDecoder
+from pyro_mgvi.networks import JointDecoder
+from pyro_mgvi.training import TrainingPlan
 
 
 @dataclass(frozen=True)
@@ -18,33 +20,34 @@ class Preset:
     settings
         Keyword arguments of :meth:`MGVI.from_anndata <pyro_mgvi.MGVI.from_anndata>`.
     plan
-        Keyword arguments of :meth:`MGVI.fit <pyro_mgvi.MGVI.fit>`.
+        How to train: ``mgvi.fit(adata, plan=preset.plan)``. To change a part of it, use
+        ``dataclasses.replace(preset.plan, max_epochs=3)``.
     """
 
-    settings: Mapping = field(default_factory=dict)
-    plan: Mapping = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    plan: TrainingPlan = TrainingPlan()
 
 
 #: The paper's model, objective and training (sections 2 and 3, appendix C): one hidden layer and
 #: nothing beside it, no offsets or responses of groups, no prior on weights, equation 11 with
-#: weights of 1, 500 epochs of Adam with its default step, nothing held out, no dimension taken out
-#: of use or started anew. What remains ours: starting values from the data, layer norm in the
-#: encoders, steps that shrink.
+#: weights of 1, 500 epochs of Adam with its default step, nothing held out, no dimension closed
+#: or restarted. What remains ours: initial values from the data, layer norm in the encoders,
+#: steps that shrink.
 #:
 #: >>> from pyro_mgvi import MGVI, PAPER
 #: >>> mgvi = MGVI.from_anndata(adata, "group", **PAPER.settings)  # doctest: +SKIP
-#: >>> mgvi.fit(adata, **PAPER.plan)  # doctest: +SKIP
+#: >>> mgvi.fit(adata, plan=PAPER.plan)  # doctest: +SKIP
 PAPER = Preset(
     settings={
         "decoder": partial(JointDecoder, linear=False, offset=False, response=0.0, sparsity=0.0),
-        "own_weight": {"z": 1.0, "t": 1.0},
+        "own_weight": 1.0,
     },
-    plan={
-        "max_epochs": 500,
-        "learning_rate": 1e-3,
-        "validation_fraction": 0.0,
-        "patience": None,
-        "relevance": 0.0,
-        "search_after": None,
-    },
+    plan=TrainingPlan(
+        max_epochs=500,
+        learning_rate=1e-3,
+        validation_fraction=0.0,
+        patience=None,
+        prune_below=0.0,
+        search=None,
+    ),
 )

@@ -10,7 +10,7 @@ from scipy import sparse
 
 import pyro_mgvi
 from pyro_mgvi import MGVI, DataError, SettingsError, attribution
-from pyro_mgvi.attribution import hotspot, integrated_gradients
+from pyro_mgvi.analysis.attribution import hotspot, integrated_gradients
 
 
 class LinearEncoders(torch.nn.Module):

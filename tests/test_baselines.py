@@ -12,7 +12,7 @@ from test_likelihoods import scipy_log_prob
 from pyro_mgvi import MGVI, PAPER, GroupedCounts, SettingsError, WassersteinTraceELBO
 from pyro_mgvi.baselines import METHODS, method
 from pyro_mgvi.baselines.registry import MORE
-from pyro_mgvi.simulate import clear_recipe
+from pyro_mgvi.datasets.simulate import clear_recipe
 
 GROUPS = ("group1", "group2", "group3")
 
@@ -149,6 +149,6 @@ def test_methods_are_configurations():
         for d in (m.settings.get("decoder") for m in METHODS.values() if hasattr(m, "settings"))
         if isinstance(d, type | partial)
     }
-    assert decoders == {"pyro_mgvi.decoders", "pyro_mgvi.additive"}
+    assert decoders == {"pyro_mgvi.networks.joint_decoder", "pyro_mgvi.networks.additive_decoder"}
     values = list(METHODS.values())
     assert all(a != b for i, a in enumerate(values) for b in values[:i])

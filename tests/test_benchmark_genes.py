@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, kstest
 
-from pyro_mgvi.simulate import clear_recipe
+from pyro_mgvi.datasets.simulate import clear_recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 

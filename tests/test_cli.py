@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import pyro_mgvi
-from pyro_mgvi.cli import main
-from pyro_mgvi.metrics import kmeans_ari, probe
+from pyro_mgvi.cli.main import main
+from pyro_mgvi.analysis.metrics import kmeans_ari, probe
 
 
 @pytest.fixture
@@ -158,10 +158,10 @@ def test_interrupting_writes_nothing(h5ad, tmp_path, monkeypatch, capsys):
 
 
 def test_demo_prints_scores_beside_their_best_and_writes_results(tmp_path, capsys, monkeypatch):
-    small = pyro_mgvi.simulate.clear_recipe(
+    small = pyro_mgvi.datasets.simulate.clear_recipe(
         seed=0, n_cells=200, n_shared_genes=80, n_program_genes=40
     )
-    monkeypatch.setattr("pyro_mgvi.demo.simulate", lambda seed: small)
+    monkeypatch.setattr("pyro_mgvi.cli.demo.simulate", lambda seed: small)
     out = tmp_path / "demo"
     assert main(["demo", "--epochs", "2", "--out", str(out)]) == 0
     printed = capsys.readouterr().out

@@ -69,10 +69,10 @@ def test_unpacked_counts_give_the_same_minibatches(dtype, monkeypatch):
             for a, b in zip(got, expected):
                 torch.testing.assert_close(a, b, rtol=0, atol=0)
     assert dense.unpacked() is dense  # dense already
-    monkeypatch.setattr("pyro_mgvi.data.DENSITY", 1.1)
+    monkeypatch.setattr("pyro_mgvi.data.grouped_counts.DENSITY", 1.1)
     assert data.unpacked() is data  # mostly zero
     monkeypatch.undo()
-    monkeypatch.setattr("pyro_mgvi.data.UNPACKED", 4 * N * G - 1)
+    monkeypatch.setattr("pyro_mgvi.data.grouped_counts.UNPACKED", 4 * N * G - 1)
     assert data.unpacked() is data and part.unpacked() is not part
 
 

@@ -10,8 +10,8 @@ import pytest
 from scipy import sparse
 
 from pyro_mgvi import MGVI, DataError, SettingsError, datasets
-from pyro_mgvi.datasets import HABER_FIELDS, HABER_FILE, haber_intestine, prepare
-from pyro_mgvi.umi_table import read_umi_table
+from pyro_mgvi.datasets.intestine import HABER_FIELDS, HABER_FILE, haber_intestine, prepare
+from pyro_mgvi.datasets.umi_table import read_umi_table
 
 REGIONS = ("Duodenum", "Ileum", "Jejunum")
 TYPES = ("EP", "Enterocyte", "Enteroendocrine", "Goblet", "Paneth", "Stem", "TA", "Tuft")

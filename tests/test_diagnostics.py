@@ -7,8 +7,8 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from pyro_mgvi import MGVI, DataError, diagnose
-from pyro_mgvi.diagnostics import _shuffle, _verdict
-from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
+from pyro_mgvi.analysis.diagnosis import _shuffle, _verdict
+from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped
 
 
 def test_tables_hold_closed_forms(mgvi, adata):

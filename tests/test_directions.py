@@ -23,20 +23,20 @@ from pyro_mgvi import (
     start_anew,
     subsets,
 )
-from pyro_mgvi.directions import (
+from pyro_mgvi.training.search.directions import (
     Residuals,
     _pairs,
     _without,
     find_directions,
     leading_directions,
 )
-from pyro_mgvi.latents import over_groups
-from pyro_mgvi.metrics import kmeans_ari, probe, program_score
-from pyro_mgvi.planted_units import ridge
-from pyro_mgvi.planting import plant_directions, silence_idle
-from pyro_mgvi.relevance import use_all
-from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
-from pyro_mgvi.training import Trainer, TrainingPlan
+from pyro_mgvi.core.latents import over_groups
+from pyro_mgvi.analysis.metrics import kmeans_ari, probe, program_score
+from pyro_mgvi.networks.seed_units import ridge
+from pyro_mgvi.training.search.restart import plant_directions, silence_idle
+from pyro_mgvi.training.search.pruning import use_all
+from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped
+from pyro_mgvi.training.trainer import Trainer, TrainingPlan
 
 
 def pairs_by_loops(own, others):
@@ -335,7 +335,7 @@ def test_a_group_s_program_that_agrees_with_another_s_is_found(own, monkeypatch)
     b_only = {range(16, 22): 0.9, range(22, 30): 0.25 if own else 0.0}
     groups = {0: [both, a_only], 1: [both, b_only], 2: []}
     residuals = {code: planted(code, programs) for code, programs in groups.items()}
-    monkeypatch.setattr("pyro_mgvi.directions._residuals", lambda *_: residuals)
+    monkeypatch.setattr("pyro_mgvi.training.search.directions._residuals", lambda *_: residuals)
     names = ("a", "b", "c")
     latents = (shared(2), private(2), subsets("pair", [("a", "b")], 2))
     model = SimpleNamespace(groups=names, latents=over_groups(latents, names))
@@ -359,7 +359,7 @@ def test_a_shared_direction_does_not_stand_for_a_group_s_own(monkeypatch):
     common, own = range(0, 30), range(30, 40)
     programs = {0: [{common: 1.6}, {own: 0.75}], 1: [{common: 0.8}]}
     residuals = {code: planted(code, each, 600) for code, each in programs.items()}
-    monkeypatch.setattr("pyro_mgvi.directions._residuals", lambda *_: residuals)
+    monkeypatch.setattr("pyro_mgvi.training.search.directions._residuals", lambda *_: residuals)
     names = ("a", "b")
     model = SimpleNamespace(groups=names, latents=over_groups((shared(2), private(2)), names))
     data = SimpleNamespace(group_n=np.repeat(range(2), 600))
@@ -369,6 +369,6 @@ def test_a_shared_direction_does_not_stand_for_a_group_s_own(monkeypatch):
     assert ("t", 1) not in found
     (of_one,) = found["t", 0]
     assert set(of_one.loading_g.nonzero()[:, 0].tolist()) == set(own)
-    monkeypatch.setattr("pyro_mgvi.directions.SAME", 1.0)  # without the rule, the shared one is it
+    monkeypatch.setattr("pyro_mgvi.training.search.directions.SAME", 1.0)  # without the rule, the shared one is it
     first = find_directions(model, None, data)["t", 0][0]
     assert set(common) <= set(first.loading_g.nonzero()[:, 0].tolist())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.distributions import kl_divergence
 
 from pyro_mgvi import Absent, Dirac, SameAsOwn, divergence
-from pyro_mgvi.divergence import ownership
+from pyro_mgvi.core.divergence import ownership
 
 numbers = st.floats(-5, 5, allow_nan=False)
 positive = st.floats(0.01, 5)

@@ -8,7 +8,7 @@ import pytest
 
 import pyro_mgvi
 
-EXTRA = {"pyro_mgvi.attribution": ("captum", "hotspot")}  # of the extra benchmark
+EXTRA = {"pyro_mgvi.analysis.attribution": ("captum", "hotspot")}  # of the extra benchmark
 MODULES = [module.name for module in pkgutil.walk_packages(pyro_mgvi.__path__, "pyro_mgvi.")]
 
 

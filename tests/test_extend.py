@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 import pyro_mgvi
 from pyro_mgvi import MGVI, DataError, SettingsError, extend, pairwise, private, shared, subsets
-from pyro_mgvi.metrics import kmeans_ari, probe, silhouette
-from pyro_mgvi.simulate import clear_recipe
+from pyro_mgvi.analysis.metrics import kmeans_ari, probe, silhouette
+from pyro_mgvi.datasets.simulate import clear_recipe
 
 LATENTS = (shared(3), private(2))
 QUICK = {"max_epochs": 2, "batch_size": 32, "progress": False}

@@ -25,7 +25,7 @@ from pyro_mgvi import (
     shared,
     subsets,
 )
-from pyro_mgvi.foreign import ForeignSample
+from pyro_mgvi.core.foreign_sampling import ForeignSample
 
 FAMILIES = {
     "private": private(2),

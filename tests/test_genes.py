@@ -8,8 +8,8 @@ from scipy.stats import kstest, nbinom, norm
 
 import pyro_mgvi
 from pyro_mgvi import MGVI, DataError, SettingsError
-from pyro_mgvi.calibration import CrossFit, cross_fit, efficient_scores, q_values, recentred
-from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
+from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, efficient_scores, q_values, recentred
+from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped
 
 
 @pytest.fixture

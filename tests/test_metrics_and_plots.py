@@ -5,8 +5,8 @@ import pytest
 
 import pyro_mgvi
 from pyro_mgvi import metrics, plots
-from pyro_mgvi.diagnostics import Report
-from pyro_mgvi.simulate import clear_recipe
+from pyro_mgvi.analysis.diagnosis import Report
+from pyro_mgvi.datasets.simulate import clear_recipe
 
 matplotlib.use("Agg")
 RNG = np.random.default_rng(0)

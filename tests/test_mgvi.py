@@ -12,9 +12,9 @@ import torch
 
 import pyro_mgvi
 from pyro_mgvi import MGVI, DataError, ModelFileError, SettingsError, TrainingError
-from pyro_mgvi.metrics import kmeans_ari, probe, silhouette
-from pyro_mgvi.relevance import dimension_kl, prune
-from pyro_mgvi.simulate import clear_recipe
+from pyro_mgvi.analysis.metrics import kmeans_ari, probe, silhouette
+from pyro_mgvi.training.search.pruning import dimension_kl, prune
+from pyro_mgvi.datasets.simulate import clear_recipe
 
 LATENTS = (pyro_mgvi.shared(3), pyro_mgvi.private(2))
 
@@ -248,14 +248,14 @@ def test_without_validation_cells_training_loss_decides(adata):
 
 def test_an_interrupted_run_is_resumed_and_ends_bit_equal(adata, tmp_path, monkeypatch):
     whole = fitted(adata, max_epochs=4)
-    epoch = pyro_mgvi.training.Trainer._epoch
+    epoch = pyro_mgvi.training.trainer.Trainer._epoch
 
     def interrupted(self, number):
         if number == 2:
             raise KeyboardInterrupt
         epoch(self, number)
 
-    monkeypatch.setattr(pyro_mgvi.training.Trainer, "_epoch", interrupted)
+    monkeypatch.setattr(pyro_mgvi.training.trainer.Trainer, "_epoch", interrupted)
     mgvi = MGVI.from_anndata(adata, "group", latents=LATENTS)
     settings = {"batch_size": 32, "progress": False, "checkpoint": tmp_path / "run.pt"}
     with pytest.raises(KeyboardInterrupt):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_mgvi import MGVI, LogLinearDecoder
-from pyro_mgvi.offsets import recentre_offsets, two_way_offsets
-from pyro_mgvi.simulate import SplatParams, grouped
+from pyro_mgvi.training.search.group_offsets import recentre_offsets, two_way_offsets
+from pyro_mgvi.datasets.simulate import SplatParams, grouped
 
 
 @given(st.integers(0, 10_000), st.integers(2, 4), st.integers(2, 5))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pyro_mgvi.baselines import Fitted
-from pyro_mgvi.simulate import clear_recipe
+from pyro_mgvi.datasets.simulate import clear_recipe
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

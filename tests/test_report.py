@@ -18,8 +18,8 @@ from PIL import Image
 
 import pyro_mgvi
 from pyro_mgvi import DataError, SettingsError, plots
-from pyro_mgvi.cli import main, record
-from pyro_mgvi.metrics import probe
+from pyro_mgvi.cli.main import main, record
+from pyro_mgvi.analysis.metrics import probe
 from pyro_mgvi.report import render, write_report
 from pyro_mgvi.report.blocks import Table
 
@@ -364,8 +364,8 @@ def test_from_the_shell(adata, tmp_path, capsys):
 
 
 def test_the_demo_can_be_reported(tmp_path, monkeypatch):
-    small = pyro_mgvi.simulate.clear_recipe(0, n_cells=120, n_shared_genes=60, n_program_genes=30)
-    monkeypatch.setattr("pyro_mgvi.demo.simulate", lambda seed: small)
+    small = pyro_mgvi.datasets.simulate.clear_recipe(0, n_cells=120, n_shared_genes=60, n_program_genes=30)
+    monkeypatch.setattr("pyro_mgvi.cli.demo.simulate", lambda seed: small)
     assert main(["demo", "--epochs", "2", "--out", str(tmp_path / "demo")]) == 0
     result, model, out = (str(tmp_path / p) for p in ("demo/latents.h5ad", "demo/model", "r.html"))
     assert main(["report", result, "--model", model, "--out", out, "--quiet"]) == 0

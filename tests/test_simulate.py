@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pyro_mgvi import SettingsError
-from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped, paper_recipe, splat
+from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped, paper_recipe, splat
 
 
 def test_the_same_seed_gives_the_same_data():

@@ -16,10 +16,10 @@ from pyro_mgvi import (
     compiled,
     zinb_terms,
 )
-from pyro_mgvi.compiled import compilation
-from pyro_mgvi.layers import dropout, log_cauchy
-from pyro_mgvi.training import Objective
-from pyro_mgvi.zinb_terms import CellLogProb, gene_log_prob
+from pyro_mgvi.kernels.compiled import compilation
+from pyro_mgvi.networks.layers import dropout, log_cauchy
+from pyro_mgvi.training.trainer import Objective
+from pyro_mgvi.kernels.zinb_terms import CellLogProb, gene_log_prob
 
 LATENTS = (pyro_mgvi.shared(3), pyro_mgvi.private(2))
 
@@ -118,7 +118,7 @@ def test_a_sparse_minibatch_gives_the_dense_loss_and_gradients(adata, encoder, b
         assert (batch.counts.layout == torch.sparse_csr) == keep_sparse
         torch.manual_seed(0)
         objective.zero_grad()
-        with pyro_mgvi.training.pyro.settings.context(module_local_params=True):
+        with pyro_mgvi.training.trainer.pyro.settings.context(module_local_params=True):
             sum(objective(*batch).values()).backward()
         found.append({k: p.grad for k, p in objective.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
@@ -130,7 +130,7 @@ def test_a_sparse_minibatch_gives_the_dense_loss_and_gradients(adata, encoder, b
 def test_latents_of_mostly_zero_counts_are_those_of_dense_ones(adata, monkeypatch):
     mgvi = MGVI.from_anndata(adata, "group", latents=LATENTS)
     dense = mgvi.latents(adata)
-    monkeypatch.setattr("pyro_mgvi.data.DENSITY", 1.1)
+    monkeypatch.setattr("pyro_mgvi.data.grouped_counts.DENSITY", 1.1)
     assert mgvi.read(adata).mostly_zero
     for key, value in mgvi.latents(adata).items():
         np.testing.assert_allclose(value, dense[key], rtol=1e-4, atol=1e-5)
@@ -174,7 +174,7 @@ def test_each_group_s_own_columns_give_the_dense_product(adata, monkeypatch, dec
         batch = data.rows(cells)
         dense_loss, dense = loss_and_gradients(mgvi, batch)
         with monkeypatch.context() as patch:
-            patch.setattr("pyro_mgvi.decoders.GROUP_BY_GROUP", 1)
+            patch.setattr("pyro_mgvi.networks.joint_decoder.GROUP_BY_GROUP", 1)
             loss, found = loss_and_gradients(mgvi, batch)
         assert loss == pytest.approx(dense_loss, rel=1e-6)
         for name, gradient in dense.items():
@@ -187,13 +187,13 @@ def test_many_groups_take_their_own_columns_only_for_their_own_offsets(adata, mo
     mgvi = MGVI.from_anndata(adata, "group", latents=LATENTS)
     mgvi.model.decoder.response.data.normal_()
     expected = mgvi.normalized_expression(adata, latents=["z"])
-    monkeypatch.setattr("pyro_mgvi.decoders.GROUP_BY_GROUP", 1)
+    monkeypatch.setattr("pyro_mgvi.networks.joint_decoder.GROUP_BY_GROUP", 1)
     found = mgvi.normalized_expression(adata, latents=["z"])
     np.testing.assert_array_equal(found, expected)
     batch = mgvi.read(adata).rows(np.arange(20))
     losses = []
     for threshold in (1, 99):
-        monkeypatch.setattr("pyro_mgvi.decoders.GROUP_BY_GROUP", threshold)
+        monkeypatch.setattr("pyro_mgvi.networks.joint_decoder.GROUP_BY_GROUP", threshold)
         torch.manual_seed(0)
         elbo = WassersteinTraceELBO(num_particles=2, vectorize_particles=True)
         losses.append(elbo.loss(mgvi.model, mgvi.guide, *batch))

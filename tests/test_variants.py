@@ -15,8 +15,8 @@ from pyro_mgvi import (
     shared,
     subsets,
 )
-from pyro_mgvi.metrics import kmeans_ari, probe
-from pyro_mgvi.simulate import SplatParams, clear_recipe, grouped
+from pyro_mgvi.analysis.metrics import kmeans_ari, probe
+from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped
 
 GROUPS = ("a", "b", "c")
 SOME = [x.over(GROUPS) for x in (shared(2), private(1), subsets("some", [["a", "b"]], 2))]

@@ -3,6 +3,8 @@
 All have one interface, ``method.fit(data, seed) -> {"z": array, "t": {group: array}}``.
 """
 
+from pyro_mgvi.baselines.attribution import integrated_gradients
+from pyro_mgvi.baselines.hotspot import hotspot
 from pyro_mgvi.baselines.methods import Deep, Fitted, Linear, Method, ScviTools, TwoStage
 from pyro_mgvi.baselines.mgfa import MGFA
 from pyro_mgvi.baselines.registry import METHODS, method
@@ -16,5 +18,7 @@ __all__ = [
     "Method",
     "ScviTools",
     "TwoStage",
+    "hotspot",
+    "integrated_gradients",
     "method",
 ]

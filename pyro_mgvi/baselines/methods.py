@@ -7,19 +7,24 @@ for cells that do not own them. A method without private latents has an empty ``
 
 from __future__ import annotations
 
+import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anndata
 import numpy as np
 import torch
 
+from pyro_mgvi.analysis.latent_values import latent_values
+from pyro_mgvi.analysis.metrics import log_shares
 from pyro_mgvi.baselines.mgfa import MGFA
-from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.extras import extra
-from pyro_mgvi.metrics import log_shares
+from pyro_mgvi.data.grouped_counts import GroupedCounts
+from pyro_mgvi.errors import ComponentWarning
 from pyro_mgvi.mgvi import MGVI
+from pyro_mgvi.optional import require
+from pyro_mgvi.training import TrainingPlan
 
 Latents = dict  # {"z": array, "t": {group: array}}
 
@@ -32,7 +37,7 @@ class Fitted(NamedTuple):
     mgvi: MGVI | None = None
 
 
-class Method:
+class Method(ABC):
     """Base of all methods.
 
     Attributes
@@ -41,15 +46,15 @@ class Method:
         Packages of the extra ``benchmark`` that the method imports.
     """
 
-    needs = ()
+    needs: tuple[str, ...] = ()
 
-    def train(self, data: GroupedCounts, seed: int = 0, **plan) -> Fitted:
-        """Train on ``data``; ``plan`` overrides the training settings of deep methods."""
-        raise NotImplementedError
+    @abstractmethod
+    def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int | None = None) -> Fitted:
+        """Train on ``data``; ``max_epochs`` instead of the method's own, where it has epochs."""
 
-    def fit(self, data: GroupedCounts, seed: int = 0, **plan) -> Latents:
+    def fit(self, data: GroupedCounts, seed: int = 0, max_epochs: int | None = None) -> Latents:
         """Train on ``data`` and return the posterior means of all latents."""
-        return self.train(data, seed, **plan).means
+        return self.train(data, seed, max_epochs).means
 
 
 @dataclass(frozen=True)
@@ -61,16 +66,19 @@ class Deep(Method):
     settings
         Keyword arguments of :meth:`MGVI.from_counts`.
     plan
-        Keyword arguments of :meth:`MGVI.fit`.
+        How to train.
     """
 
-    settings: Mapping = field(default_factory=dict)
-    plan: Mapping = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    plan: TrainingPlan = TrainingPlan()
 
-    def train(self, data: GroupedCounts, seed: int = 0, **plan) -> Fitted:
-        """Train on ``data``; ``plan`` overrides the method's own."""
-        mgvi = MGVI.from_counts(data, **self.settings, seed=seed)
-        mgvi.fit(data, **{"progress": False, **self.plan, **plan})
+    def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int | None = None) -> Fitted:
+        """Train on ``data``."""
+        with warnings.catch_warnings():
+            if self.plan.search is None:  # what cannot be searched for is not missed
+                warnings.simplefilter("ignore", ComponentWarning)
+            mgvi = MGVI.from_counts(data, **self.settings, seed=seed)
+        mgvi.fit(data, self.plan, max_epochs=max_epochs, progress=False)
         return Fitted(by_group(mgvi, data), by_group(mgvi, data, draw=seed), mgvi)
 
 
@@ -80,8 +88,8 @@ class Linear(Method):
 
     settings: Mapping = field(default_factory=dict)
 
-    def train(self, data: GroupedCounts, seed: int = 0, **plan) -> Fitted:
-        """Train on ``data``, to convergence: ``plan`` is about epochs, of which it has none."""
+    def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int | None = None) -> Fitted:
+        """Train on ``data``, to convergence: it has no epochs."""
         return factors(log_shares(data.x), data, seed, self.settings)
 
 
@@ -92,9 +100,9 @@ class TwoStage(Method):
     first: Method
     settings: Mapping = field(default_factory=dict)
 
-    def train(self, data: GroupedCounts, seed: int = 0, **plan) -> Fitted:
-        """Train one after the other; ``plan`` is for the first."""
-        z_nk = self.first.fit(data, seed, **plan)["z"]
+    def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int | None = None) -> Fitted:
+        """Train one after the other; ``max_epochs`` is for the first."""
+        z_nk = self.first.fit(data, seed, max_epochs)["z"]
         return factors(z_nk, data, seed, self.settings)
 
 
@@ -111,9 +119,9 @@ class ScviTools(Method):
     n_latent: int = 10
     needs = ("scvi",)
 
-    def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int = 60, **plan) -> Fitted:
-        """Train with scvi-tools' defaults; of ``plan`` only ``max_epochs`` has a meaning here."""
-        scvi = extra("scvi")
+    def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int | None = None) -> Fitted:
+        """Train with scvi-tools' defaults, for 60 epochs if not said otherwise."""
+        scvi = require("scvi", "benchmark")
         numpy_state = np.random.get_state()  # noqa: NPY002 (scvi-tools seeds it)
         with torch.random.fork_rng():
             scvi.settings.seed = seed
@@ -121,7 +129,7 @@ class ScviTools(Method):
             scvi.model.SCVI.setup_anndata(adata)
             model = scvi.model.SCVI(adata, n_latent=self.n_latent)
             quiet = {"enable_progress_bar": False, "logger": False, "enable_model_summary": False}
-            model.train(max_epochs, accelerator="cpu", **quiet)
+            model.train(max_epochs or 60, accelerator="cpu", **quiet)
             means, draws = (model.get_latent_representation(give_mean=m) for m in (True, False))
         np.random.set_state(numpy_state)  # noqa: NPY002
         return Fitted({"z": means, "t": {}}, {"z": draws, "t": {}})
@@ -133,14 +141,14 @@ def by_group(mgvi: MGVI, data: GroupedCounts, draw: int | None = None) -> Latent
     A copy that several groups own has a key such as ``a+b``. Families of one kind are put side
     by side.
     """
-    found = mgvi.latents(data, draw=draw)
-    shared, private = [], {}
-    for latent in mgvi.model.latents:
-        for key, subset in zip(latent.keys, latent.subsets):
-            if latent.covers(mgvi.schema.groups):
-                shared.append(found[key])
-            else:
-                private.setdefault("+".join(subset), []).append(found[key])
+    found = latent_values(mgvi, data, draw=draw)
+    shared: list[np.ndarray] = []
+    private: dict[str, list[np.ndarray]] = {}
+    for copy in mgvi.families.copies:
+        if copy.shared:
+            shared.append(found[copy.key])
+        else:
+            private.setdefault("+".join(copy.groups), []).append(found[copy.key])
     return {"z": np.hstack(shared), "t": {key: np.hstack(t) for key, t in private.items()}}
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pyro_mgvi.additive import AdditiveDecoder
-from pyro_mgvi.baselines.methods import Deep, Linear, Method, ScviTools, TwoStage
-from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.latents import Latent, private, shared
-from pyro_mgvi.presets import PAPER
-from pyro_mgvi.priors import Absent, Davison, Dirac, SameAsOwn
+from dataclasses import replace
 
-SHARED = {**PAPER.settings, "own_weight": {"z": 1.0}}
+from pyro_mgvi.baselines.methods import Deep, Linear, Method, ScviTools, TwoStage
+from pyro_mgvi.core.latents import Latent, private, shared
+from pyro_mgvi.core.priors import Absent, Dirac, SameAsOwn
+from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.networks.additive_decoder import AdditiveDecoder
+from pyro_mgvi.presets import PAPER
+from pyro_mgvi.training import TrainingPlan
+
 CPVAE = {**PAPER.settings, "decoder": AdditiveDecoder}
-# The paper's training but for the schedule: as many epochs, and steps as large, as our defaults.
-PLAN = {k: PAPER.plan[k] for k in ("validation_fraction", "patience", "relevance")}
+# The paper's training, with as many epochs, and steps as large, as our defaults.
+PLAN = replace(PAPER.plan, max_epochs=None, learning_rate=TrainingPlan().learning_rate)
 
 
 def every_but_the_first(groups):
@@ -24,7 +26,7 @@ def _groups_latents(foreign) -> dict:
     return {"latents": (shared(10), private(10, foreign=foreign))}
 
 
-SCVI = Deep({**SHARED, "latents": (shared(10),)}, PLAN)
+SCVI = Deep({**PAPER.settings, "latents": (shared(10),)}, PLAN)
 
 METHODS: dict[str, Method] = {
     "MGVI (defaults)": Deep(),
@@ -36,7 +38,7 @@ METHODS: dict[str, Method] = {
     "CPVAE no reg.": Deep({**CPVAE, **_groups_latents(Absent())}, PLAN),
     # Davison et al.'s own objective has no divergence of the copies that a cell owns.
     "CPVAE original": Deep(
-        {**CPVAE, **_groups_latents(Davison()), "own_weight": {"z": 1.0, "t": 0.0}}, PLAN
+        {**CPVAE, **_groups_latents(SameAsOwn()), "own_weight": {"z": 1.0, "t": 0.0}}, PLAN
     ),
     "MGFA": Linear(),
     "scVI": SCVI,
@@ -63,7 +65,7 @@ def method(name: str) -> Method:
 
     Examples
     --------
-    >>> from pyro_mgvi.simulate import clear_recipe
+    >>> from pyro_mgvi.datasets.simulate import clear_recipe
     >>> from pyro_mgvi import GroupedCounts
     >>> adata = clear_recipe(seed=0, n_cells=120, n_shared_genes=60, n_program_genes=20)
     >>> latents = method("MGFA").fit(GroupedCounts.from_anndata(adata, "group"), seed=0)

@@ -10,10 +10,11 @@ import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.model import Posterior
+from pyro_mgvi.training.program import Program
 
 VALUES = 2**22  # cells x genes that are dense at a time (16 MiB in single precision)
 CELLS = 1024  # at most so many cells at a time
@@ -26,8 +27,8 @@ class Draw:
     Attributes
     ----------
     latents
-        Values of each latent, (n, dim), or (S, n, dim) for a family of several copies; exactly
-        zero in dimensions out of use. Foreign copies are what the guide says of them.
+        Values of each latent, (S, n, dim); exactly zero in inactive dimensions. Foreign copies
+        are what the guide says of them.
     log_library
         Log library size, (n,); None for transformed data.
     counts
@@ -43,58 +44,31 @@ class Draw:
     log_ratio: Tensor
 
 
-class CellPosterior:
-    """The guide's posterior of some cells: encoders run once, for any number of draws."""
-
-    def __init__(self, mgvi, batch):
-        self.model, self.batch = mgvi.model, batch
-        self.posteriors = mgvi.guide.posteriors(batch.counts, batch.covariates)
-
-    def draw(self) -> Draw:
-        """Return one draw, from torch's global generator (see :func:`seeded`)."""
-        model, batch, n = self.model, self.batch, len(self.batch.group)
-        latents, log_ratio = {}, torch.zeros(n)
-        for latent in model.latents:
-            loc, scale = self.posteriors[latent.name]
-            in_use = model.in_use(latent)
-            noise = torch.randn_like(loc)
-            value = (loc + scale * noise) * in_use
-            # log N(value; 0, 1) - log N(value; loc, scale)
-            ratio = ((noise**2 - value**2) / 2 + scale.log()) * in_use
-            owned = ratio.sum(-1) * model.member(latent, batch.group)
-            log_ratio = log_ratio + owned.reshape(-1, n).sum(0)
-            latents[latent.name] = value
-        log_library = None
-        if "library" in self.posteriors and model.observed_library:
-            log_library = batch.counts.sum(-1).log()
-        elif "library" in self.posteriors:
-            guide = dist.Normal(*self.posteriors["library"])
-            log_library = guide.sample()
-            prior = model.library_prior(batch.batch, n)  # log-normal: the Jacobians cancel
-            prior = dist.Normal(prior.loc, prior.scale)
-            log_ratio = log_ratio + prior.log_prob(log_library) - guide.log_prob(log_library)
-        parts = model.decode(latents, batch.group, batch.covariates)
-        return Draw(latents, log_library, model.likelihood(parts, log_library), log_ratio)
+def draw(posterior: Posterior) -> Draw:
+    """Return one draw, from torch's global generator (see :func:`seeded`)."""
+    model, batch, latents = posterior.model, posterior.batch, posterior.draw()
+    log_ratio = posterior.log_ratio(latents)
+    log_library = model.observed_log_library(batch.counts)
+    if "library" in posterior.moments and not model.observed_library:
+        guide = dist.Normal(*posterior.moments["library"])
+        log_library = guide.sample()
+        prior = model.library_prior(batch.batch, len(posterior))
+        prior = dist.Normal(prior.loc, prior.scale)  # log-normal: the Jacobians cancel
+        log_ratio = log_ratio + prior.log_prob(log_library) - guide.log_prob(log_library)
+    parts = model.decode(latents, batch.group, batch.covariates)
+    return Draw(latents, log_library, model.likelihood(parts, log_library), log_ratio)
 
 
-def posteriors(
-    mgvi, data: GroupedCounts, progress: bool, what: str
-) -> Iterator[tuple[np.ndarray, CellPosterior]]:
-    """Yield positions and posteriors of all cells in order, a minibatch at a time."""
-    mgvi.model.eval()
-    mgvi.guide.eval()
-    size = int(np.clip(VALUES // data.x.shape[1], 2, CELLS))
-    start = 0
-    with tqdm(total=len(data), desc=what, unit="cell", disable=not progress, leave=False) as bar:
-        for batch in data.minibatches(size, shuffle=False):
-            n = len(batch.group)
-            yield np.arange(start, start + n), CellPosterior(mgvi, batch)
-            start += n
-            bar.update(n)
+def dense_posteriors(
+    mgvi: Program, data: GroupedCounts, progress: bool, what: str
+) -> Iterator[tuple[np.ndarray, Posterior]]:
+    """Yield positions and posteriors of all cells, so few at a time that draws fit in memory."""
+    size = int(np.clip(VALUES // data.shape[1], 2, CELLS))
+    return mgvi.posteriors(data, size, progress=what if progress else None)
 
 
 @contextmanager
-def seeded(seed: int):
+def seeded(seed: int) -> Iterator[None]:
     """Draw from torch's generator at ``seed``, without gradients; the caller's state stays."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
@@ -112,8 +86,3 @@ def positive(name: str, value: int, least: int = 1) -> int:
     if int(value) != value or value < least:
         raise SettingsError(f"{name} must be a whole number of at least {least}, not {value!r}")
     return int(value)
-
-
-def cell_names(data: GroupedCounts, adata) -> np.ndarray:
-    """Return the cells' names, or their positions where ``adata`` has none."""
-    return np.asarray(adata.obs_names) if hasattr(adata, "obs_names") else data.cells

@@ -6,13 +6,17 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
+from anndata import AnnData
 
-from pyro_mgvi.checks import some
+from pyro_mgvi.analysis.latent_values import check_foreign, reported
+from pyro_mgvi.core import DataKind, Latents
 from pyro_mgvi.criticism.arviz_versions import arviz_and_version
-from pyro_mgvi.criticism.draws import cell_names, positive, posteriors, seeded
+from pyro_mgvi.criticism.draws import dense_posteriors, draw, positive, seeded
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.names import cell_index, gene_positions
 from pyro_mgvi.errors import ChainDiagnosticsWarning, DataError, SettingsError
-from pyro_mgvi.mgvi import FOREIGN
+from pyro_mgvi.training.program import Program
 
 NOT_A_CHAIN = (
     "These are independent draws from an approximate posterior (the guide), not a Markov chain: "
@@ -23,10 +27,10 @@ NOT_A_CHAIN = (
 
 
 def to_arviz(
-    mgvi,
-    adata,
-    draws: int = 100,
-    genes: Sequence[str] | None = None,
+    mgvi: Program,
+    adata: AnnData | GroupedCounts,
+    n_draws: int = 100,
+    genes: Sequence[str] | str | None = None,
     foreign: str = "nan",
     max_bytes: float = 2**30,
     seed: int = 0,
@@ -43,7 +47,7 @@ def to_arviz(
         A trained :class:`~pyro_mgvi.MGVI`.
     adata
         Annotated data (or :class:`~pyro_mgvi.GroupedCounts`), (n, genes).
-    draws
+    n_draws
         Number of draws.
     genes
         Genes of ``posterior_predictive`` and ``observed_data``; all by default. The
@@ -83,7 +87,7 @@ def to_arviz(
     ------
     SettingsError
         If the result would be larger than ``max_bytes``, saying how many draws, cells or genes
-        would fit; if ``draws`` or ``foreign`` is invalid.
+        would fit; if ``n_draws`` or ``foreign`` is invalid.
     DataError
         If a gene is unknown, or cell names repeat.
 
@@ -104,74 +108,60 @@ def to_arviz(
     --------
     >>> import warnings
     >>> from pyro_mgvi import MGVI
-    >>> from pyro_mgvi.simulate import clear_recipe
+    >>> from pyro_mgvi.datasets.simulate import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=40, n_shared_genes=30, n_program_genes=10)
     >>> mgvi = MGVI.from_anndata(adata, group_key="group")
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore", ChainDiagnosticsWarning)
-    ...     data = to_arviz(mgvi, adata, draws=5, progress=False)
+    ...     data = to_arviz(mgvi, adata, n_draws=5, progress=False)
     >>> data["posterior"]["t"].dims
     ('chain', 'draw', 'cell', 't_subset', 't_dimension')
     >>> data["posterior"]["t"].sel(t_subset="group2", t_dimension="t_1").shape
     (1, 5, 40)
     """
-    draws = positive("draws", draws)
-    if foreign not in FOREIGN:
-        raise SettingsError(f"foreign must be one of {FOREIGN}, not {foreign!r}")
-    data = mgvi.read(adata)
-    names = pd.Index(cell_names(data, adata))
-    if not names.is_unique:
-        twice = some(names[names.duplicated()].unique())
+    n_draws = positive("n_draws", n_draws)
+    check_foreign(foreign)
+    data, families = mgvi.read(adata), mgvi.families
+    cells_ = cell_index(data, adata)
+    if not cells_.is_unique:
+        twice = some(cells_[cells_.duplicated()].unique())
         raise DataError(f"duplicate cell names: {twice}; call adata.obs_names_make_unique() first")
-    model = mgvi.model
-    genes = list(mgvi.schema.genes) if genes is None else list(genes)
-    position = pd.Index(mgvi.schema.genes).get_indexer(genes)
-    if (position < 0).any():
-        raise DataError(f"genes not in the model: {some(np.array(genes)[position < 0])}")
-    has_library = mgvi.guide.counts_only and not model.observed_library
-    check_size(model.latents, draws, len(data), len(genes), max_bytes)
+    names, position = gene_positions(mgvi.schema, genes)
+    check_size(families, n_draws, len(data), len(names), max_bytes)
 
-    n, kind = len(data), np.int32 if mgvi.guide.counts_only else np.float32
-    posterior = {
-        latent.name: np.empty((draws, n, latent.n_subsets, latent.dim), np.float32)
-        for latent in model.latents
-    }
-    if has_library:
-        posterior["library"] = np.empty((draws, n), np.float32)
-    predicted = np.empty((draws, n, len(genes)), kind)
-    log_likelihood, log_weight = np.empty((draws, n)), np.empty((draws, n))
-    observed = np.empty((n, len(genes)), kind)
-    outside = {"nan": np.nan, "zero": 0.0}
+    n, kind = len(data), np.int32 if mgvi.data_kind is DataKind.COUNTS else np.float32
+    posterior = {x.name: np.empty((n_draws, n, x.n_copies, x.dim), np.float32) for x in families}
+    if mgvi.guide.has_library:
+        posterior["library"] = np.empty((n_draws, n), np.float32)
+    predicted = np.empty((n_draws, n, len(names)), kind)
+    log_likelihood, log_weight = np.empty((n_draws, n)), np.empty((n_draws, n))
+    observed = np.empty((n, len(names)), kind)
     with seeded(seed):
-        for cells, cell_posterior in posteriors(mgvi, data, progress, "draws"):
-            batch = cell_posterior.batch
-            observed[cells] = batch.counts.numpy()[:, position]
-            for i in range(draws):
-                draw = cell_posterior.draw()
-                for latent in model.latents:
-                    shape = (latent.n_subsets, len(cells), -1)
-                    value_snd = draw.latents[latent.name].reshape(shape)
-                    if foreign != "encode":
-                        member_sn1 = model.member(latent, batch.group).reshape(shape)
-                        value_snd = value_snd.where(member_sn1, outside[foreign])
-                    posterior[latent.name][i, cells] = value_snd.transpose(0, 1).numpy()
-                if has_library:
-                    posterior["library"][i, cells] = draw.log_library.exp().numpy()
-                predicted[i, cells] = draw.counts.sample().numpy()[:, position]
-                log_p = draw.counts.log_prob(batch.counts).double()
-                log_likelihood[i, cells] = log_p.numpy()
-                log_weight[i, cells] = (log_p + draw.log_ratio).numpy()
+        for cells, found in dense_posteriors(mgvi, data, progress, "draws"):
+            counts = found.batch.counts
+            observed[cells] = counts.cpu().numpy()[:, position]
+            for i in range(n_draws):
+                drawn = draw(found)
+                for name, value_snd in drawn.latents.items():
+                    shown = reported(value_snd, found.owned(name), foreign)
+                    posterior[name][i, cells] = shown.transpose(0, 1).cpu().numpy()
+                if mgvi.guide.has_library:
+                    posterior["library"][i, cells] = drawn.log_library.exp().cpu().numpy()
+                predicted[i, cells] = drawn.counts.sample().cpu().numpy()[:, position]
+                log_p = drawn.counts.log_prob(counts).double()
+                log_likelihood[i, cells] = log_p.cpu().numpy()
+                log_weight[i, cells] = (log_p + drawn.log_ratio).cpu().numpy()
 
     # The log-likelihood has no genes: ArviZ leaves out trailing dims there.
     dims = {"library": ["cell"], "log_weight": ["cell"], "group": ["cell"]}
     dims["counts"] = ["cell", "gene"]
-    coords = {"cell": names.to_numpy(), "gene": genes}
-    for latent in model.latents:
+    coords = {"cell": cells_.to_numpy(), "gene": names}
+    for latent in families:
         subset, dimension = f"{latent.name}_subset", f"{latent.name}_dimension"
         coords[dimension] = [f"{latent.name}_{i + 1}" for i in range(latent.dim)]
         dims[latent.name] = ["cell", dimension]
-        if latent.n_subsets > 1:
-            coords[subset] = ["+".join(groups) for groups in latent.subsets]
+        if latent.n_copies > 1:
+            coords[subset] = list(latent.labels)
             dims[latent.name] = ["cell", subset, dimension]
         else:
             posterior[latent.name] = posterior[latent.name][:, :, 0]
@@ -199,7 +189,9 @@ def _pack(groups: dict[str, dict], coords: dict, dims: dict):
     return data
 
 
-def check_size(latents, draws: int, n_cells: int, n_genes: int, max_bytes: float) -> None:
+def check_size(
+    latents: Latents, n_draws: int, n_cells: int, n_genes: int, max_bytes: float
+) -> None:
     """Refuse a result above ``max_bytes``.
 
     Raises
@@ -207,22 +199,22 @@ def check_size(latents, draws: int, n_cells: int, n_genes: int, max_bytes: float
     SettingsError
         Saying how many draws, cells or genes would fit, each with the others as asked.
     """
-    n_latents = sum(latent.n_subsets * latent.dim for latent in latents)
+    n_latents = latents.n_dims
     per_draw = 4 * (n_latents + 1 + n_genes) + 2 * 8  # bytes per cell and draw
     per_cell = 4 * n_genes  # observed
-    size = n_cells * (draws * per_draw + per_cell)
+    size = n_cells * (n_draws * per_draw + per_cell)
     if size <= max_bytes:
         return
     bytes_of_a_cell = int(max_bytes) // n_cells
     fits = {
         "draws": (bytes_of_a_cell - per_cell) // per_draw,
-        "cells": int(max_bytes) // (draws * per_draw + per_cell),
-        "genes": (bytes_of_a_cell - draws * (per_draw - 4 * n_genes)) // (4 * (draws + 1)),
+        "cells": int(max_bytes) // (n_draws * per_draw + per_cell),
+        "genes": (bytes_of_a_cell - n_draws * (per_draw - 4 * n_genes)) // (4 * (n_draws + 1)),
     }
-    asked = {"draws": draws, "cells": n_cells, "genes": n_genes}
+    asked = {"draws": n_draws, "cells": n_cells, "genes": n_genes}
     ways = [f"{fit} {what}" for what, fit in fits.items() if 1 <= fit < asked[what]]
     raise SettingsError(
-        f"{draws} draws of {n_cells} cells and {n_genes} genes take {size / 2**20:,.1f} MiB, more "
-        f"than max_bytes = {max_bytes / 2**20:,.1f} MiB: "
+        f"{n_draws} draws of {n_cells} cells and {n_genes} genes take {size / 2**20:,.1f} MiB, "
+        f"more than max_bytes = {max_bytes / 2**20:,.1f} MiB: "
         + (f"take at most {', or '.join(ways)}; or raise max_bytes" if ways else "raise max_bytes")
     )

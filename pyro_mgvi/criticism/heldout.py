@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from scipy.special import logsumexp
 
 from pyro_mgvi.criticism.arviz_versions import arviz_and_version
-from pyro_mgvi.criticism.draws import cell_names, positive, posteriors, seeded
+from pyro_mgvi.criticism.draws import dense_posteriors, draw, positive, seeded
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.names import cell_index
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.training.program import Program
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class HeldOut:
     doubling_n
         What the last doubling of the samples added: near zero where the estimate has converged.
     ess_n
-        Effective number of samples, 1 to ``samples``: 1 if a single one has all the weight.
-    samples
+        Effective number of draws, 1 to ``n_draws``: 1 if a single one has all the weight.
+    n_draws
         Draws per cell.
     cells
         Names of the cells.
@@ -40,17 +44,23 @@ class HeldOut:
     elbo_n: np.ndarray
     doubling_n: np.ndarray
     ess_n: np.ndarray
-    samples: int
+    n_draws: int
     cells: np.ndarray
     measure: dict
 
     @property
     def monte_carlo_error(self) -> float:
         """Standard error of the sum over cells that finitely many samples cause, in nats."""
-        return float(np.sqrt(np.sum(1 / self.ess_n - 1 / self.samples)))
+        return float(np.sqrt(np.sum(1 / self.ess_n - 1 / self.n_draws)))
 
 
-def held_out(mgvi, adata, samples: int = 200, seed: int = 0, progress: bool = True) -> HeldOut:
+def held_out(
+    mgvi: Program,
+    adata: AnnData | GroupedCounts,
+    n_draws: int = 200,
+    seed: int = 0,
+    progress: bool = True,
+) -> HeldOut:
     r"""Estimate the log-likelihood of cells, latents integrated out, by importance weighting.
 
     .. math:: \log \frac{1}{K} \sum_k \frac{p(x, z_k, t_k, l_k)}{q(z_k, t_k, l_k | x)}
@@ -67,7 +77,7 @@ def held_out(mgvi, adata, samples: int = 200, seed: int = 0, progress: bool = Tr
         Annotated data (or :class:`~pyro_mgvi.GroupedCounts`) of cells that the model was not
         trained on. The validation cells of :meth:`~pyro_mgvi.MGVI.fit` chose its weights: hold
         others out.
-    samples
+    n_draws
         Draws per cell, an even number.
     seed
         Seed of the draws.
@@ -77,33 +87,33 @@ def held_out(mgvi, adata, samples: int = 200, seed: int = 0, progress: bool = Tr
     Raises
     ------
     SettingsError
-        If ``samples`` is not a positive even number.
+        If ``n_draws`` is not a positive even number.
 
     Examples
     --------
     >>> from pyro_mgvi import MGVI
-    >>> from pyro_mgvi.simulate import clear_recipe
+    >>> from pyro_mgvi.datasets.simulate import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=60, n_shared_genes=30, n_program_genes=10)
     >>> mgvi = MGVI.from_anndata(adata[:40], group_key="group")
     >>> mgvi.fit(adata[:40], max_epochs=2, progress=False)
-    >>> score = held_out(mgvi, adata[40:], samples=20, progress=False)
+    >>> score = held_out(mgvi, adata[40:], n_draws=20, progress=False)
     >>> score.log_marginal_n.shape, bool((score.log_marginal_n >= score.elbo_n).all())
     ((20,), True)
     """
-    samples = positive("samples", samples, least=2)
-    if samples % 2:
-        raise SettingsError(f"samples must be even (halves tell convergence), not {samples}")
+    n_draws = positive("n_draws", n_draws, least=2)
+    if n_draws % 2:
+        raise SettingsError(f"n_draws must be even (halves tell convergence), not {n_draws}")
     data = mgvi.read(adata)
     log_marginal_n, elbo_n, doubling_n, ess_n = np.empty((4, len(data)))
     with seeded(seed):
-        for cells, cell_posterior in posteriors(mgvi, data, progress, "held-out likelihood"):
-            log_weight_kn = np.empty((samples, len(cells)))
+        for cells, posterior in dense_posteriors(mgvi, data, progress, "held-out likelihood"):
+            log_weight_kn = np.empty((n_draws, len(cells)))
             for log_weight_n in log_weight_kn:
-                draw = cell_posterior.draw()
-                log_p = draw.counts.log_prob(cell_posterior.batch.counts)
-                log_weight_n[:] = (log_p.double() + draw.log_ratio).numpy()
+                drawn = draw(posterior)
+                log_p = drawn.counts.log_prob(posterior.batch.counts)
+                log_weight_n[:] = (log_p.double() + drawn.log_ratio).cpu().numpy()
             total = log_mean_exp(log_weight_kn)
-            halves = log_mean_exp(log_weight_kn.reshape(2, samples // 2, -1), axis=1)
+            halves = log_mean_exp(log_weight_kn.reshape(2, n_draws // 2, -1), axis=1)
             log_marginal_n[cells] = total
             elbo_n[cells] = log_weight_kn.mean(0)
             doubling_n[cells] = total - halves.mean(0)
@@ -113,15 +123,20 @@ def held_out(mgvi, adata, samples: int = 200, seed: int = 0, progress: bool = Tr
     measure = {
         "genes": frozenset(mgvi.schema.genes),
         "layer": mgvi.schema.layer,
-        "counts": mgvi.guide.counts_only,
+        "data_kind": mgvi.data_kind,
         "observed_library": mgvi.model.observed_library,
     }
-    return HeldOut(
-        log_marginal_n, elbo_n, doubling_n, ess_n, samples, cell_names(data, adata), measure
-    )
+    names = cell_index(data, adata).to_numpy()
+    return HeldOut(log_marginal_n, elbo_n, doubling_n, ess_n, n_draws, names, measure)
 
 
-def compare(models: Mapping[str, object], adata=None, **settings) -> pd.DataFrame:
+def compare(
+    models: Mapping[str, Program | HeldOut],
+    adata: AnnData | GroupedCounts | None = None,
+    n_draws: int = 200,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
     """Compare models by the log-likelihood of the same held-out cells.
 
     Differences are paired: cells differ in their log-likelihood far more than models do.
@@ -132,8 +147,8 @@ def compare(models: Mapping[str, object], adata=None, **settings) -> pd.DataFram
         Trained models (or results of :func:`held_out`) by name.
     adata
         Cells that none of the models was trained on; needed if there are models.
-    **settings
-        ``samples``, ``seed`` and ``progress`` of :func:`held_out`.
+    n_draws, seed, progress
+        As for :func:`held_out`.
 
     Returns
     -------
@@ -154,18 +169,18 @@ def compare(models: Mapping[str, object], adata=None, **settings) -> pd.DataFram
     Examples
     --------
     >>> from pyro_mgvi import MGVI, NB, ZINB
-    >>> from pyro_mgvi.simulate import clear_recipe
+    >>> from pyro_mgvi.datasets.simulate import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=60, n_shared_genes=30, n_program_genes=10)
     >>> models = {}
     >>> for likelihood in (NB, ZINB):
     ...     mgvi = MGVI.from_anndata(adata[:40], group_key="group", likelihood=likelihood)
     ...     mgvi.fit(adata[:40], max_epochs=2, progress=False)
     ...     models[likelihood.__name__] = mgvi
-    >>> table = compare(models, adata[40:], samples=20, progress=False)
+    >>> table = compare(models, adata[40:], n_draws=20, progress=False)
     >>> sorted(table.index), float(table["difference"].iloc[0])
     (['NB', 'ZINB'], 0.0)
     """
-    scores = _scores(models, adata, settings)
+    scores = _scores(models, adata, n_draws, seed, progress)
     best = max(scores.values(), key=lambda score: score.log_marginal_n.sum())
     rows = {}
     for name, score in scores.items():
@@ -183,7 +198,13 @@ def compare(models: Mapping[str, object], adata=None, **settings) -> pd.DataFram
     return pd.DataFrame.from_dict(rows, orient="index").sort_values("elpd", ascending=False)
 
 
-def elpds(models: Mapping[str, object], adata=None, **settings) -> dict:
+def elpds(
+    models: Mapping[str, Program | HeldOut],
+    adata: AnnData | GroupedCounts | None = None,
+    n_draws: int = 200,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict:
     """Return ``ELPDData`` of each model, for ``arviz.compare`` and its plot, by name.
 
     Pointwise values are relative to the best model of each cell. ArviZ's stacking takes their
@@ -205,14 +226,14 @@ def elpds(models: Mapping[str, object], adata=None, **settings) -> dict:
     arviz, version = arviz_and_version()
     import xarray
 
-    scores = _scores(models, adata, settings)
+    scores = _scores(models, adata, n_draws, seed, progress)
     best_n = np.max([score.log_marginal_n for score in scores.values()], axis=0)
     results = {}
     for name, score in scores.items():
         gap_n = score.log_marginal_n - best_n
         shared = {
             "se": _standard_error(gap_n),
-            "n_samples": score.samples,
+            "n_samples": score.n_draws,
             "n_data_points": len(gap_n),
             "warning": False,
             "scale": "log",
@@ -229,7 +250,13 @@ def elpds(models: Mapping[str, object], adata=None, **settings) -> dict:
     return results
 
 
-def _scores(models: Mapping[str, object], adata, settings) -> dict[str, HeldOut]:
+def _scores(
+    models: Mapping[str, Program | HeldOut],
+    adata: AnnData | GroupedCounts | None,
+    n_draws: int,
+    seed: int,
+    progress: bool,
+) -> dict[str, HeldOut]:
     """Return the scores of all models, of the same cells and the same measure."""
     if not models:
         raise SettingsError("no model to compare")
@@ -237,7 +264,9 @@ def _scores(models: Mapping[str, object], adata, settings) -> dict[str, HeldOut]
     if missing and adata is None:
         raise SettingsError(f"models {missing} need held-out cells: give adata")
     scores = {
-        name: model if isinstance(model, HeldOut) else held_out(model, adata, **settings)
+        name: model
+        if isinstance(model, HeldOut)
+        else held_out(model, adata, n_draws, seed, progress)
         for name, model in models.items()
     }
     (first_name, first), *others = scores.items()

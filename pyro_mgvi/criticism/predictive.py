@@ -6,9 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
-from pyro_mgvi.criticism.draws import cell_names, positive, posteriors, seeded
+from pyro_mgvi.core import DataKind
+from pyro_mgvi.criticism.draws import dense_posteriors, draw, positive, seeded
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.names import cell_index
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.training.program import Program
 
 LEVEL = 0.9  # of the predictive intervals
 
@@ -27,13 +32,13 @@ class PredictiveChecks:
     cells
         The same per cell, for ``library`` (counts) and ``zeros`` (fraction of genes), and the
         cell's ``group``.
-    draws
+    n_draws
         Number of replicates.
     """
 
     genes: pd.DataFrame
     cells: pd.DataFrame
-    draws: int
+    n_draws: int
 
     def summary(self) -> pd.DataFrame:
         """Return one row per statistic: how well it is predicted over all genes or cells.
@@ -63,7 +68,11 @@ class PredictiveChecks:
 
 
 def predictive_checks(
-    mgvi, adata, draws: int = 100, seed: int = 0, progress: bool = True
+    mgvi: Program,
+    adata: AnnData | GroupedCounts,
+    n_draws: int = 100,
+    seed: int = 0,
+    progress: bool = True,
 ) -> PredictiveChecks:
     """Draw replicates of all cells and compare their counts with what was observed.
 
@@ -78,7 +87,7 @@ def predictive_checks(
         A trained :class:`~pyro_mgvi.MGVI` of counts.
     adata
         Annotated data (or :class:`~pyro_mgvi.GroupedCounts`), (n, genes).
-    draws
+    n_draws
         Number of replicates, at least 20 (for a 90 % interval).
     seed
         Seed of the draws.
@@ -88,7 +97,7 @@ def predictive_checks(
     Raises
     ------
     SettingsError
-        If the model is of transformed data, or ``draws`` is too small.
+        If the model is of transformed data, or ``n_draws`` is too small.
 
     Notes
     -----
@@ -98,32 +107,32 @@ def predictive_checks(
     Examples
     --------
     >>> from pyro_mgvi import MGVI
-    >>> from pyro_mgvi.simulate import clear_recipe
+    >>> from pyro_mgvi.datasets.simulate import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=60, n_shared_genes=30, n_program_genes=10)
     >>> mgvi = MGVI.from_anndata(adata, group_key="group")
-    >>> checks = predictive_checks(mgvi, adata, draws=20, progress=False)
+    >>> checks = predictive_checks(mgvi, adata, n_draws=20, progress=False)
     >>> list(checks.summary().index)
     ['gene mean', 'gene variance', 'gene zeros', 'cell library', 'cell zeros']
     """
-    draws = positive("draws", draws, least=20)
-    if not mgvi.guide.counts_only:
+    n_draws = positive("n_draws", n_draws, least=20)
+    if mgvi.data_kind is not DataKind.COUNTS:
         raise SettingsError(
             f"zeros and library sizes are statistics of counts, and "
             f"{type(mgvi.model.likelihood).__name__} models transformed data; for these use "
             "pyro_mgvi.criticism.to_arviz and arviz's predictive plots"
         )
     data = mgvi.read(adata)
-    n, n_genes = len(data), data.x.shape[1]
+    n, n_genes = data.shape
     # sums over cells of the count, its square and its being zero: observed, and per replicate
-    observed_3g, replicate_d3g = np.zeros((3, n_genes)), np.zeros((draws, 3, n_genes))
+    observed_3g, replicate_d3g = np.zeros((3, n_genes)), np.zeros((n_draws, 3, n_genes))
     per_cell = []
     with seeded(seed):
-        for _, cell_posterior in posteriors(mgvi, data, progress, "predictive checks"):
-            counts = cell_posterior.batch.counts
+        for _, posterior in dense_posteriors(mgvi, data, progress, "predictive checks"):
+            counts = posterior.batch.counts
             observed_3g += _gene_sums(counts)
-            replicate_d2n = np.empty((draws, 2, len(counts)))
-            for i in range(draws):
-                replicate = cell_posterior.draw().counts.sample()
+            replicate_d2n = np.empty((n_draws, 2, len(counts)))
+            for i in range(n_draws):
+                replicate = draw(posterior).counts.sample()
                 replicate_d3g[i] += _gene_sums(replicate)
                 replicate_d2n[i] = _cell_statistics(replicate)
             per_cell.append(_table(("library", "zeros"), _cell_statistics(counts), replicate_d2n))
@@ -133,12 +142,12 @@ def predictive_checks(
     cells = pd.concat(per_cell)
     cells.insert(0, "group", pd.Categorical.from_codes(data.group_n, mgvi.schema.groups))
     genes.index = pd.Index(mgvi.schema.genes, name="gene")
-    cells.index = pd.Index(cell_names(data, adata), name="cell")
-    return PredictiveChecks(genes, cells, draws)
+    cells.index = cell_index(data, adata)
+    return PredictiveChecks(genes, cells, n_draws)
 
 
 def _gene_sums(counts_ng) -> np.ndarray:
-    counts = counts_ng.double()
+    counts = counts_ng.double().cpu()
     return np.stack([x.sum(0).numpy() for x in (counts, counts**2, (counts == 0).double())])
 
 
@@ -149,7 +158,7 @@ def _moments(sums_3g: np.ndarray, n: int) -> np.ndarray:
 
 
 def _cell_statistics(counts_ng) -> np.ndarray:
-    counts = counts_ng.double()
+    counts = counts_ng.double().cpu()
     return np.stack([counts.sum(1).numpy(), (counts == 0).double().mean(1).numpy()])
 
 

@@ -10,28 +10,41 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
+from anndata import AnnData
 from jinja2 import Environment, StrictUndefined
 from tqdm.auto import tqdm
 
 import pyro_mgvi
-from pyro_mgvi.calibration import cross_fit
-from pyro_mgvi.diagnostics import ACTIVE, diagnose, shuffled_fit
+from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit
+from pyro_mgvi.analysis.diagnosis import Diagnosis, diagnose, shuffled_fit
+from pyro_mgvi.analysis.metrics import active_units
+from pyro_mgvi.analysis.verdict import ACTIVE
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.metrics import active_units
-from pyro_mgvi.report import inputs, latents, model
+from pyro_mgvi.report import section_inputs, section_latents, section_model
 from pyro_mgvi.report.result import Result
+from pyro_mgvi.training.program import Program
 
+TITLE = "Shared and group-specific variation"
 TILES = 6  # latents at the top of the page; all are in their section
 
 
-def write_report(path: str | Path, adata, mgvi=None, **options) -> None:
+def write_report(
+    path: str | Path,
+    adata: AnnData,
+    mgvi: Program | None = None,
+    labels: Sequence[str] | None = None,
+    diagnosed: bool = False,
+    title: str = TITLE,
+    max_epochs: int | None = None,
+    progress: bool = True,
+) -> None:
     """Write the report of a fit as one HTML file, whole or not at all.
 
     Parameters
     ----------
     path
         The file to write.
-    adata, mgvi, **options
+    adata, mgvi, labels, diagnosed, title, max_epochs, progress
         As for :func:`render`.
 
     Raises
@@ -44,7 +57,7 @@ def write_report(path: str | Path, adata, mgvi=None, **options) -> None:
     Examples
     --------
     >>> from pyro_mgvi import MGVI
-    >>> from pyro_mgvi.simulate import clear_recipe
+    >>> from pyro_mgvi.datasets.simulate import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=60, n_shared_genes=30, n_program_genes=10)
     >>> mgvi = MGVI.from_anndata(adata, group_key="group")
     >>> mgvi.fit(adata, max_epochs=2, progress=False)
@@ -55,7 +68,7 @@ def write_report(path: str | Path, adata, mgvi=None, **options) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise SettingsError(f"cannot write {path}: the folder {path.parent} does not exist")
-    text = render(adata, mgvi, **options)
+    text = render(adata, mgvi, labels, diagnosed, title, max_epochs, progress)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mgvi-") as folder:
             part = Path(folder) / "report.html"
@@ -66,13 +79,13 @@ def write_report(path: str | Path, adata, mgvi=None, **options) -> None:
 
 
 def render(
-    adata,
-    mgvi=None,
+    adata: AnnData,
+    mgvi: Program | None = None,
     labels: Sequence[str] | None = None,
     diagnosed: bool = False,
-    title: str = "Shared and group-specific variation",
+    title: str = TITLE,
+    max_epochs: int | None = None,
     progress: bool = True,
-    **plan,
 ) -> str:
     """Return the report of a fit as HTML that needs no other file and runs no script.
 
@@ -90,10 +103,10 @@ def render(
         (:func:`~pyro_mgvi.diagnose`) and to give genes q-values.
     title
         Heading of the page.
+    max_epochs
+        Of the refits, instead of those of the model's own plan.
     progress
         Show a progress bar.
-    **plan
-        Training settings of the refits.
 
     Raises
     ------
@@ -105,20 +118,21 @@ def render(
     if diagnosed and mgvi is None:
         raise SettingsError("diagnostics refit the model: name it (--model)")
     result = Result.read(adata, mgvi, labels)
-    refits = found = None
-    if diagnosed:
-        refits = cross_fit(mgvi, result.data, progress=progress, **plan)
-        null = shuffled_fit(mgvi, result.data, progress=progress, **plan)
+    refits: CrossFit | None = None
+    found: Diagnosis | None = None
+    if diagnosed and mgvi is not None and result.data is not None:
+        refits = cross_fit(mgvi, result.data, None, max_epochs, progress)
+        null = shuffled_fit(mgvi, result.data, None, max_epochs, progress)
         label = adata.obs[result.labels[0]] if result.labels else None
         found = diagnose(mgvi, result.data, label, refits=refits, shuffled=null)
     steps = (
-        inputs.data,
-        inputs.settings,
-        inputs.training,
-        latents.latents,
-        partial(model.genes, refits=refits),
-        partial(latents.diagnostics, found=found),
-        partial(model.predictive, progress=progress),
+        section_inputs.data,
+        section_inputs.settings,
+        section_inputs.training,
+        section_latents.latents,
+        partial(section_model.genes, refits=refits),
+        partial(section_latents.diagnostics, found=found),
+        partial(section_model.predictive, progress=progress),
     )
     parts = [step(result) for step in tqdm(steps, desc="report", disable=not progress)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -139,7 +153,7 @@ def _tiles(result: Result) -> list[tuple[str, str]]:
         (f"{result.adata.n_vars:,}", "genes"),
         (str(len(result.groups)), "groups"),
     ]
-    for copy in list(result.copies())[:TILES]:
-        used = active_units(copy.values, ACTIVE)
-        tiles.append((f"{used} of {copy.values.shape[1]}", f"dimensions of {copy.key} in use"))
+    for copy, _, values in list(result.copies())[:TILES]:
+        used = active_units(values, ACTIVE)
+        tiles.append((f"{used} of {copy.dim}", f"dimensions of {copy.key} in use"))
     return tiles

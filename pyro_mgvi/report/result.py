@@ -9,12 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
-from pyro_mgvi import checks
+from pyro_mgvi.analysis.latent_values import latent_values
+from pyro_mgvi.core import Copy, Latents
+from pyro_mgvi.data import GroupedCounts, checks
 from pyro_mgvi.errors import DataError
-from pyro_mgvi.latents import Latent, parse
 from pyro_mgvi.report.blocks import Hint
-from pyro_mgvi.storage import versions
+from pyro_mgvi.saving import versions
+from pyro_mgvi.training.program import Program
 
 PREFIX = "X_mgvi_"
 LEVELS = 24  # a column with more levels is not chosen by itself
@@ -23,12 +26,10 @@ NEEDS_MODEL = "pyro-mgvi fit IN.h5ad --group-key {} --out RESULT.h5ad --model MO
 WITH_MODEL = "pyro-mgvi report RESULT.h5ad --model MODEL --out report.html"
 
 
-class Copy(NamedTuple):
-    """One copy of a latent: its key, its owners and their posterior means."""
+class OwnCells(NamedTuple):
+    """One copy of a latent with the cells that own it, and their posterior means."""
 
-    key: str
-    groups: tuple[str, ...]
-    shared: bool
+    copy: Copy
     own_n: np.ndarray
     values: np.ndarray
 
@@ -53,15 +54,15 @@ class Result:
         The model and its counts, or None.
     """
 
-    adata: object
+    adata: AnnData
     settings: dict
     versions: dict
     history: pd.DataFrame
     group: pd.Series
-    latents: tuple[Latent, ...]
+    latents: Latents
     labels: tuple[str, ...]
-    mgvi: object = None
-    data: object = None
+    mgvi: Program | None = None
+    data: GroupedCounts | None = None
 
     @classmethod
     def read(cls, adata, mgvi=None, labels: Sequence[str] | None = None) -> Result:
@@ -78,12 +79,11 @@ class Result:
         group = checks.labels(adata, key)
         groups = tuple(group.cat.categories)
         if mgvi is not None:
-            latents = mgvi.model.latents
+            latents = mgvi.families
         else:
-            latents = tuple(parse(spec).over(groups) for spec in settings["latents"])
-        for latent in latents:
-            for name in latent.keys:
-                _check_latent(adata, PREFIX + name, latent.dim)
+            latents = Latents(settings["latents"], groups)
+        for copy in latents.copies:
+            _check_latent(adata, PREFIX + copy.key, copy.dim)
         data = None
         if mgvi is not None:
             if (mgvi.schema.group_key, mgvi.schema.groups) != (key, groups):
@@ -103,17 +103,17 @@ class Result:
         """Names of the groups."""
         return tuple(self.group.cat.categories)
 
-    def copies(self) -> Iterator[Copy]:
+    def copies(self) -> Iterator[OwnCells]:
         """Yield each copy with the values of the cells that own it."""
-        for latent in self.latents:
-            for key, subset in zip(latent.keys, latent.subsets):
-                own_n = self.group.isin(subset).to_numpy()
-                values = np.asarray(self.adata.obsm[PREFIX + key], float)[own_n]
-                if not np.isfinite(values).all():
-                    raise DataError(
-                        f"obsm[{PREFIX + key!r}] is not finite for cells of {checks.some(subset)}"
-                    )
-                yield Copy(key, subset, set(subset) >= set(self.groups), own_n, values)
+        for copy in self.latents.copies:
+            own_n = self.group.isin(copy.groups).to_numpy()
+            values = np.asarray(self.adata.obsm[PREFIX + copy.key], float)[own_n]
+            if not np.isfinite(values).all():
+                raise DataError(
+                    f"obsm[{PREFIX + copy.key!r}] is not finite for cells of "
+                    f"{checks.some(copy.groups)}"
+                )
+            yield OwnCells(copy, own_n, values)
 
     def colours(self, own_n: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the columns that tell cells apart among these, no two the same partition."""
@@ -129,11 +129,11 @@ class Result:
     def _check_model(self) -> None:
         """Refuse a model whose latents are not those in the file."""
         copies = list(self.copies())
-        if self.mgvi is None:
+        if self.mgvi is None or self.data is None:
             return
-        known = self.mgvi.latents(self.data)
-        for copy in copies:
-            if not np.allclose(copy.values, known[copy.key][copy.own_n], atol=1e-3):
+        known = latent_values(self.mgvi, self.data)
+        for copy, own_n, values in copies:
+            if not np.allclose(values, known[copy.key][own_n], atol=1e-3):
                 raise DataError(
                     f"the model does not give the latents in obsm[{PREFIX + copy.key!r}]: "
                     "name the model that the same fit saved"

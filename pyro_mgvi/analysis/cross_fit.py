@@ -1,0 +1,209 @@
+"""Error rates for gene rankings: predictions tested on cells and genes they have not seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from anndata import AnnData
+
+from pyro_mgvi.analysis.efficient_scores import efficient_scores, q_values, recentred
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.errors import DataError
+from pyro_mgvi.model.decoding import Decoding
+from pyro_mgvi.training import TrainingPlan, train
+from pyro_mgvi.training.plan import chosen_plan
+from pyro_mgvi.training.program import Program
+
+__all__ = ["CrossFit", "cross_fit", "q_values"]
+
+AnyProgram = TypeVar("AnyProgram", bound=Program)
+
+FOLDS = 2
+GENE_FOLDS = 10  # each predicted from the counts of the others
+LEAST_CELLS = 30  # of the group in each fold; fewer give no normal statistic
+CELLS_PER_NUISANCE = 3  # a regression on the shared latents needs some cells per column
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """Refits of one model, each with the cells it has not seen; made by :func:`cross_fit`.
+
+    Attributes
+    ----------
+    refits
+        Models, trained on the cells of all folds but one.
+    fold_n
+        Fold of each cell of the data.
+    seed
+        Of the split of the genes.
+    """
+
+    refits: tuple[Program, ...]
+    fold_n: np.ndarray
+    seed: int
+
+    def z_scores(
+        self, data: GroupedCounts, group: str, without: Decoding, cells: np.ndarray
+    ) -> np.ndarray:
+        r"""Return each gene's normal score, or NaN for all where there are too few cells.
+
+        In-sample Bayes factors are no evidence by themselves: a flexible model explains noise, too
+        (benchmarks/RESULTS_genes.md). So for each fold, the refit that has not seen its cells
+        predicts the contrast :math:`\delta_{ng}`, the log ratio of gene g's mean with all latents
+        to that without the latents left out. For this it encodes each cell from *other genes*, nine
+        tenths of them and their total: a gene's own noise cannot predict itself. The statistic is
+        the score of a gene's counts along the prediction, one-dimensional and signed,
+
+        .. math:: U_g = \sum_n \tilde\delta_{ng} \tilde r_{ng}, \quad
+                  Z_g = U_g / \sqrt{\textstyle\sum_n (\tilde\delta_{ng} \tilde r_{ng})^2}
+
+        with the quasi-score residual r of the mean without the latents. The tildes are residuals of
+        regressions on the log library, the shared latents and their squares, so that shared
+        variation which leaked into the prediction does not count. An averaged offset is tested
+        against the other groups' cells, for which the prediction is 0. Folds are added as normal
+        scores. Z is then centred and scaled by its bulk (Efron 2004), where this makes it smaller.
+
+        Assumptions: cells are independent given the shared latents (with several donors per
+        group, q-values speak of these cells, not of new donors); what is shared acts on the
+        residuals through the shared latents and their squares; most genes are not affected.
+
+        Parameters
+        ----------
+        data
+            The counts that were cross-fitted.
+        group
+            Whose variation to test.
+        without
+            What the prediction is compared with (:meth:`Decoding.leaving_out`).
+        cells
+            Positions of the cells to use.
+
+        Raises
+        ------
+        DataError
+            If ``data`` are not those of the refits.
+        """
+        if len(data) != len(self.fold_n):
+            raise DataError(
+                f"the refits are of {len(self.fold_n)} cells, the data have {len(data)}: "
+                "pass the cells that were cross-fitted"
+            )
+        code = data.schema.groups.index(group)
+        scores = []
+        for fold, refit in enumerate(self.refits):
+            tested = cells[self.fold_n[cells] == fold]
+            own = data.group_n[tested] == code
+            if not without.averaged:
+                tested, own = tested[own], own[own]
+            n_columns = 2 + 2 * _shared_width(refit)
+            few = own.sum() < LEAST_CELLS or len(tested) < CELLS_PER_NUISANCE * n_columns
+            if few or (without.averaged and (~own).sum() < LEAST_CELLS):
+                return np.full(data.shape[1], np.nan)
+            scores.append(_scores(refit, data.subset(tested), own, without, self.seed))
+        return recentred(np.sum(scores, axis=0) / np.sqrt(len(scores)))
+
+
+def cross_fit(
+    mgvi: AnyProgram,
+    adata: AnnData | GroupedCounts,
+    plan: TrainingPlan | None = None,
+    max_epochs: int | None = None,
+    progress: bool = True,
+) -> CrossFit:
+    """Refit a model of the same settings on each half of the cells.
+
+    Minibatches are halved, so that a refit takes as many steps as the model did.
+
+    Parameters
+    ----------
+    mgvi
+        The model whose settings to use; it stays as it is.
+    adata
+        Annotated data (or :class:`~pyro_mgvi.GroupedCounts`).
+    plan
+        How to train; by default as the model was.
+    max_epochs
+        Instead of that of the plan.
+    progress
+        Show progress bars.
+
+    Raises
+    ------
+    DataError
+        If a group or batch is too small to be split.
+
+    Examples
+    --------
+    >>> from pyro_mgvi import MGVI
+    >>> from pyro_mgvi.datasets.simulate import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=120, n_shared_genes=60, n_program_genes=20)
+    >>> refits = cross_fit(MGVI.from_anndata(adata, group_key="group"), adata, max_epochs=1)
+    >>> len(refits.refits), np.bincount(refits.fold_n)
+    (2, array([60, 60]))
+    """
+    data = mgvi.read(adata)
+    rng = np.random.default_rng(mgvi.seed)
+    fold_n = np.empty(len(data), int)
+    for codes_n, names in ((data.group_n, data.schema.groups), (data.batch_n, data.schema.batches)):
+        sizes = np.bincount(codes_n, minlength=len(names))
+        small = [name for name, size in zip(names, sizes) if size < 4]
+        if small:
+            raise DataError(
+                f"{', '.join(small)}: fewer than 4 cells, too few to refit on halves; leave them "
+                "out, or ask for no q-value (calibration=False)"
+            )
+    order = rng.permutation(len(data))
+    order = order[np.lexsort((data.group_n[order], data.batch_n[order]))]
+    fold_n[order] = np.arange(len(data)) % FOLDS  # groups within batches are dealt out in turn
+    used = chosen_plan(plan, max_epochs, mgvi.plan)
+    used = replace(used, batch_size=max(2, used.batch_size // FOLDS), seed=None)  # a refit's own
+    refits = []
+    for fold in range(FOLDS):
+        training = data.subset(np.flatnonzero(fold_n != fold))
+        refit = mgvi.fresh(training, seed=mgvi.seed + fold)
+        refit.history = train(refit, training, used, progress=progress)
+        refits.append(refit)
+    return CrossFit(tuple(refits), fold_n, mgvi.seed)
+
+
+@torch.no_grad()
+def _scores(
+    mgvi: Program, data: GroupedCounts, own_n: np.ndarray, without: Decoding, seed: int
+) -> np.ndarray:
+    """Return the normal score of each gene on cells that ``mgvi`` was not trained on."""
+    n, n_genes = data.shape
+    delta_ng, residual_ng, weight_ng = (np.empty((n, n_genes), np.float32) for _ in range(3))
+    nuisance_nk = np.empty((n, 2 + 2 * _shared_width(mgvi)))
+    parts_g = np.array_split(np.random.default_rng(seed).permutation(n_genes), GENE_FOLDS)
+    everything, model = Decoding.everything(mgvi.families), mgvi.model
+    for cells, full in mgvi.posteriors(data):
+        batch = full.batch
+        log_size = model.observed_log_library(batch.counts)
+        shared = [full.mean(x.name).movedim(0, 1).flatten(1) for x in mgvi.families.shared]
+        z_nk = torch.cat(shared or [batch.counts[:, :0]], -1)
+        ones = torch.ones_like(log_size)[:, None]
+        columns = torch.cat([ones, log_size[:, None], z_nk, z_nk**2], -1)
+        nuisance_nk[cells] = columns.cpu().numpy()
+        own_n1 = torch.from_numpy(own_n[cells, None]).to(mgvi.device)
+        for part in parts_g:
+            seen_g = batch.counts.new_ones(n_genes)
+            seen_g[part] = 0.0
+            posterior = mgvi.posterior(batch, seen_g)
+            with_all, with_less = (
+                model.likelihood(decoding.parts(model, posterior.means(), batch), log_size)
+                for decoding in (everything, without)
+            )
+            mean, slope = with_less.mean, with_less.mean / with_less.variance
+            at = np.ix_(cells, part)
+            delta = (with_all.mean / mean).log() * own_n1
+            delta_ng[at] = delta.cpu().numpy()[:, part]
+            residual_ng[at] = ((batch.counts - mean) * slope).cpu().numpy()[:, part]
+            weight_ng[at] = (mean * slope).cpu().numpy()[:, part]
+    return efficient_scores(delta_ng, residual_ng, weight_ng, nuisance_nk)
+
+
+def _shared_width(program: Program) -> int:
+    return sum(x.n_copies * x.dim for x in program.families.shared)

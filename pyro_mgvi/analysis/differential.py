@@ -1,0 +1,130 @@
+"""Differences in expression between two sets of cells, with all latents or with some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+
+from pyro_mgvi.analysis.expression import expected
+from pyro_mgvi.core.interfaces import DataKind
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.names import group_code
+from pyro_mgvi.data.selection import Cells, cell_positions
+from pyro_mgvi.errors import DataError, SettingsError
+from pyro_mgvi.model.decoding import Decoding
+from pyro_mgvi.training.program import Program
+
+
+@torch.no_grad()
+def differential_expression(
+    mgvi: Program,
+    adata: AnnData | GroupedCounts,
+    first: Cells,
+    second: Cells,
+    latents: Sequence[str] | str | None = None,
+    n_draws: int = 5000,
+    threshold: float = 0.25,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare the expression of two sets of cells, with all or with some latents.
+
+    With ``latents=["z"]`` the cells differ by what is shared alone, with ``latents=["t"]`` by
+    what belongs to their groups (z at zero, offsets their own). Pairs of a cell of each set are
+    drawn, and for each cell a value of its latents from the posterior; what is reported is the
+    distribution of their log fold change (Lopez et al. 2018; Boyeau et al. 2019). It describes
+    cells; it is no test: for error rates over genes, see :func:`~pyro_mgvi.rank_genes`.
+
+    Parameters
+    ----------
+    mgvi
+        A trained :class:`~pyro_mgvi.MGVI` of counts.
+    adata
+        Annotated data (or :class:`~pyro_mgvi.GroupedCounts`).
+    first, second
+        Each the name of a group; or a boolean mask over all cells, a boolean Series (aligned by
+        cell name) or a list of cell names.
+    latents
+        As for :func:`expression_draws`.
+    n_draws
+        Pairs of cells to draw, with a draw of the latents of each.
+    threshold
+        Absolute log2 fold change from which a gene counts as different between two cells.
+    seed
+        Of pairs and draws.
+
+    Returns
+    -------
+    One row per gene, most probable difference first, with the columns ``mean_first`` and
+    ``mean_second``, expected counts per 10,000; ``log_fold_change``, the mean of the log2 of
+    first by second over pairs, and ``log_fold_change_std``; and ``probability`` of an absolute log
+    fold change above the threshold.
+
+    Raises
+    ------
+    DataError
+        If a group is unknown, a mask does not fit the data or a set holds no cell.
+    SettingsError
+        If a latent is unknown, a number out of range, or the likelihood is not one of counts.
+
+    Examples
+    --------
+    >>> from pyro_mgvi import MGVI
+    >>> from pyro_mgvi.datasets.simulate import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=120, n_shared_genes=60, n_program_genes=20)
+    >>> mgvi = MGVI.from_anndata(adata, group_key="group")
+    >>> mgvi.fit(adata, max_epochs=2, progress=False)
+    >>> is_type_1 = (adata.obs["celltype"] == "T1").to_numpy()
+    >>> table = differential_expression(mgvi, adata, is_type_1, ~is_type_1, latents="z", n_draws=50)
+    >>> table.shape
+    (80, 5)
+    """
+    if mgvi.data_kind is not DataKind.COUNTS:
+        raise SettingsError("fold changes need a likelihood of counts: ZINB, NB or Poisson")
+    if n_draws < 2 or threshold < 0:
+        raise SettingsError(f"need n_draws >= 2, threshold >= 0; not {n_draws}, {threshold}")
+    decoding, data = Decoding.keeping(mgvi.families, latents), mgvi.read(adata)
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    sides = [
+        data.subset(rng.choice(_cells(adata, data, which, name), n_draws))
+        for which, name in ((first, "first"), (second, "second"))
+    ]
+    names = ("first", "second", "lfc", "squares", "beyond")
+    sums = {name: np.zeros(data.shape[1]) for name in names}
+    for (_, one), (_, two) in zip(*map(mgvi.posteriors, sides), strict=True):
+        shares = [
+            expected(mgvi, decoding, side, side.draw(generator)).double().cpu()
+            for side in (one, two)
+        ]
+        lfc = (shares[0] / shares[1]).log2()
+        parts = (shares[0], shares[1], lfc, lfc**2, (lfc.abs() > threshold).double())
+        sums = {k: total + part.sum(0).numpy() for (k, total), part in zip(sums.items(), parts)}
+    mean = {k: total / n_draws for k, total in sums.items()}
+    table = pd.DataFrame(
+        {
+            "mean_first": 1e4 * mean["first"],
+            "mean_second": 1e4 * mean["second"],
+            "log_fold_change": mean["lfc"],
+            "log_fold_change_std": np.sqrt(np.maximum(mean["squares"] - mean["lfc"] ** 2, 0)),
+            "probability": mean["beyond"],
+        },
+        index=pd.Index(mgvi.schema.genes, name="gene"),
+    )
+    order = np.lexsort((-table["log_fold_change"].abs(), -table["probability"]))
+    return table.iloc[order]
+
+
+def _cells(
+    adata: AnnData | GroupedCounts, data: GroupedCounts, which: Cells, name: str
+) -> np.ndarray:
+    """Return positions of the cells of a group, or under a mask."""
+    if isinstance(which, (str, int)):
+        cells = np.flatnonzero(data.group_n == group_code(data.schema, which))
+    else:
+        cells = cell_positions(adata, data, which, name)
+    if not len(cells):
+        raise DataError(f"{name} holds no cell: choose others")
+    return cells

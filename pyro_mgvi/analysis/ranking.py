@@ -1,0 +1,150 @@
+"""Which genes carry a group's own variation: the Bayes factor of the paper's equation 12."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+
+from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, q_values
+from pyro_mgvi.core.interfaces import DataKind, gene_log_prob
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.selection import Cells, cells_of_group
+from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.model.decoding import Decoding
+from pyro_mgvi.training.program import Program
+
+DEPTH = 1e4  # expression is reported in counts per so many
+
+
+def rank_genes(
+    mgvi: Program,
+    adata: AnnData | GroupedCounts,
+    group: str,
+    cells: Cells = None,
+    offset: str | None = None,
+    latents: Sequence[str] | str | None = None,
+    calibration: CrossFit | bool = True,
+    progress: bool = True,
+) -> pd.DataFrame:
+    r"""Rank genes by how much better a group's own variation explains their counts.
+
+    .. math:: BF_g = \sum_n \log p(X_{ng} | z_n, t_n, l_n) - \log p(X_{ng} | z_n, t = 0, l_n)
+
+    over the chosen cells of the group (paper, equation 12), in nats, with latents and library
+    at their posterior means and foreign copies at zero in both terms.
+
+    Parameters
+    ----------
+    mgvi
+        A trained :class:`~pyro_mgvi.MGVI`.
+    adata
+        Annotated data (or :class:`~pyro_mgvi.GroupedCounts`).
+    group
+        Name of the group.
+    cells
+        Which to use, such as one cell type: a boolean mask over all cells, a boolean Series
+        (aligned by cell name) or a list of cell names; all by default. Let it hold cells of other
+        groups, too: a mean shift is tested against them.
+    offset
+        What the second term does with the decoder's offset of the group. ``"averaged"`` over
+        the groups: the ranking counts a shift of the group's mean *and* its variation within
+        the group. ``"own"``: the latter alone, as where two programs divide one group's cells.
+        By default ``"averaged"``, or ``"own"`` if only some ``latents`` are left out.
+    latents
+        Group-specific latents (``"t"``) or copies (``"t_Ileum"``) to set to zero in the second
+        term; all by default.
+    calibration
+        Where ``z_score`` and ``q_value`` come from: True fits the model twice more, on halves
+        of the cells of ``adata`` (as long as one or two trainings); refits that are there
+        already (a :class:`CrossFit`) are used; False gives neither. See :meth:`CrossFit.z_scores`
+        for its assumptions.
+    progress
+        Show the refits' progress.
+
+    Returns
+    -------
+    One row per gene, highest Bayes factor first, with the columns ``bayes_factor`` and
+    ``per_cell`` (nats); ``fraction_in_favour`` of the cells; ``mean_all`` and
+    ``mean_shared``, expected counts per 10,000 with both terms; ``log_fold_change``, the log2 of
+    their ratio; ``z_score``, how far the effect that the refits predict shows on cells they have
+    not seen, about standard normal without one; and its ``q_value``; both NaN where there are
+    too few cells. The Bayes factor also counts what the model fits to noise; ``z_score``
+    does not (benchmarks/RESULTS_genes.md).
+
+    Raises
+    ------
+    DataError
+        If the group is unknown, or no cell of it is chosen.
+    SettingsError
+        If ``offset`` or ``latents`` is invalid, or the likelihood is none of counts that
+        tells genes apart.
+
+    Examples
+    --------
+    >>> from pyro_mgvi import MGVI
+    >>> from pyro_mgvi.datasets.simulate import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=120, n_shared_genes=60, n_program_genes=20)
+    >>> mgvi = MGVI.from_anndata(adata, group_key="group")
+    >>> mgvi.fit(adata, max_epochs=2, progress=False)
+    >>> table = rank_genes(mgvi, adata, "group1", calibration=False)
+    >>> len(table), bool(table["bayes_factor"].is_monotonic_decreasing)
+    (80, True)
+    """
+    if mgvi.data_kind is not DataKind.COUNTS:
+        raise SettingsError(
+            f"genes cannot be ranked with {type(mgvi.model.likelihood).__name__}: "
+            "train with a likelihood of counts, such as ZINB or NB"
+        )
+    without = Decoding.leaving_out(mgvi.families, latents, offset)
+    data = mgvi.read(adata)
+    chosen, own = cells_of_group(adata, data, group, cells)
+    sums = _sums(mgvi, data.subset(own), without)
+    if calibration is True:
+        calibration = cross_fit(mgvi, data, progress=progress)
+    z_g = np.full(len(mgvi.schema.genes), np.nan)
+    if isinstance(calibration, CrossFit):
+        z_g = calibration.z_scores(data, str(group), without, chosen)
+    table = pd.DataFrame(
+        {
+            "bayes_factor": sums["bf"],
+            "per_cell": sums["bf"] / len(own),
+            "fraction_in_favour": sums["favour"] / len(own),
+            "mean_all": DEPTH * sums["all"] / len(own),
+            "mean_shared": DEPTH * sums["shared"] / len(own),
+            "log_fold_change": np.log2(sums["all"] / sums["shared"]),
+            "z_score": z_g,
+            "q_value": q_values(z_g),
+        },
+        index=pd.Index(mgvi.schema.genes, name="gene"),
+    )
+    return table.sort_values("bayes_factor", ascending=False, kind="stable")
+
+
+@torch.no_grad()
+def _sums(mgvi: Program, data: GroupedCounts, without: Decoding) -> dict[str, np.ndarray]:
+    """Return each gene's sums over cells: log ratios, cells in favour and both expressions."""
+    sums = {name: np.zeros(data.shape[1]) for name in ("bf", "favour", "all", "shared")}
+    likelihood, everything = mgvi.model.likelihood, Decoding.everything(mgvi.families)
+    for _, posterior in mgvi.posteriors(data):
+        size = posterior.log_library().double()
+        # In double precision: single loses the difference beside the log-gammas of large counts.
+        sides = [
+            [
+                tuple(output.double() for output in part)
+                for part in decoding.parts(mgvi.model, posterior.means(), posterior.batch)
+            ]
+            for decoding in (everything, without)
+        ]
+        counts = posterior.batch.counts.double()
+        with_all, with_less = (gene_log_prob(likelihood(parts, size), counts) for parts in sides)
+        gain_ng = with_all - with_less
+        share_all, share_without = (likelihood.expression(parts) for parts in sides)
+        sums["bf"] += gain_ng.sum(0).cpu().numpy()
+        sums["favour"] += (gain_ng > 0).sum(0).cpu().numpy()
+        sums["all"] += share_all.sum(0).cpu().numpy()
+        sums["shared"] += share_without.sum(0).cpu().numpy()
+    return sums

@@ -1,0 +1,135 @@
+"""The arguments of the command line; nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyro_mgvi
+from pyro_mgvi.errors import MGVIError
+
+DESCRIPTION = "Shared and group-specific variation in grouped single-cell counts."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code (2 for bad input, with one line on stderr)."""
+    arguments = _parser().parse_args(argv)
+    from pyro_mgvi.cli import commands  # takes seconds to import
+
+    try:
+        commands.COMMANDS[arguments.run](arguments)
+    except MGVIError as error:
+        print(f"pyro-mgvi: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pyro-mgvi: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pyro-mgvi", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=pyro_mgvi.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_demo, _add_fit, _add_rank, _add_report):
+        add(commands)
+    return parser
+
+
+def _add_demo(commands) -> None:
+    demo = commands.add_parser("demo", help="simulate groups with known truth, fit, score, draw")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--epochs", type=int, default=40, help="at most (default 40)")
+    demo.add_argument(
+        "--out", type=Path, default=Path("mgvi_demo"), help="folder for results (mgvi_demo)"
+    )
+    demo.set_defaults(run="demo")
+
+
+def _add_fit(commands) -> None:
+    fit = commands.add_parser("fit", help="fit an h5ad of grouped counts, write its latents")
+    fit.add_argument("input", type=Path, metavar="IN.h5ad")
+    fit.add_argument("--group-key", required=True, help="column of obs with the groups")
+    fit.add_argument("--layer", help="layer with the counts (default: X)")
+    fit.add_argument("--batch-key", help="column of obs with the batch (replicate, donor)")
+    fit.add_argument(
+        "--covariate-key", action="append", default=[], help="another covariate; may be repeated"
+    )
+    fit.add_argument(
+        "--latents",
+        nargs="+",
+        metavar="SPEC",
+        default=["z:10", "t:10"],
+        help="latents and dims: z:10 (shared) t:10 (per group) pair:5 (per two groups) "
+        "NAME=A+B:5 (of the groups A and B); default z:10 t:10",
+    )
+    fit.add_argument("--drop-empty", action="store_true", help="drop cells without counts")
+    fit.add_argument(
+        "--epochs", type=int, help="at most (default: 60 for few cells, 20 for 2,800 or more)"
+    )
+    fit.add_argument("--seed", type=int, default=0)
+    fit.add_argument(
+        "--foreign",
+        choices=("nan", "encode"),
+        default="nan",
+        help="private latents of other groups' cells: NaN, or what the encoder says",
+    )
+    fit.add_argument("--accelerator", default="cpu", help="cpu, gpu or auto (default cpu)")
+    fit.add_argument("--out", type=Path, required=True, metavar="OUT.h5ad")
+    fit.add_argument("--model", type=Path, metavar="DIR", help="save the trained model, too")
+    fit.add_argument("--quiet", action="store_true", help="no progress bar")
+    fit.set_defaults(run="fit")
+
+
+def _add_rank(commands) -> None:
+    rank = commands.add_parser("rank-genes", help="rank genes by a group's own variation")
+    rank.add_argument("model", type=Path, metavar="MODEL", help="folder that fit --model wrote")
+    rank.add_argument("input", type=Path, metavar="IN.h5ad", help="the cells it was trained on")
+    rank.add_argument("--group", required=True, help="name of the group")
+    rank.add_argument(
+        "--where",
+        metavar="QUERY",
+        help="cells to use, as for DataFrame.query on obs: \"cell_type == 'Enterocyte'\"; "
+        "let it hold cells of other groups, too",
+    )
+    rank.add_argument(
+        "--offset",
+        choices=("averaged", "own"),
+        default="averaged",
+        help="averaged: count the group's mean shift, too (default); own: variation within it only",
+    )
+    rank.add_argument(
+        "--no-q", action="store_true", help="no q-values: saves refits of about one training"
+    )
+    rank.add_argument("--out", type=Path, required=True, metavar="GENES.csv")
+    rank.set_defaults(run="rank_genes")
+
+
+def _add_report(commands) -> None:
+    report = commands.add_parser("report", help="one HTML file that shows a fit to a colleague")
+    report.add_argument("input", type=Path, metavar="RESULT.h5ad", help="what fit --out wrote")
+    report.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="what the same fit --model wrote: adds genes and predictive checks",
+    )
+    report.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="COLUMN",
+        help="columns of obs to colour by and to probe for, the most important first "
+        "(default: up to 4 that hold few different texts)",
+    )
+    report.add_argument(
+        "--diagnose",
+        action="store_true",
+        help="say whether latents are more than noise, and give genes q-values; "
+        "takes about two trainings",
+    )
+    report.add_argument("--epochs", type=int, help="of the refits of --diagnose, at most")
+    report.add_argument("--out", type=Path, required=True, metavar="REPORT.html")
+    report.add_argument("--quiet", action="store_true", help="no progress bar")
+    report.set_defaults(run="report")

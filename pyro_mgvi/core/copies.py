@@ -1,0 +1,207 @@
+"""Latents bound to the groups of a dataset, and each of their copies: who owns what, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from pyro_mgvi.core.latents import Latent, pairwise, private, shared, subsets
+from pyro_mgvi.core.priors import Dirac
+from pyro_mgvi.errors import SettingsError
+
+FAMILIES = {"z": shared, "t": private, "pair": pairwise}
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copy of a latent.
+
+    Attributes
+    ----------
+    key
+        Output name, such as ``t_Ileum``; unique among all copies, and safe in HDF5.
+    latent
+        Name of the family.
+    index
+        Position in the family.
+    dim
+        Number of dimensions.
+    groups
+        Groups that own it.
+    shared
+        Whether these are all groups.
+    label
+        What tells it from the other copies of its family, such as ``Ileum``.
+    """
+
+    key: str
+    latent: str
+    index: int
+    dim: int
+    groups: tuple[str, ...]
+    shared: bool
+    label: str
+
+
+class Latents:
+    """Latent families of the groups of a dataset: the one place that knows keys and owners.
+
+    Parameters
+    ----------
+    latents
+        One family or several, each a :class:`Latent` or a text such as ``"z:10"`` (:func:`parse`).
+    groups
+        Names of all groups, in the order of the group codes.
+
+    Raises
+    ------
+    SettingsError
+        If there is no latent, names or keys repeat, or a prior for foreign cells is given of a
+        latent that has none.
+
+    Examples
+    --------
+    >>> latents = Latents([shared(2), "t:3"], ("a", "b"))
+    >>> [copy.key for copy in latents.copies]
+    ['z', 't_a', 't_b']
+    >>> latents["t"].dim, [latent.name for latent in latents.shared]
+    (3, ['z'])
+    """
+
+    def __init__(self, latents: Latent | str | Iterable[Latent | str], groups: Sequence[str]):
+        self.groups = tuple(groups)
+        listed = [latents] if isinstance(latents, (Latent, str)) else list(latents)
+        for latent in listed:
+            if not isinstance(latent, (Latent, str)):
+                raise SettingsError(f"{latent!r} is no latent: write shared(10) or 'z:10'")
+        families = [parse(latent) if isinstance(latent, str) else latent for latent in listed]
+        self.families = tuple(family.over(self.groups) for family in families)
+        self._check()
+
+    def _check(self) -> None:
+        if not self.families:
+            raise SettingsError("no latent given")
+        names = [name for x in self.families for name in {x.name, *x.keys}]
+        names += [f"{x.name}_copies" for x in self.families]  # the plates
+        keys = [key for family in self.families for key in family.keys]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        twice += sorted({key for key in keys if keys.count(key) > 1} - set(twice))
+        if twice:
+            raise SettingsError(
+                f"latents overlap in the names {twice}: rename latents or groups, or name the "
+                "copies, as in subsets('pair', {'first': ['a', 'b']}, 5)"
+            )
+        for family in self.families:
+            if family.covers(self.groups) and family.foreign != Dirac():
+                raise SettingsError(
+                    f"latent {family.name!r} belongs to all groups: no cell is foreign to it, so "
+                    f"foreign={family.foreign!r} would be ignored; give the owners' prior as prior="
+                )
+
+    def __iter__(self) -> Iterator[Latent]:
+        return iter(self.families)
+
+    def __len__(self) -> int:
+        return len(self.families)
+
+    def __getitem__(self, name: str | int) -> Latent:
+        if isinstance(name, int):
+            return self.families[name]
+        return {family.name: family for family in self.families}[name]
+
+    def __repr__(self) -> str:
+        return f"Latents({', '.join(map(repr, self.families))}; groups {list(self.groups)})"
+
+    @cached_property
+    def copies(self) -> tuple[Copy, ...]:
+        """All copies, in the order of the families."""
+        return tuple(
+            Copy(key, x.name, i, x.dim, x.subsets[i], set(x.subsets[i]) >= set(self.groups), label)
+            for x in self.families
+            for i, (key, label) in enumerate(zip(x.keys, x.labels))
+        )
+
+    def copies_of(self, name: str) -> tuple[Copy, ...]:
+        """Return the copies of one family."""
+        return tuple(copy for copy in self.copies if copy.latent == name)
+
+    @cached_property
+    def shared(self) -> tuple[Latent, ...]:
+        """Families all of whose copies all groups own."""
+        return tuple(family for family in self.families if family.covers(self.groups))
+
+    @cached_property
+    def specific(self) -> tuple[Latent, ...]:
+        """The other families: some cell is foreign to some copy."""
+        return tuple(family for family in self.families if not family.covers(self.groups))
+
+    @property
+    def n_dims(self) -> int:
+        """Number of dimensions of all copies together."""
+        return sum(copy.dim for copy in self.copies)
+
+    def membership(self, name: str) -> torch.Tensor:
+        """Return which group owns which copy of a family: boolean, (S, groups)."""
+        return self[name].membership(self.groups)
+
+    def resolve(self, names: str | Iterable[str] | None) -> tuple[Copy, ...]:
+        """Return the copies that names of families, or keys of copies, stand for.
+
+        Parameters
+        ----------
+        names
+            ``"t"`` for all copies of a family, ``"t_Ileum"`` for one; None for everything.
+
+        Raises
+        ------
+        SettingsError
+            If a name is unknown.
+        """
+        if names is None:
+            return self.copies
+        wanted = [names] if isinstance(names, str) else list(names)
+        known = {copy.key for copy in self.copies} | {family.name for family in self.families}
+        unknown = [name for name in wanted if name not in known]
+        if unknown:
+            families = [family.name for family in self.families]
+            keys = [copy.key for copy in self.copies if copy.key not in families]
+            raise SettingsError(
+                f"unknown latent(s) {unknown}; the model has {families}"
+                + (f" with the copies {keys}" if keys else "")
+            )
+        return tuple(copy for copy in self.copies if {copy.key, copy.latent} & set(wanted))
+
+
+def parse(spec: str) -> Latent:
+    """Return the latent that a short text stands for.
+
+    Parameters
+    ----------
+    spec
+        ``z:10`` (shared), ``t:10`` (one per group), ``pair:5`` (one per two groups), or subsets
+        of your own with a name: ``small=Ileum+Jejunum:5``, several separated by commas.
+
+    Raises
+    ------
+    SettingsError
+        If the text is none of these.
+
+    Examples
+    --------
+    >>> parse("small=Ileum+Jejunum,Colon:5").subsets
+    (('Ileum', 'Jejunum'), ('Colon',))
+    """
+    head, colon, dim = spec.rpartition(":")
+    name, equals, groups = head.partition("=")
+    if not colon or not dim.isdigit() or not (equals or name in FAMILIES):
+        raise SettingsError(
+            f"latent {spec!r} is not understood: write z:10, t:10, pair:5, or NAME=A+B:5 "
+            "for a latent of the groups A and B"
+        )
+    if equals:
+        named = [subset.split("+") if subset else [] for subset in groups.split(",")]
+        return subsets(name, named, int(dim))
+    return FAMILIES[name](int(dim))

@@ -1,0 +1,167 @@
+"""What prior a latent copy gets: for the cells that own it, and for those that do not.
+
+The paper's regularisation schemes differ only in the latter, so each is one small object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Protocol
+
+import pyro.distributions as dist
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+
+class ForeignPrior(Protocol):
+    """A function from the owners' prior and from who owns a copy to the prior of all cells."""
+
+    def __call__(self, own: dist.TorchDistribution, member: Tensor) -> dist.TorchDistribution:
+        """Return the prior of one copy for each entry of the boolean tensor ``member``."""
+
+
+@dataclass(frozen=True)
+class Dirac:
+    """All mass at zero: the multiGroupVI prior (paper, equations 8 to 11).
+
+    Examples
+    --------
+    >>> own = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    >>> Dirac()(own, torch.tensor([True, False])).batch_shape
+    (2,)
+    """
+
+    def __call__(self, own: dist.TorchDistribution, member: Tensor) -> dist.TorchDistribution:
+        """Return the prior of one copy per entry of the boolean tensor ``member``."""
+        zero = torch.zeros(member.shape + own.event_shape, device=member.device)
+        return dist.MaskedMixture(member, dist.Delta(zero, event_dim=1), own)
+
+
+@dataclass(frozen=True)
+class SameAsOwn:
+    """The owners' prior for all cells: the penalty of Davison et al. (paper, equation 18).
+
+    With an ``own_weight`` of 0 it is the objective that Davison et al. (2019) ended with: no
+    divergence of the copies that a cell owns (paper, appendix B).
+
+    Examples
+    --------
+    >>> own = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    >>> SameAsOwn()(own, torch.tensor([True, False])).batch_shape
+    torch.Size([2])
+    """
+
+    def __call__(self, own: dist.TorchDistribution, member: Tensor) -> dist.TorchDistribution:
+        """Return the owners' prior for each entry of ``member``."""
+        return own.expand(member.shape)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """No prior term for foreign cells: the objective of equation 7 ("no regularisation").
+
+    Examples
+    --------
+    >>> own = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    >>> Absent()(own, torch.tensor([True, False])).log_prob(torch.ones(2, 2))[1]
+    tensor(0.)
+    """
+
+    def __call__(self, own: dist.TorchDistribution, member: Tensor) -> dist.TorchDistribution:
+        """Return the owners' prior, masked out where ``member`` is false."""
+        return own.expand(member.shape).mask(member)
+
+
+def dimension_prior(
+    prior: dist.TorchDistribution | None, shape: tuple[int, ...], like: Tensor
+) -> dist.TorchDistribution:
+    """Return an owners' prior of independent dimensions: ``prior``, or standard normal.
+
+    Parameters
+    ----------
+    prior
+        A univariate distribution, or None.
+    shape
+        Batch shape of the result.
+    like
+        Tensor whose device and type the result has.
+    """
+    if prior is None:
+        return dist.Normal(like.new_zeros(shape), 1.0)
+    arguments = {k: torch.as_tensor(getattr(prior, k)).to(like) for k in prior.arg_constraints}
+    return type(prior)(**arguments).expand(shape)
+
+
+@singledispatch
+def owners_prior(prior) -> dist.TorchDistribution:
+    """Return the prior of cells that own a copy, of all its dimensions, from that of all cells.
+
+    What is taken away are the Diracs of foreign cells and of inactive dimensions. Register your
+    own prior if it wraps the owners' in another way.
+
+    Examples
+    --------
+    >>> own = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    >>> owners_prior(Dirac()(own, torch.tensor([True, False]))).base_dist
+    Normal(loc: torch.Size([2]), scale: torch.Size([2]))
+    """
+    return prior
+
+
+@owners_prior.register(dist.MaskedMixture)
+def _owners_of_mixture(prior):
+    return owners_prior(prior.component1)
+
+
+@owners_prior.register(dist.MaskedDistribution)
+def _owners_of_masked(prior):
+    return owners_prior(prior.base_dist)
+
+
+@owners_prior.register(dist.ExpandedDistribution)
+def _owners_of_expanded(prior):
+    return owners_prior(prior.base_dist)
+
+
+@owners_prior.register(torch.distributions.Independent)
+def _owners_of_independent(prior):
+    base = owners_prior(prior.base_dist)
+    return dist.Independent(base, prior.reinterpreted_batch_ndims)
+
+
+class _ProperPriors(Messenger):
+    """Replaces each prior with a Dirac by the owners'."""
+
+    def _pyro_sample(self, msg) -> None:
+        prior = msg["fn"]
+        if msg["is_observed"] or not isinstance(prior, dist.TorchDistributionMixin):
+            return
+        own = owners_prior(prior)
+        if own is not prior:
+            msg["fn"] = own.expand(prior.batch_shape)
+
+
+def proper_priors(model: Callable) -> Callable:
+    """Return a model whose latents all have a density, for samplers such as ``NUTS``.
+
+    Foreign copies and inactive dimensions get the owners' prior instead of a Dirac. The decoder
+    sees zeros for them either way, so the posterior of the copies that a cell owns is the same.
+
+    Examples
+    --------
+    >>> import pyro
+    >>> def model():
+    ...     own = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    ...     return pyro.sample("t", Dirac()(own, torch.tensor(False)))
+    >>> bool((model() == 0).all()), bool((proper_priors(model)() == 0).any())
+    (True, False)
+    """
+
+    def proper(*args, **kwargs):
+        with _ProperPriors():
+            return model(*args, **kwargs)
+
+    return proper

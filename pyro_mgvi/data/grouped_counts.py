@@ -1,0 +1,277 @@
+"""Counts of cells with their group, batch and covariates, and minibatches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from anndata import AnnData
+from scipy import sparse
+from torch import Tensor
+
+from pyro_mgvi.core.initial_values import InitialValues
+from pyro_mgvi.core.interfaces import DataKind
+from pyro_mgvi.data.matching import matched
+from pyro_mgvi.data.minibatch import Minibatch, interleaved, stratified_split
+from pyro_mgvi.data.moments import initial_values_of_counts, initial_values_of_values
+from pyro_mgvi.data.reading import Counts, read_known, read_new
+from pyro_mgvi.data.schema import Schema
+from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.kernels.sparse import DENSITY, to_torch
+
+UNPACKED = 2**28  # bytes: up to here, counts that are not mostly zero are made dense for training
+
+
+class GroupedCounts:
+    """Counts of cells with their group, batch and covariates; large ones never dense as a whole.
+
+    Use :meth:`from_anndata`.
+
+    Parameters
+    ----------
+    source
+        Counts, cells x genes: CSR, or dense if the caller's are or they are :meth:`unpacked`.
+    group_n, batch_n
+        Integer codes.
+    covariate_nc
+        One-hot batch and categorical covariates, standardised continuous ones.
+    schema
+        Names of genes, groups, batches and covariates.
+    cells
+        Position of each cell in the AnnData that was read.
+    rows
+        Which rows of ``source`` these cells are; all by default.
+    """
+
+    def __init__(
+        self,
+        source: Counts,
+        group_n: np.ndarray,
+        batch_n: np.ndarray,
+        covariate_nc: np.ndarray,
+        schema: Schema,
+        cells: np.ndarray,
+        rows: np.ndarray | None = None,
+    ):
+        self._source, self._rows = source, rows
+        self.group_n, self.batch_n, self.covariate_nc = group_n, batch_n, covariate_nc
+        self.schema, self.cells = schema, cells
+
+    @classmethod
+    def from_anndata(
+        cls,
+        adata: AnnData,
+        group_key: str,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        covariate_keys: Sequence[str] = (),
+        drop_empty: bool = False,
+        data_kind: DataKind = DataKind.COUNTS,
+    ) -> GroupedCounts:
+        """Read counts and labels from ``adata``, which stays as it is.
+
+        Parameters
+        ----------
+        adata
+            Annotated data, cells x genes, with raw counts in ``X`` or ``layers[layer]``.
+        group_key, batch_key
+            Columns of ``obs``: the group of each cell, and (optional) its batch.
+        covariate_keys
+            Columns of ``obs``, categorical or numeric.
+        drop_empty
+            Drop cells without a single count instead of refusing them.
+        data_kind
+            Refuse everything but counts, or take any finite values.
+
+        Raises
+        ------
+        DataError
+            Naming the key, the cells or the genes at fault, and what to do.
+
+        Examples
+        --------
+        >>> import anndata as ad, numpy as np
+        >>> adata = ad.AnnData(np.ones((4, 3)), obs={"tissue": ["a", "a", "b", "b"]})
+        >>> data = GroupedCounts.from_anndata(adata, "tissue")
+        >>> data.schema.groups, data.group_n
+        (('a', 'b'), array([0, 0, 1, 1]))
+        """
+        schema, parts = read_new(
+            adata, group_key, layer, batch_key, covariate_keys, drop_empty, data_kind
+        )
+        return cls(parts.x, parts.group_n, parts.batch_n, parts.covariate_nc, schema, parts.cells)
+
+    @classmethod
+    def for_schema(
+        cls, adata: AnnData, schema: Schema, data_kind: DataKind = DataKind.COUNTS
+    ) -> GroupedCounts:
+        """Read ``adata`` as ``schema`` says: genes in the model's order, known groups only.
+
+        Raises
+        ------
+        DataError
+            If genes, groups, batches or covariate levels are not the model's, by name.
+        """
+        parts = read_known(adata, schema, data_kind)
+        return cls(parts.x, parts.group_n, parts.batch_n, parts.covariate_nc, schema, parts.cells)
+
+    def __len__(self) -> int:
+        return len(self.group_n)
+
+    def __repr__(self) -> str:
+        return f"GroupedCounts({len(self):,} cells x {self.shape[1]:,} genes; {self.schema})"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of cells and of genes."""
+        return len(self), self._source.shape[1]
+
+    @property
+    def x(self) -> Counts:
+        """Counts of these cells, cells x genes."""
+        return self._source if self._rows is None else self._source[self._rows]
+
+    def counts(self, cells: np.ndarray) -> Counts:
+        """Return the counts of the cells at these positions."""
+        return self._source[cells if self._rows is None else self._rows[cells]]
+
+    def matching(self, schema: Schema) -> GroupedCounts:
+        """Return these data as ``schema`` codes them: same names, in its order.
+
+        Raises
+        ------
+        DataError
+            If genes, groups, batches or covariates are others, by name.
+        """
+        if self.schema == schema:
+            return self
+        columns, group_n, batch_n = matched(self.schema, schema, self.group_n, self.batch_n)
+        source = self._source if columns is None else self._source[:, columns]
+        covariate_nc = self.covariate_nc
+        if schema.batch_key is not None:
+            one_hot = np.eye(len(schema.batches), dtype=np.float32)[batch_n]
+            covariate_nc = np.hstack([one_hot, covariate_nc[:, len(self.schema.batches) :]])
+        return GroupedCounts(source, group_n, batch_n, covariate_nc, schema, self.cells, self._rows)
+
+    def with_groups(self, group_n: np.ndarray) -> GroupedCounts:
+        """Return the same cells with other groups, as integer codes."""
+        parts = self.batch_n, self.covariate_nc, self.schema, self.cells, self._rows
+        return GroupedCounts(self._source, group_n, *parts)
+
+    @property
+    def mostly_zero(self) -> bool:
+        """Whether sparse products beat dense ones on these counts."""
+        x = self._source
+        return sparse.issparse(x) and x.nnz < DENSITY * np.prod(x.shape)
+
+    def unpacked(self) -> GroupedCounts:
+        """Return the same counts, dense if they are not mostly zero and small enough."""
+        too_large = 4.0 * len(self) * self.shape[1] > UNPACKED
+        if not sparse.issparse(self._source) or self.mostly_zero or too_large:
+            return self
+        parts = self.group_n, self.batch_n, self.covariate_nc, self.schema, self.cells
+        return GroupedCounts(_dense(self.x), *parts)
+
+    def rows(
+        self,
+        cells: np.ndarray,
+        index: Tensor | None = None,
+        n_cells: int | None = None,
+        keep_sparse: bool = False,
+    ) -> Minibatch:
+        """Return the cells at these positions as tensors; counts sparse if asked for."""
+        x = self.counts(cells)
+        return Minibatch(
+            counts=to_torch(x) if keep_sparse else torch.from_numpy(_dense(x)),
+            group=torch.from_numpy(self.group_n[cells]),
+            batch=torch.from_numpy(self.batch_n[cells]),
+            covariates=torch.from_numpy(self.covariate_nc[cells]),
+            index=index,
+            n_cells=n_cells,
+        )
+
+    def subset(self, cells: np.ndarray) -> GroupedCounts:
+        """Return the cells at these positions as data of their own."""
+        return GroupedCounts(self.counts(cells), *self._labels(cells))
+
+    def view(self, cells: np.ndarray) -> GroupedCounts:
+        """Return the cells at these positions without a copy of their counts."""
+        rows = cells if self._rows is None else self._rows[cells]
+        return GroupedCounts(self._source, *self._labels(cells), rows)
+
+    def _labels(self, cells: np.ndarray) -> tuple:
+        parts = self.group_n, self.batch_n, self.covariate_nc
+        return *(part[cells] for part in parts), self.schema, self.cells[cells]
+
+    def minibatches(
+        self,
+        size: int = 128,
+        seed: int | np.random.Generator | None = None,
+        stratified: bool = False,
+        shuffle: bool = True,
+        keep_sparse: bool = False,
+    ) -> Iterator[Minibatch]:
+        """Yield every cell once, in minibatches of about ``size`` cells, drawn afresh.
+
+        Parameters
+        ----------
+        size
+            Cells per minibatch. Sizes are evened out: there is no small last one.
+        seed
+            Seed or generator of the order; by default drawn from torch's global generator, so
+            that ``pyro.set_rng_seed`` repeats it.
+        stratified
+            Spread each group evenly over the minibatches, so that each minibatch holds
+            every group in its share; otherwise the order is a plain permutation.
+        shuffle
+            False for the order of the data, without ``index`` (nothing is scaled).
+        keep_sparse
+            Give the counts as sparse CSR tensors: same results, faster if they are
+            :attr:`mostly_zero`.
+
+        Raises
+        ------
+        SettingsError
+            If ``size`` is below 2 (batch statistics need two cells).
+        """
+        if size < 2:
+            raise SettingsError(f"a minibatch needs at least 2 cells, not {size}")
+        n = len(self)
+        n_batches = max(1, min(round(n / size), n // 2))
+        order = np.arange(n)
+        if shuffle:
+            if seed is None:
+                seed = int(torch.randint(2**31, ()))
+            generator = np.random.default_rng(seed)
+            order = generator.permutation(n)
+            if stratified:
+                order = interleaved(order, self.group_n, generator)
+        for cells in np.array_split(order, n_batches):
+            index, n_cells = (torch.from_numpy(cells), n) if shuffle else (None, None)
+            yield self.rows(cells, index, n_cells, keep_sparse)
+
+    def split(self, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Return positions of training and held-out cells, stratified by group.
+
+        Each group keeps at least 2 cells for training; a group of under 4 gives none away.
+
+        Raises
+        ------
+        SettingsError
+            If ``fraction`` is not within [0, 0.9].
+        """
+        return stratified_split(self.group_n, len(self.schema.groups), fraction, seed)
+
+    def initial_values(self, data_kind: DataKind = DataKind.COUNTS) -> InitialValues:
+        """Return data-dependent initial values, by moments of the counts or of the values."""
+        if data_kind is DataKind.COUNTS:
+            return initial_values_of_counts(self)
+        return initial_values_of_values(self)
+
+
+def _dense(x: Counts) -> np.ndarray:
+    """Return CSR or dense counts as a dense array of 32-bit numbers."""
+    if sparse.issparse(x):  # converted first, while zeros are not there yet
+        return x.astype(np.float32, copy=False).toarray()
+    return np.ascontiguousarray(x, dtype=np.float32)

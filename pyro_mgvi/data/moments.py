@@ -1,0 +1,106 @@
+"""Initial values of a model from the moments of its data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from pyro_mgvi.core.initial_values import InitialValues
+
+if TYPE_CHECKING:
+    from pyro_mgvi.data.grouped_counts import GroupedCounts
+
+PSEUDOCOUNT = 2.0  # shrinks the groups' offsets of rarely seen genes towards none
+GATE_SHARE = 0.05  # share of the observed zeros that drop-out starts with
+BLOCK = 4096  # cells at a time
+
+
+def initial_values_of_counts(data: GroupedCounts) -> InitialValues:
+    """Estimate initial values from counts in two passes over the cells.
+
+    The inverse dispersion comes from the excess of the squared residuals around
+    ``library * share`` over the Poisson variance.
+    """
+    n, n_genes = data.shape
+    n_groups = len(data.schema.groups)
+    totals_bg, zeros_g = np.zeros((n_groups, n_genes)), np.zeros(n_genes)
+    library_n = np.zeros(n)
+    for cells, x in _blocks(data):
+        library_n[cells] = np.asarray(x.sum(1)).ravel()
+        zeros_g += x.shape[0] - np.asarray((x > 0).sum(0)).ravel()
+        for group in range(n_groups):
+            mine = data.group_n[cells] == group
+            totals_bg[group] += np.asarray(x[mine].sum(0)).ravel()
+    total_g = totals_bg.sum(0)
+    share_g = (total_g + 0.5) / (total_g.sum() + 0.5 * n_genes)
+    expected_bg = totals_bg.sum(1, keepdims=True) * share_g
+    offset_bg = np.log((totals_bg + PSEUDOCOUNT) / (expected_bg + PSEUDOCOUNT))
+    depth = float(np.median(library_n))
+    squares_g, input_g = np.zeros(n_genes), np.zeros(n_genes)
+    for cells, x in _blocks(data):
+        library = library_n[cells][:, None]
+        # sum (x - lp)^2 - lp, expanded so that a sparse x stays sparse
+        squares_g += np.asarray(x.multiply(x).sum(0)).ravel()
+        squares_g -= 2 * share_g * np.asarray(x.multiply(library).sum(0)).ravel()
+        input_g += np.asarray(x.multiply(depth / library).log1p().sum(0)).ravel()
+    squares_g += share_g**2 * (library_n**2).sum() - share_g * library_n.sum()
+    theta_g = share_g**2 * (library_n**2).sum() / np.maximum(squares_g, 1e-3)
+    gate_g = np.clip(GATE_SHARE * zeros_g / n, 1e-4, 0.5)
+    log_library = np.log(library_n)
+    batches = [log_library[data.batch_n == batch] for batch in range(len(data.schema.batches))]
+    library_b2 = [[batch.mean(), max(batch.std(), 0.1)] for batch in batches]
+
+    def tensor(values):
+        return torch.tensor(np.asarray(values), dtype=torch.float32)
+
+    return InitialValues(
+        log_rate_g=tensor(np.log(share_g)),
+        offset_bg=tensor(offset_bg),
+        log_theta_g=tensor(np.log(np.clip(theta_g, 0.05, 100.0))),
+        gate_logits_g=tensor(np.log(gate_g / (1 - gate_g))),
+        log_library_b2=tensor(library_b2),
+        input_g=tensor(input_g / n),
+        depth=tensor(depth),
+        n_covariates=data.schema.n_covariates,
+        n_group_b=tensor(np.bincount(data.group_n, minlength=n_groups)),
+    )
+
+
+def initial_values_of_values(data: GroupedCounts) -> InitialValues:
+    """Estimate initial values from transformed data: means, group shifts and precisions.
+
+    ``log_rate_g`` is then a gene's mean, ``offset_bg`` a group's shift of it, and
+    ``log_theta_g`` the log precision within groups; drop-out and library mean nothing.
+    """
+    n, n_genes = data.shape
+    n_groups = len(data.schema.groups)
+    total_bg, square_g = np.zeros((n_groups, n_genes)), np.zeros(n_genes)
+    for cells, x in _blocks(data):
+        square_g += np.asarray(x.multiply(x).sum(0)).ravel()
+        for group in range(n_groups):
+            total_bg[group] += np.asarray(x[data.group_n[cells] == group].sum(0)).ravel()
+    size_b1 = np.bincount(data.group_n, minlength=n_groups)[:, None]
+    mean_g, mean_bg = total_bg.sum(0) / n, total_bg / np.maximum(size_b1, 1)
+    variance_g = (square_g - (size_b1 * mean_bg**2).sum(0)) / n
+    blank = InitialValues.blank(
+        n_genes, n_groups, len(data.schema.batches), data.schema.n_covariates
+    )
+    float32 = {"dtype": torch.float32}
+    return blank._replace(
+        log_rate_g=torch.tensor(mean_g, **float32),
+        offset_bg=torch.tensor(mean_bg - mean_g, **float32),
+        log_theta_g=torch.tensor(-np.log(np.maximum(variance_g, 1e-4)), **float32),
+        input_g=torch.tensor(mean_g, **float32),
+        n_group_b=torch.tensor(size_b1[:, 0], **float32),
+    )
+
+
+def _blocks(data: GroupedCounts) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+    for start in range(0, len(data), BLOCK):
+        stop = min(start + BLOCK, len(data))
+        x = data.counts(np.arange(start, stop))
+        yield slice(start, stop), sparse.csr_matrix(x, dtype=np.float64)

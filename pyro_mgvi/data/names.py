@@ -1,0 +1,60 @@
+"""Names of cells and genes, for tables that a user looks things up in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.grouped_counts import GroupedCounts
+from pyro_mgvi.data.schema import Schema
+from pyro_mgvi.errors import DataError
+
+
+def cell_index(data: GroupedCounts, adata: AnnData | GroupedCounts) -> pd.Index:
+    """Return the names of the cells, or their positions if ``adata`` has none.
+
+    Parameters
+    ----------
+    data
+        The cells that were read.
+    adata
+        What they were read from.
+    """
+    if isinstance(adata, GroupedCounts):
+        return pd.Index(data.cells, name="cell")
+    return pd.Index(adata.obs_names[data.cells], name="cell")
+
+
+def gene_positions(schema: Schema, genes: str | Sequence[str] | None) -> tuple[list, np.ndarray]:
+    """Return the genes' names and where they are in the model; all genes for None.
+
+    Raises
+    ------
+    DataError
+        Naming those that the model does not know.
+    """
+    if genes is None:
+        return list(schema.genes), np.arange(len(schema.genes))
+    names = [genes] if isinstance(genes, str) else list(genes)
+    position = pd.Index(schema.genes).get_indexer(names)
+    if (position < 0).any():
+        raise DataError(f"genes not in the model: {some(np.array(names)[position < 0])}")
+    return names, position
+
+
+def group_code(schema: Schema, group: object) -> int:
+    """Return the code of a group by its name; names are text, so 1 is "1".
+
+    Raises
+    ------
+    DataError
+        If the model does not know it.
+    """
+    if str(group) not in schema.groups:
+        known = ", ".join(schema.groups)
+        raise DataError(f"group {group!r} is unknown to the model; it knows: {known}")
+    return schema.groups.index(str(group))

@@ -1,0 +1,93 @@
+"""Which cells a user means: a mask, a Series, or names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.grouped_counts import GroupedCounts
+from pyro_mgvi.data.names import group_code
+from pyro_mgvi.errors import DataError
+
+Cells = np.ndarray | pd.Series | Sequence | str | None
+
+
+def cell_positions(
+    adata: AnnData | GroupedCounts, data: GroupedCounts, cells: Cells, name: str = "cells"
+) -> np.ndarray:
+    """Return the positions, among the cells of ``data``, of the cells that were asked for.
+
+    Parameters
+    ----------
+    adata
+        What ``data`` were read from: annotated data, or ``data`` themselves.
+    data
+        The cells that a model uses.
+    cells
+        A boolean mask over the cells of ``adata``, a boolean Series (aligned by cell name), a
+        list of cell names, or None for all.
+    name
+        What to call it in an error.
+
+    Raises
+    ------
+    DataError
+        If it does not fit the cells.
+    """
+    counts = isinstance(adata, GroupedCounts)
+    n = len(data) if counts else adata.n_obs
+    if cells is None:
+        return np.arange(len(data))
+    names = None if counts else adata.obs_names
+    if isinstance(cells, pd.Series) and names is not None and not cells.index.equals(names):
+        if cells.index.has_duplicates or len(names.difference(cells.index)):
+            raise DataError(
+                f"{name} is a Series whose index does not hold every cell once; missing: "
+                f"{some(names.difference(cells.index)) or 'none'}"
+            )
+        cells = cells.reindex(names)
+    values = np.asarray(cells)
+    if names is not None and values.dtype.kind in "OUST" and not _booleans(values):
+        unknown = [cell for cell in values if cell not in names]
+        if unknown:
+            raise DataError(f"{name} holds unknown cell(s): {some(unknown)}")
+        values = names.isin(values)
+    if values.dtype != bool or values.shape != (n,):
+        raise DataError(
+            f"{name} must be a boolean mask over the {n} cells, or a list of cell names, not "
+            f"{values.dtype} values of shape {values.shape}"
+        )
+    return np.flatnonzero(values[data.cells] if len(data) < n else values)
+
+
+def _booleans(values: np.ndarray) -> bool:
+    return all(isinstance(value, (bool, np.bool_)) for value in values)
+
+
+def cells_of_group(
+    adata: AnnData | GroupedCounts, data: GroupedCounts, group: str, cells: Cells = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions of the chosen cells, and of those among them that are of the group.
+
+    Raises
+    ------
+    DataError
+        If the group is unknown, the mask does not fit the data, or no cell of the group is in it.
+    """
+    groups, code = data.schema.groups, group_code(data.schema, group)
+    chosen = cell_positions(adata, data, cells)
+    own = chosen[data.group_n[chosen] == code]
+    if len(own):
+        return chosen, own
+    if not len(chosen):
+        raise DataError("the selection holds no cell: choose another")
+    found = sorted({groups[other] for other in data.group_n[chosen]})
+    raise DataError(
+        f"the selection holds no cell of group {group!r}, only {len(chosen)} foreign cell(s) of "
+        f"{', '.join(found)}: the latents of {group!r} are zero there, so these cells cannot say "
+        f"which genes vary in {group!r}; select cells of {group!r}, too"
+    )

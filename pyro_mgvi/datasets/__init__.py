@@ -1,0 +1,14 @@
+"""Data to try things on: simulations with known truth, and the cells of the paper's analysis."""
+
+from pyro_mgvi.datasets.intestine import haber_intestine, prepare
+from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped, paper_recipe, splat
+
+__all__ = [
+    "SplatParams",
+    "clear_recipe",
+    "grouped",
+    "haber_intestine",
+    "paper_recipe",
+    "prepare",
+    "splat",
+]

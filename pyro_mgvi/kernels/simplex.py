@@ -1,0 +1,40 @@
+"""Joining latents, and the simplex of a cell's expected expression."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def concatenate(values: Sequence[Tensor], covariates: Tensor | None = None) -> Tensor:
+    """Join latents and covariates along the last dimension, broadcasting over particles.
+
+    Examples
+    --------
+    >>> concatenate([torch.zeros(2, 1, 5, 3), torch.zeros(5, 1)]).shape
+    torch.Size([2, 1, 5, 4])
+    """
+    if covariates is not None and covariates.shape[-1]:
+        values = [*values, covariates]
+    if len(values) == 1:
+        return values[0]
+    shape = np.broadcast_shapes(*(value.shape[:-1] for value in values))  # torch's takes longer
+    return torch.cat([value.expand(*shape, -1) for value in values], -1)
+
+
+def log_proportions(parts: Sequence[tuple[Tensor, ...]]) -> Tensor:
+    """Return the log of the mean of the parts' softmax: one simplex per cell (equation 3).
+
+    Examples
+    --------
+    >>> log_proportions([(torch.zeros(1, 4),)]).exp()
+    tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
+    """
+    simplexes = [location.log_softmax(-1) for location, *_ in parts]
+    if len(simplexes) == 1:
+        return simplexes[0]
+    return torch.stack(simplexes).logsumexp(0) - math.log(len(simplexes))

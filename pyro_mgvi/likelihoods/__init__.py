@@ -1,0 +1,6 @@
+"""What a gene's values are drawn from, given what a decoder says about the cell."""
+
+from pyro_mgvi.likelihoods.families import NB, ZINB, Gaussian, Poisson
+from pyro_mgvi.likelihoods.zinb import ZeroInflatedNegativeBinomial
+
+__all__ = ["NB", "ZINB", "Gaussian", "Poisson", "ZeroInflatedNegativeBinomial"]

@@ -1,0 +1,87 @@
+"""Observation models: what a decoder's output says about a cell's counts or values."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_mgvi.core.initial_values import InitialValues
+from pyro_mgvi.core.interfaces import DataKind, Likelihood, Part
+from pyro_mgvi.kernels.simplex import log_proportions
+from pyro_mgvi.likelihoods.zinb import ZeroInflatedNegativeBinomial
+
+
+class NB(Likelihood):
+    """Negative binomial observation model, one inverse dispersion per gene.
+
+    Parameters
+    ----------
+    initial
+        Set by :class:`~pyro_mgvi.model.Model`: inverse dispersions to start from.
+
+    Examples
+    --------
+    >>> from pyro_mgvi.core import InitialValues
+    >>> cells = NB(InitialValues.blank(n_genes=3, n_groups=2))
+    >>> distribution = cells([(torch.zeros(5, 3),)], log_library=torch.zeros(5))
+    >>> distribution.batch_shape, distribution.event_shape
+    (torch.Size([5]), torch.Size([3]))
+    """
+
+    def __init__(self, initial: InitialValues):
+        super().__init__()
+        self.log_theta = nn.Parameter(initial.log_theta_g.clone())
+
+    def forward(self, parts: list[Part], log_library: Tensor) -> ZeroInflatedNegativeBinomial:
+        """Return the distribution of the counts from the decoder's parts and the library."""
+        gate = None
+        if self.n_outputs > 1:
+            gate = sum((gate for _, gate in parts[1:]), start=parts[0][1])
+        if len(parts) > 1:  # a mixture of softmaxes
+            log_mean = log_proportions(parts) + log_library.unsqueeze(-1)
+            return ZeroInflatedNegativeBinomial(log_mean, self.log_theta, gate)
+        location = parts[0][0]
+        return ZeroInflatedNegativeBinomial(location, self.log_theta, gate, log_total=log_library)
+
+
+class ZINB(NB):
+    """Zero-inflated negative binomial observation model; the decoder gives the gates, too."""
+
+    n_outputs = 2
+
+
+class Poisson(Likelihood):
+    """Poisson observation model: no dispersion."""
+
+    def __init__(self, initial: InitialValues):
+        super().__init__()
+
+    def forward(self, parts: list[Part], log_library: Tensor) -> dist.TorchDistribution:
+        """Return the distribution of the counts from the decoder's parts and the library."""
+        log_mean = log_proportions(parts) + log_library.unsqueeze(-1)
+        return dist.Poisson(log_mean.exp()).to_event(1)
+
+
+class Gaussian(Likelihood):
+    """Normal observation model of transformed data, one variance per gene.
+
+    Identity link and no library: the mean is that of the decoder's parts.
+    """
+
+    data_kind = DataKind.VALUES
+
+    def __init__(self, initial: InitialValues):
+        super().__init__()
+        self.log_precision = nn.Parameter(initial.log_theta_g.clone())
+
+    def forward(
+        self, parts: list[Part], log_library: Tensor | None = None
+    ) -> dist.TorchDistribution:
+        """Return the distribution of the values from the decoder's parts."""
+        scale = torch.exp(-0.5 * self.log_precision)
+        return dist.Normal(self.expression(parts), scale).to_event(1)
+
+    def expression(self, parts: list[Part]) -> Tensor:
+        """Return each gene's expected value, on the scale of the data."""
+        return sum(location for location, *_ in parts) / len(parts)

@@ -1,0 +1,135 @@
+"""Components are tried on two cells when a model is built: what one cannot do is said then."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from pyro_mgvi.core.interfaces import (
+    DataKind,
+    Decoder,
+    Encoder,
+    Likelihood,
+    StartsDimensions,
+)
+from pyro_mgvi.errors import ComponentWarning, SettingsError
+from pyro_mgvi.model.generative import Model
+from pyro_mgvi.model.guide import Guide
+
+N = 2
+
+
+@torch.no_grad()
+def check_components(model: Model, guide: Guide, n_genes: int, n_covariates: int) -> None:
+    """Run encoder, decoder and likelihood once on two made-up cells.
+
+    Raises
+    ------
+    SettingsError
+        Naming the component that is not of its base class, gives something of the wrong shape,
+        or lacks what training needs.
+
+    Warns
+    -----
+    ComponentWarning
+        If encoder or decoder cannot start a dimension, so that training leaves out the search.
+    """
+    roles = (guide.encoder, Encoder), (model.decoder, Decoder), (model.likelihood, Likelihood)
+    for component, role in roles:
+        if not isinstance(component, role):
+            raise SettingsError(
+                f"{_name(component)} is no {role.__name__}: derive it from pyro_mgvi.core."
+                f"{role.__name__}"
+            )
+    group = torch.arange(N) % len(model.latents.groups)
+    covariates = torch.zeros(N, n_covariates)
+    counts = torch.ones(N, n_genes)
+    moments = _encoded(model, guide, counts, covariates)
+    values = {latent.name: moments[latent.name][0] for latent in model.latents}
+    _decoded(model, values, group, covariates, counts)
+    unable = [
+        f"{role} {_name(component)}"
+        for role, component in (("encoder", guide.encoder), ("decoder", model.decoder))
+        if not isinstance(component, StartsDimensions)
+    ]
+    if unable:
+        warnings.warn(
+            f"the {' and the '.join(unable)} cannot start a dimension at a given direction "
+            "(pyro_mgvi.core.StartsDimensions): training leaves out the search for programs that "
+            "gradients do not find, and closes no idle dimension before the end",
+            ComponentWarning,
+            stacklevel=4,
+        )
+
+
+def _encoded(model, guide, counts, covariates):
+    name = _name(guide.encoder)
+    try:
+        moments = guide.moments(counts, covariates)
+    except Exception as error:
+        raise SettingsError(f"encoder {name} fails on {N} cells: {error!r}") from error
+    for latent in model.latents:
+        if latent.name not in moments:
+            raise SettingsError(f"encoder {name} gives nothing for latent {latent.name!r}")
+        shape = (latent.n_copies, N, latent.dim)
+        for what, part in zip(("location", "scale"), moments[latent.name], strict=True):
+            if tuple(part.shape) != shape:
+                raise SettingsError(
+                    f"encoder {name}: {what} of {latent.name!r} has shape {tuple(part.shape)}; "
+                    f"it must be (copies, cells, dims), here {shape}"
+                )
+        if not (moments[latent.name][1] > 0).all():
+            raise SettingsError(f"encoder {name}: a scale of {latent.name!r} is not positive")
+    return moments
+
+
+def _decoded(model, values, group, covariates, counts) -> None:
+    decoder, likelihood = _name(model.decoder), _name(model.likelihood)
+    try:
+        parts = model.decode(values, group, covariates)
+    except Exception as error:
+        raise SettingsError(f"decoder {decoder} fails on {N} cells: {error!r}") from error
+    for part in parts:
+        if len(part) != model.likelihood.n_outputs:
+            raise SettingsError(
+                f"decoder {decoder} gives {len(part)} output(s), likelihood {likelihood} wants "
+                f"{model.likelihood.n_outputs}"
+            )
+        for output in part:
+            if tuple(output.shape) != tuple(counts.shape):
+                raise SettingsError(
+                    f"decoder {decoder}: an output has shape {tuple(output.shape)}; it must be "
+                    f"(cells, genes), here {tuple(counts.shape)}"
+                )
+    size = model.observed_log_library(counts)
+    try:
+        distribution = model.likelihood(parts, size)
+        log_p = distribution.log_prob(counts)
+    except Exception as error:
+        raise SettingsError(f"likelihood {likelihood} fails on {N} cells: {error!r}") from error
+    if tuple(log_p.shape) != (N,):
+        raise SettingsError(
+            f"likelihood {likelihood}: log_prob has shape {tuple(log_p.shape)}, not one value per "
+            "cell; end univariate distributions with .to_event(1)"
+        )
+    for what in ("mean", "variance", "sample"):
+        try:
+            value = distribution.sample() if what == "sample" else getattr(distribution, what)
+        except (NotImplementedError, AttributeError) as error:
+            raise SettingsError(
+                f"likelihood {likelihood}: {type(distribution).__name__} has no {what}, which "
+                f"{'predictive checks' if what == 'sample' else 'the search in training'} and "
+                "q-values need"
+            ) from error
+        if tuple(value.shape) != tuple(counts.shape):
+            raise SettingsError(
+                f"likelihood {likelihood}: {what} has shape {tuple(value.shape)}, not (cells, "
+                f"genes), here {tuple(counts.shape)}"
+            )
+    if model.data_kind is DataKind.COUNTS and not torch.isfinite(log_p).all():
+        raise SettingsError(f"likelihood {likelihood}: log_prob of a count of 1 is not finite")
+
+
+def _name(component: object) -> str:
+    return type(component).__name__

@@ -1,0 +1,214 @@
+"""The generative program: what the paper's section 2 says, as a Pyro model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from pyro_mgvi.core.copies import Latents
+from pyro_mgvi.core.initial_values import InitialValues
+from pyro_mgvi.core.interfaces import DataKind, Decoder, DecoderInput, Likelihood, Part
+from pyro_mgvi.core.latents import Latent
+from pyro_mgvi.core.priors import dimension_prior
+from pyro_mgvi.kernels.sparse import to_dense, totals
+from pyro_mgvi.likelihoods import ZINB
+from pyro_mgvi.model.active_dims import ActiveDims
+from pyro_mgvi.model.structure import GroupedModule
+from pyro_mgvi.networks import JointDecoder
+
+
+class Generated(NamedTuple):
+    """What :meth:`Model.generate` declared, for a larger program to go on with.
+
+    Attributes
+    ----------
+    cells
+        The plate of the cells, which can be entered again.
+    latents
+        Values of each latent as their sites have them: (n, dim), or (S, n, dim).
+    log_library
+        (n,); None for transformed values.
+    counts
+        Observed or drawn, (n, genes).
+    """
+
+    cells: pyro.plate
+    latents: dict[str, Tensor]
+    log_library: Tensor | None
+    counts: Tensor
+
+
+class Model(GroupedModule):
+    """Generative model of grouped counts (paper, section 2).
+
+    Sites: one per latent family (``z``, ``t``), ``library`` and ``counts``, and the factor
+    ``decoder_prior`` if the decoder's weights have a prior; plates: ``cells`` (dim -1) and one
+    per family of several copies (dim -2).
+
+    Parameters
+    ----------
+    latents
+        Latent families, bound to the groups.
+    initial
+        Data-dependent initial values and priors.
+    decoder
+        Class (or ``functools.partial`` of one) that maps latents to expression.
+    likelihood
+        Class (or partial) of the observation model.
+    observed_library
+        Take the library size as observed instead of as a latent variable.
+    active, name
+        See :class:`~pyro_mgvi.model.structure.GroupedModule`.
+    """
+
+    def __init__(
+        self,
+        latents: Latents,
+        initial: InitialValues,
+        decoder: Callable[..., Decoder] = JointDecoder,
+        likelihood: Callable[..., Likelihood] = ZINB,
+        observed_library: bool = False,
+        active: ActiveDims | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(latents, active, name)
+        self.observed_library = observed_library
+        self.register_buffer("log_library_b2", initial.log_library_b2.clone())
+        self.likelihood = likelihood(initial)
+        self.decoder = decoder(latents, initial, n_outputs=self.likelihood.n_outputs)
+
+    @property
+    def data_kind(self) -> DataKind:
+        """What kind of data the likelihood is of."""
+        return self.likelihood.data_kind
+
+    @property
+    def sites(self) -> list[str]:
+        """Names of all sample sites and plates, for ``poutine.block(hide=...)``."""
+        plates = [f"{x.name}_copies" for x in self.latents if x.n_copies > 1]
+        latents = [latent.name for latent in self.latents]
+        return [*latents, "library", "counts", "decoder_prior", "cells", *plates]
+
+    def forward(
+        self,
+        counts: Tensor | None,
+        group: Tensor,
+        batch: Tensor | None = None,
+        covariates: Tensor | None = None,
+        index: Tensor | None = None,
+        n_cells: int | None = None,
+    ) -> Tensor:
+        """Declare all sites for n cells and return the counts.
+
+        Parameters
+        ----------
+        counts
+            Observed counts, (n, genes), dense or sparse CSR; None to draw from the prior.
+        group, batch
+            Integer codes, (n,); ``batch`` is the batch of the library prior.
+        covariates
+            Covariate matrix (n, covariates), or None.
+        index, n_cells
+            Positions of a minibatch's cells in the training set, (n,), and how many cells that
+            has: the ELBO is scaled to it.
+
+        Raises
+        ------
+        SettingsError
+            If there is an ``index`` without ``n_cells``.
+        """
+        return self.generate(counts, group, batch, covariates, index, n_cells).counts
+
+    def generate(
+        self,
+        counts: Tensor | None,
+        group: Tensor,
+        batch: Tensor | None = None,
+        covariates: Tensor | None = None,
+        index: Tensor | None = None,
+        n_cells: int | None = None,
+    ) -> Generated:
+        """Do as :meth:`forward`, and return plate and latents, too, for a larger program."""
+        n = len(group)
+        if counts is not None and counts.layout == torch.sparse_csr:
+            counts = to_dense(counts)
+        log_prior = self.decoder.log_prior()
+        if log_prior is not None:  # weights are estimated at the mode of their posterior
+            pyro.factor("decoder_prior", log_prior)
+        cells, values, log_library = self.cells(n, index, n_cells), {}, None
+        with cells:
+            for latent in self.latents:
+                with self.copies(latent):
+                    values[latent.name] = pyro.sample(latent.name, self.prior(latent, group))
+            if self.data_kind is DataKind.COUNTS:
+                observed = None
+                if counts is not None and self.observed_library:
+                    observed = counts.sum(-1)
+                library = pyro.sample("library", self.library_prior(batch, n), obs=observed)
+                log_library = library.log()
+            stacked = {name: self.from_site(value) for name, value in values.items()}
+            parts = self.decode(stacked, group, covariates)
+            counts = pyro.sample("counts", self.likelihood(parts, log_library), obs=counts)
+        return Generated(cells, values, log_library, counts)
+
+    def prior(self, latent: Latent, group_n: Tensor) -> dist.TorchDistribution:
+        """Return the prior of a latent's site: the owners' for the cells that own a copy."""
+        active_sd = self.active[latent.name]
+        shape = self.at_site(latent, active_sd.unsqueeze(1)).shape
+        own = dimension_prior(latent.prior, shape, self.log_library_b2)
+        if not active_sd.all():
+            closed = dist.Delta(self.log_library_b2.new_zeros(shape))
+            own = dist.MaskedMixture(self.at_site(latent, active_sd.unsqueeze(1)), closed, own)
+        own = own.to_event(1)
+        member = self.at_site(latent, self.member(latent, group_n))
+        if latent.covers(self.latents.groups):
+            return own.expand(member.shape)
+        return latent.foreign(own, member)
+
+    def library_prior(self, batch_n: Tensor | None, n: int) -> dist.TorchDistribution:
+        """Return the log-normal prior of the library size (paper, equation 4)."""
+        stats = self.log_library_b2[batch_n if batch_n is not None else [0] * n]
+        return dist.LogNormal(stats[..., 0], stats[..., 1])
+
+    def observed_log_library(self, counts_ng: Tensor) -> Tensor | None:
+        """Return the log of the cells' totals, (n,); None for transformed values."""
+        if self.data_kind is not DataKind.COUNTS:
+            return None
+        return totals(counts_ng).log()
+
+    def decode(
+        self,
+        values: dict[str, Tensor],
+        group_n: Tensor,
+        covariates: Tensor | None = None,
+        group_weights: Tensor | None = None,
+    ) -> list[Part]:
+        """Return the decoder's outputs, foreign copies at exact zeros.
+
+        Parameters
+        ----------
+        values
+            Of each latent, (..., S, n, dim).
+        group_n
+            Codes of the cells' groups, (n,).
+        covariates
+            (n, covariates), or None.
+        group_weights
+            Weight of each group's own terms (offset, response) for each cell, (n, groups); by
+            default the cell's own group has all of it.
+        """
+        group = None
+        if group_weights is None:
+            group, group_weights = group_n, one_hot(group_n, len(self.latents.groups))
+        gated = {
+            latent.name: values[latent.name] * self.member(latent, group_n).unsqueeze(-1)
+            for latent in self.latents
+        }
+        weights = group_weights.to(self.log_library_b2)
+        return self.decoder(DecoderInput(gated, weights, group, covariates))

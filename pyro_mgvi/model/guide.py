@@ -1,0 +1,183 @@
+"""The amortised posterior: a factored normal per latent, from encoders (paper, equation 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from pyro_mgvi.core.copies import Latents
+from pyro_mgvi.core.foreign_sampling import ForeignSample
+from pyro_mgvi.core.initial_values import InitialValues
+from pyro_mgvi.core.interfaces import DataKind, Encoder, EncoderInput, Moments
+from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.kernels.compiled import compilable
+from pyro_mgvi.kernels.sparse import SparseInput, scaled_log, to_dense, totals
+from pyro_mgvi.model.active_dims import ActiveDims
+from pyro_mgvi.model.structure import GroupedModule
+from pyro_mgvi.networks import SeparateEncoders
+
+CLOSED = 1e-6  # scale of an inactive dimension: a Dirac for all that matters
+LIBRARY_SCALE = 0.1  # of the log library, where the encoder says nothing about it
+
+
+class Guide(GroupedModule):
+    """Amortised guide for :class:`~pyro_mgvi.model.Model`, with the same call signature.
+
+    Parameters
+    ----------
+    latents
+        Latent families, bound to the groups.
+    initial
+        Data-dependent initial values: scale and centre of the encoders' input.
+    encoder
+        Class (or ``functools.partial`` of one) that maps log counts to posteriors.
+    observed_library
+        Leave out ``library``, which the model then observes.
+    data_kind
+        What the model's likelihood is of; only counts have a library.
+    foreign_sample
+        In training, a copy is encoded for the cells that own it and, beside them, at least so
+        many random others of the minibatch, which stand for the rest
+        (:mod:`pyro_mgvi.core.foreign_sampling`). The loss keeps its expectation, and a step's
+        cost grows less with the number of groups. All copies of a family encode as many cells as
+        the one with the most owners, so it saves little where one group has most cells. None for
+        all cells.
+    active, name
+        See :class:`~pyro_mgvi.model.structure.GroupedModule`.
+
+    Raises
+    ------
+    SettingsError
+        If ``foreign_sample`` is below 1: nothing would then hold foreign copies at zero.
+    """
+
+    def __init__(
+        self,
+        latents: Latents,
+        initial: InitialValues,
+        encoder: Callable[..., Encoder] = SeparateEncoders,
+        observed_library: bool = False,
+        data_kind: DataKind = DataKind.COUNTS,
+        foreign_sample: int | None = None,
+        active: ActiveDims | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(latents, active, name)
+        if foreign_sample is not None and foreign_sample < 1:
+            raise SettingsError(f"foreign_sample must be at least 1, not {foreign_sample}")
+        self.data_kind, self.foreign_sample = data_kind, foreign_sample
+        self.has_library = data_kind is DataKind.COUNTS and not observed_library
+        self.register_buffer("input_g", initial.input_g.clone())
+        self.register_buffer("depth", initial.depth.clone())
+        self.encoder = encoder(latents, initial)
+
+    def forward(
+        self,
+        counts: Tensor,
+        group: Tensor,
+        batch: Tensor | None = None,
+        covariates: Tensor | None = None,
+        index: Tensor | None = None,
+        n_cells: int | None = None,
+    ) -> None:
+        """Draw every latent of the model for n cells; arguments as for the model.
+
+        The group enters no encoder: each copy's sees every cell, and the prior decides what it
+        should say about the cells that do not own the copy. Who owns a copy is declared for the
+        objective to weigh by.
+        """
+        samples = self.foreign_samples(group)
+        moments = self.moments(counts, covariates, samples=samples)
+        with self.cells(len(group), index, n_cells):
+            for latent in self.latents:
+                sample = samples.get(latent.name)
+                owned = self.at_site(latent, self.member(latent, group))
+                loc, scale = (self.at_site(latent, part) for part in moments[latent.name])
+                with self.copies(latent), sample.weighted() if sample else nullcontext():
+                    posterior = dist.Normal(loc, scale).to_event(1)
+                    pyro.sample(latent.name, posterior, infer={"owned": owned})
+            if self.has_library:
+                pyro.sample("library", dist.LogNormal(*moments["library"]))
+
+    def foreign_samples(self, group: Tensor) -> dict[str, ForeignSample]:
+        """Return which cells each copy encodes, for latents that are not everyone's.
+
+        Empty in evaluation, and without ``foreign_sample``.
+        """
+        if self.foreign_sample is None or not self.training:
+            return {}
+        return {
+            latent.name: ForeignSample.draw(self.member(latent, group), self.foreign_sample)
+            for latent in self.latents.specific
+        }
+
+    def moments(
+        self,
+        counts: Tensor,
+        covariates: Tensor | None = None,
+        seen_g: Tensor | None = None,
+        samples: Mapping[str, ForeignSample] | None = None,
+    ) -> Moments:
+        """Return location and scale of each posterior, (S, n, dim); for ``library``, of its log.
+
+        Where ``seen_g`` is 0, a gene's counts are not looked at: the encoders are given its mean,
+        and a cell's total is that of the others, scaled up by the share that they usually have.
+        """
+        if seen_g is not None:
+            x_ng, total_n = self.partial_input(to_dense(counts), seen_g)
+        else:
+            total_n = totals(counts) if self.data_kind is DataKind.COUNTS else None
+            x_ng = self.input(counts, total_n)
+        moments = self.encode(EncoderInput(x_ng, covariates, samples or {}))
+        correction, scale = moments.pop("library", (None, None))
+        if total_n is not None:
+            log_total_n = total_n.clamp(min=1.0).log()  # an empty cell may be drawn from the prior
+            if correction is None:
+                correction, scale = 0.0, torch.full_like(log_total_n, LIBRARY_SCALE)
+            moments["library"] = log_total_n + correction, scale
+        return moments
+
+    def input(self, counts: Tensor, total_n: Tensor | None = None) -> Tensor | SparseInput:
+        """Return what all encoders see: log counts at one depth, centred per gene.
+
+        Raw counts would let them learn depth and cell types. ``total_n`` holds the cells' totals,
+        if they are known already.
+        """
+        if self.data_kind is not DataKind.COUNTS:
+            return counts - self.input_g
+        total_n = totals(counts) if total_n is None else total_n
+        factor_n = self.depth / total_n.clamp(min=1.0)
+        if counts.layout == torch.sparse_csr:
+            return SparseInput(scaled_log(counts, factor_n), self.input_g)
+        return _centred_log(counts, factor_n.unsqueeze(-1), self.input_g)
+
+    def partial_input(self, counts: Tensor, seen_g: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the encoders' input from some genes alone, and the totals that these suggest."""
+        if self.data_kind is not DataKind.COUNTS:
+            return (counts - self.input_g) * seen_g, None
+        usual_g = self.input_g.expm1()
+        total_n = (counts @ seen_g) * (usual_g.sum() / (usual_g @ seen_g).clamp(min=1e-6))
+        return self.input(counts, total_n) * seen_g, total_n
+
+    def encode(self, x: EncoderInput) -> Moments:
+        """Return location and scale of each posterior from the encoders' input, (S, n, dim).
+
+        That of ``library`` is still the correction to the observed log size.
+        """
+        moments = self.encoder(x)
+        for latent in self.latents:
+            active_s1d = self.active[latent.name].unsqueeze(1)
+            if not active_s1d.all():
+                loc, scale = moments[latent.name]
+                moments[latent.name] = loc * active_s1d, scale.where(active_s1d, CLOSED)
+        return moments
+
+
+@compilable()
+def _centred_log(counts_ng: Tensor, factor_n1: Tensor, input_g: Tensor) -> Tensor:
+    return torch.log1p(counts_ng * factor_n1) - input_g

@@ -1,0 +1,86 @@
+"""What a model and its guide have in common: latents, plates and who owns what."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from uuid import uuid4
+
+import pyro
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from pyro_mgvi.core.copies import Latents
+from pyro_mgvi.core.latents import Latent
+from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.model.active_dims import ActiveDims
+
+
+class GroupedModule(PyroModule):
+    """Base of :class:`Model` and :class:`Guide`.
+
+    Parameters
+    ----------
+    latents
+        Latent families, bound to the groups.
+    active
+        Which dimensions are active: the same object in model and guide. By default all are.
+    name
+        Root of the parameter names in Pyro's store; by default one that no other module has.
+    """
+
+    def __init__(self, latents: Latents, active: ActiveDims | None = None, name: str | None = None):
+        # A module made in this mode trains both ways: by SVI through the global parameter store,
+        # and as a torch module of its own (module_local_params), which fit() uses.
+        with pyro.settings.context(module_local_params=True):
+            super().__init__(name or self._unique_name())
+        self.latents = latents
+        self.active = ActiveDims(latents) if active is None else active
+        for latent in latents:
+            member_sg = latents.membership(latent.name)
+            self.register_buffer(f"member_{latent.name}", member_sg, persistent=False)
+
+    def _unique_name(self) -> str:
+        # Two modules of one name share parameter-store entries: one of them would not train.
+        return f"mgvi_{type(self).__name__.lower()}_{uuid4().hex[:12]}"
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        self._pyro_name = self._unique_name()  # a copy is a module of its own
+
+    def member(self, latent: Latent, group_n: Tensor) -> Tensor:
+        """Return which cells own which copy: boolean, (S, n)."""
+        return self.get_buffer(f"member_{latent.name}")[:, group_n]
+
+    def cells(self, n: int, index_n: Tensor | None, n_cells: int | None) -> pyro.plate:
+        """Return the ``cells`` plate; a minibatch (with ``index``) is scaled to ``n_cells``.
+
+        Raises
+        ------
+        SettingsError
+            If the minibatch does not say of how many cells it is.
+        """
+        if index_n is None:
+            return pyro.plate("cells", n, dim=-1)
+        if n_cells is None:
+            raise SettingsError(
+                "a minibatch with index needs n_cells, the number of cells that it stands for: "
+                "pass all of it, model(*minibatch)"
+            )
+        return pyro.plate("cells", n_cells, subsample=index_n, dim=-1)
+
+    @staticmethod
+    def copies(latent: Latent) -> AbstractContextManager:
+        """Return the plate over the copies of a family, empty for a single copy."""
+        if latent.n_copies == 1:
+            return nullcontext()
+        return pyro.plate(f"{latent.name}_copies", latent.n_copies, dim=-2)
+
+    @staticmethod
+    def at_site(latent: Latent, value_s: Tensor) -> Tensor:
+        """Return a value (S, ...) as its site has it: a single copy has no plate."""
+        return value_s if latent.n_copies > 1 else value_s[0]
+
+    @staticmethod
+    def from_site(value: Tensor) -> Tensor:
+        """Return a site's value as (..., S, n, d)."""
+        return value if value.dim() > 2 else value.unsqueeze(0)

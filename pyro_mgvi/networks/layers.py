@@ -1,0 +1,85 @@
+"""Stacks of linear layers that several networks of one shape share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from pyro_mgvi.core.interfaces import EncoderInput
+from pyro_mgvi.kernels.sparse import SparseInput, product
+
+
+class GroupedLinear(nn.Module):
+    """A stack of linear layers, applied as one batched product."""
+
+    def __init__(self, n_layers: int, n_in: int, n_out: int):
+        super().__init__()
+        bound = n_in**-0.5
+        self.weight = nn.Parameter(torch.empty(n_layers, n_in, n_out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(n_layers, 1, n_out))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map (..., layers, n, n_in) to (..., layers, n, n_out)."""
+        if h.dim() > 3:  # particles
+            return h @ self.weight + self.bias
+        return torch.baddbmm(self.bias, h, self.weight)
+
+
+class InputLayer(GroupedLinear):
+    """The first layer of several networks that see the same input, as one product.
+
+    Weights are (networks, genes + covariates, hidden), so that a sparse input multiplies one
+    network's weights at a time, which then stay in the processor's cache.
+    """
+
+    def forward(self, x: EncoderInput) -> Tensor:
+        """Map the input of n cells to (networks, n, hidden)."""
+        if isinstance(x.x, SparseInput):
+            return product(x.x, x.covariates, self.weight, self.bias)
+        dense = x.dense()
+        return torch.baddbmm(self.bias, dense.expand(len(self.weight), *dense.shape), self.weight)
+
+    def blocks(self, x: EncoderInput, sizes: list[int], cells: list[Tensor | None]) -> list[Tensor]:
+        """Map the input for each of some blocks of networks, which see cells of their own.
+
+        Parameters
+        ----------
+        x
+            Input of n cells.
+        sizes
+            Number of networks in each block.
+        cells
+            For each block, the positions of the k cells that each of its networks sees,
+            (networks, k), or None for all.
+
+        Returns
+        -------
+        For each block (networks, k, hidden), or (networks, n, hidden).
+        """
+        dense = x.dense()
+        inputs = (
+            dense.expand(size, *dense.shape) if chosen is None else dense[chosen]
+            for size, chosen in zip(sizes, cells)
+        )
+        return _Blocks.apply(self.weight, self.bias, *inputs)
+
+
+class _Blocks(torch.autograd.Function):
+    """Products of blocks of matrices with an input each; the gradient is written in one piece."""
+
+    @staticmethod
+    def forward(ctx, weight, bias, *inputs):
+        ctx.save_for_backward(*inputs)
+        ctx.shape, ctx.sizes = weight.shape, [len(x) for x in inputs]
+        blocks = zip(bias.split(ctx.sizes), inputs, weight.split(ctx.sizes))
+        return tuple(torch.baddbmm(*block) for block in blocks)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads):
+        d_weight = grads[0].new_empty(ctx.shape)
+        for d_block, x, grad in zip(d_weight.split(ctx.sizes), ctx.saved_tensors, grads):
+            torch.bmm(x.mT, grad, out=d_block)
+        d_bias = torch.cat([grad.sum(1, keepdim=True) for grad in grads])
+        return d_weight, d_bias, *(None for _ in grads)

@@ -1,0 +1,113 @@
+"""The default encoder: a network for each copy of each latent, computed together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, relu
+
+from pyro_mgvi.core.copies import Copy, Latents
+from pyro_mgvi.core.initial_values import InitialValues
+from pyro_mgvi.core.interfaces import (
+    DimensionStart,
+    Encoder,
+    EncoderInput,
+    HasGroupEntries,
+    Moments,
+    StartsDimensions,
+)
+from pyro_mgvi.kernels.dropout import dropout
+from pyro_mgvi.networks.heads import library_head, location_and_scale
+from pyro_mgvi.networks.layers import GroupedLinear, InputLayer
+from pyro_mgvi.networks.seed_units import SeedableNetwork
+
+
+class SeparateEncoders(Encoder, StartsDimensions, HasGroupEntries):
+    """One network for each latent copy and one for the library (paper, equation 6).
+
+    Computed as one first-layer product over all of them, then grouped heads. Layer norm within
+    each network: no batch statistics, so a single cell, an evaluation or several particles
+    need no special care.
+
+    Parameters
+    ----------
+    latents, start
+        Set by :class:`~pyro_mgvi.model.guide.Guide`.
+    hidden
+        Width of each network's hidden layer.
+    dropout
+        Drop-out rate of the hidden layers in training.
+    """
+
+    def __init__(
+        self,
+        latents: Latents,
+        initial: InitialValues,
+        hidden: int = 128,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        self.shapes = {latent.name: (latent.n_copies, latent.dim) for latent in latents}
+        self.hidden, self.dropout = hidden, dropout
+        self.n_networks = 1 + sum(n_copies for n_copies, _ in self.shapes.values())
+        self.first = InputLayer(self.n_networks, initial.n_inputs, hidden)
+        self.gain = nn.Parameter(torch.ones(self.n_networks, 1, hidden))
+        self.shift = nn.Parameter(torch.zeros(self.n_networks, 1, hidden))
+        self.heads = nn.ModuleDict(
+            {name: GroupedLinear(s, hidden, 2 * dim) for name, (s, dim) in self.shapes.items()}
+        )
+        self.library = library_head(hidden)
+
+    def forward(self, x: EncoderInput) -> Moments:
+        """Return location and scale of each posterior, placeholders for cells not in a sample."""
+        sizes = [n_copies for n_copies, _ in self.shapes.values()] + [1]
+        if not x.cells:
+            h = self.first(x)  # (networks, n, hidden)
+            *hidden, h_library = self.activate(h, self.gain, self.shift).split(sizes)
+        else:
+            cells = [x.cells[name].index_sk if name in x.cells else None for name in self.shapes]
+            blocks = self.first.blocks(x, sizes, [*cells, None])
+            blocks = zip(blocks, self.gain.split(sizes), self.shift.split(sizes))
+            *hidden, h_library = (self.activate(*block) for block in blocks)
+        posteriors = {}
+        for name, h in zip(self.shapes, hidden):
+            posterior = location_and_scale(self.heads[name](h))
+            if name in x.cells:
+                posterior = x.cells[name].spread_moments(posterior)
+            posteriors[name] = posterior
+        loc, scale = location_and_scale(self.library(h_library[0]))
+        posteriors["library"] = loc[..., 0], scale[..., 0]
+        return posteriors
+
+    def start_dimension(self, copy: Copy, dim: int, start: DimensionStart) -> None:
+        """Let a dimension's location start at the score, with two hidden units of its own."""
+        names = list(self.shapes)
+        before = names[: names.index(copy.latent)]
+        network = sum(self.shapes[other][0] for other in before) + copy.index
+        head = self.heads[copy.latent]
+        SeedableNetwork(
+            self.first.weight[network],
+            self.first.bias[network, 0],
+            self.gain[network, 0],
+            self.shift[network, 0],
+            head.weight[copy.index],
+            head.bias[copy.index, 0],
+            head.weight[copy.index].norm(dim=1),
+        ).seed(dim, copy.dim + dim, start)
+
+    def group_entries(self, copies: Mapping[str, Tensor], groups: Tensor) -> dict[str, Tensor]:
+        """Return which entries are those of some copies: their networks."""
+        network = torch.cat([*copies.values(), torch.tensor([False])])  # the library's is the last
+        names = ("first.weight", "first.bias", "gain", "shift")
+        entries = {name: network[:, None, None] for name in names}
+        for name, copy in copies.items():
+            entries[f"heads.{name}.weight"] = copy[:, None, None]
+            entries[f"heads.{name}.bias"] = copy[:, None, None]
+        return entries
+
+    def activate(self, h: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+        """Return what the first layer's output becomes: normalised, rectified, dropped out."""
+        h = relu(layer_norm(h, (self.hidden,)) * gain + shift)
+        return dropout(h, self.dropout, self.training)

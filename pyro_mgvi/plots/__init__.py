@@ -1,0 +1,20 @@
+"""Figures of latents, rankings, training and predictive checks, each returned as axes."""
+
+from pyro_mgvi.plots.checks import plate_diagram, predictive_checks
+from pyro_mgvi.plots.colours import PALETTE
+from pyro_mgvi.plots.latents import latents, pca, scatter, umap
+from pyro_mgvi.plots.results import diagnostics, expression, history, ranking
+
+__all__ = [
+    "PALETTE",
+    "diagnostics",
+    "expression",
+    "history",
+    "latents",
+    "pca",
+    "plate_diagram",
+    "predictive_checks",
+    "ranking",
+    "scatter",
+    "umap",
+]

@@ -1,0 +1,136 @@
+"""Figures of predictive checks, and the model as a plate diagram."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyro
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+from pyro_mgvi.criticism.predictive import PredictiveChecks
+from pyro_mgvi.data import Minibatch
+from pyro_mgvi.errors import MGVIError
+from pyro_mgvi.optional import require
+from pyro_mgvi.plots.colours import PALETTE
+from pyro_mgvi.training.program import Program
+
+OBSERVED, PREDICTED, LINE = PALETTE[0], PALETTE[1], PALETTE[-1]
+
+
+def predictive_checks(checks: PredictiveChecks) -> np.ndarray:
+    """Draw what was observed against what the model predicts, per gene and per cell.
+
+    Six panels: mean against variance of each gene (below the line: less than a Poisson has);
+    mean, variance and fraction of zeros per gene; library size and fraction of zeros per cell.
+    Bars are 90 % intervals; units outside theirs are orange.
+
+    Parameters
+    ----------
+    checks
+        From :func:`~pyro_mgvi.criticism.predictive_checks`.
+
+    Returns
+    -------
+    Array of six axes; their figure is ``axes[0].figure``.
+    """
+    figure = Figure(figsize=(11, 6.6), layout="constrained")
+    axes = figure.subplots(2, 3).ravel()
+    genes, cells = checks.genes, checks.cells
+    _mean_variance(axes[0], genes)
+    observed_against_predicted(axes[1], genes, "mean", "mean count of a gene", log=True)
+    observed_against_predicted(axes[2], genes, "variance", "variance of a gene", log=True)
+    observed_against_predicted(axes[3], genes, "zeros", "fraction of zeros of a gene")
+    observed_against_predicted(axes[4], cells, "library", "library size of a cell", log=True)
+    observed_against_predicted(axes[5], cells, "zeros", "fraction of zeros of a cell")
+    return axes
+
+
+def _mean_variance(ax: Axes, genes) -> None:
+    for part, colour, marker in (("observed", OBSERVED, "o"), ("predicted", PREDICTED, "^")):
+        mean, variance = genes[f"mean_{part}"], genes[f"variance_{part}"]
+        shown = (mean > 0) & (variance > 0)
+        ax.scatter(
+            mean[shown], variance[shown], s=9, alpha=0.6, lw=0, c=colour, marker=marker, label=part
+        )
+    means = genes["mean_observed"][genes["mean_observed"] > 0]
+    ends = np.array([means.min(), means.max()])
+    ax.plot(ends, ends, color=LINE, lw=1, label="Poisson")
+    ax.set(xscale="log", yscale="log", xlabel="mean count of a gene", ylabel="variance")
+    ax.legend(frameon=False, fontsize=8)
+
+
+def observed_against_predicted(ax: Axes, table, name: str, title: str, log: bool = False) -> None:
+    """Draw predicted intervals against observed values, and the share of them that is right."""
+    observed, predicted, lower, upper = (
+        table[f"{name}_{part}"].to_numpy() for part in ("observed", "predicted", "lower", "upper")
+    )
+    inside = (lower <= observed) & (observed <= upper)
+    shown = (observed > 0) & (predicted > 0) if log else np.ones(len(observed), bool)
+    if log:  # an interval that ends at zero reaches the edge of the panel
+        lower = np.maximum(lower, min(observed[shown].min(), predicted[shown].min()))
+    for kind, colour, marker in ((inside, OBSERVED, "o"), (~inside, PREDICTED, "^")):
+        kind = kind & shown
+        x = observed[kind]
+        ax.vlines(x, lower[kind], np.maximum(upper, lower)[kind], color=colour, lw=0.6, alpha=0.35)
+        ax.scatter(x, predicted[kind], s=9, lw=0, alpha=0.7, color=colour, marker=marker)
+    ends = [min(observed[shown].min(), predicted[shown].min())]
+    ends.append(max(observed[shown].max(), predicted[shown].max()))
+    ax.plot(ends, ends, color=LINE, lw=1)
+    if log:
+        ax.set(xscale="log", yscale="log")
+        if ends[1] < 100 * ends[0]:  # matplotlib would label minor ticks on top of each other
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter(ScalarFormatter())
+                axis.set_minor_formatter(NullFormatter())
+    ax.set(xlabel="observed", ylabel="predicted", title=title)
+    text = f"{inside.mean():.0%} inside their 90 % interval"
+    ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=8)
+
+
+def plate_diagram(mgvi: Program, path: str | Path | None = None, distributions: bool = False):
+    """Draw the generative model as a plate diagram, by ``pyro.render_model``.
+
+    Parameters
+    ----------
+    mgvi
+        A :class:`~pyro_mgvi.MGVI`, trained or not.
+    path
+        File to write, whose ending says the format (``.pdf``, ``.png``, ``.svg``).
+    distributions
+        List each site's distribution below the diagram.
+
+    Returns
+    -------
+    A ``graphviz.Digraph``, which a notebook shows by itself.
+
+    Raises
+    ------
+    MGVIError
+        If the Python package graphviz, or the program of that name that draws, is missing; or
+        the ending of ``path`` is no format that it knows.
+    """
+    graphviz = require("graphviz", "tutorials")
+    n = len(mgvi.schema.groups)  # one made-up cell of each group
+    cells = Minibatch(
+        counts=torch.ones(n, len(mgvi.schema.genes)),
+        group=torch.arange(n),
+        batch=torch.zeros(n, dtype=torch.long),
+        covariates=torch.zeros(n, mgvi.schema.n_covariates),
+    )
+    with torch.random.fork_rng(), torch.no_grad(), pyro.validation_enabled(False):
+        graph = pyro.render_model(
+            mgvi.model, model_args=tuple(cells), render_distributions=distributions
+        )
+    if path is not None:
+        path = Path(path)
+        try:
+            picture = graph.pipe(path.suffix.lstrip(".").lower())
+        except (graphviz.ExecutableNotFound, graphviz.CalledProcessError, ValueError) as error:
+            raise MGVIError(f"graphviz could not draw {path.name}: {error}") from error
+        path.write_bytes(picture)
+    return graph

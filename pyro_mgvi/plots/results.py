@@ -1,0 +1,207 @@
+"""Figures of training, rankings, expression and diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pyro_mgvi.analysis.diagnosis import Diagnosis
+from pyro_mgvi.analysis.expression import normalized_expression
+from pyro_mgvi.analysis.verdict import SURE
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.selection import Cells, cells_of_group
+from pyro_mgvi.plots.colours import PALETTE
+from pyro_mgvi.training.program import Program
+
+
+def history(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw training and validation loss per epoch, in nats per cell.
+
+    Parameters
+    ----------
+    table
+        ``MGVI.history``.
+    ax
+        Axes to draw on; new ones by default.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"epoch": [1, 2], "train": [9.0, 8.0], "validation": [9.5, 8.7]})
+    >>> [line.get_label() for line in history(table).lines]
+    ['train', 'validation']
+    """
+    ax = Figure(figsize=(5, 3.4), layout="constrained").subplots() if ax is None else ax
+    for column, colour in zip(("train", "validation"), PALETTE):
+        if column in table:
+            ax.plot(table["epoch"], table[column], color=colour, label=column)
+    ax.set(xlabel="epoch", ylabel="loss (nats per cell)")
+    ax.legend(frameon=False)
+    return ax
+
+
+def ranking(table: pd.DataFrame, top: int = 20, level: float = 0.1, ax: Axes | None = None) -> Axes:
+    """Draw the Bayes factors of the first genes of a ranking, in nats per cell.
+
+    Parameters
+    ----------
+    table
+        From :func:`~pyro_mgvi.rank_genes`.
+    top
+        How many genes to draw.
+    level
+        Genes with a q-value below it are filled; the others, or those without one, hollow.
+    ax
+        Axes to draw on; new ones by default.
+
+    Examples
+    --------
+    >>> table = {"per_cell": [0.3, 0.1], "q_value": [0.01, 0.4]}
+    >>> ranking(pd.DataFrame(table, index=["a", "b"])).get_xlabel()
+    'Bayes factor (nats per cell)'
+    """
+    table = table.head(top)
+    if ax is None:
+        ax = Figure(figsize=(4, 1 + 0.2 * len(table)), layout="constrained").subplots()
+    sure = (table["q_value"] < level).to_numpy()
+    rows = np.arange(len(table))
+    rest = "not called" if table["q_value"].notna().any() else "without q-values"
+    for kind, fill, label in ((sure, PALETTE[0], f"q < {level:g}"), (~sure, "none", rest)):
+        if kind.any():
+            values = table["per_cell"].to_numpy()[kind]
+            ax.barh(rows[kind], values, 0.7, color=fill, edgecolor=PALETTE[0], label=label)
+    ax.set_yticks(rows, list(table.index))
+    ax.invert_yaxis()
+    ax.set_xlabel("Bayes factor (nats per cell)")
+    ax.legend(frameon=False, loc="lower right")
+    return ax
+
+
+def expression(
+    mgvi: Program,
+    adata: AnnData | GroupedCounts,
+    group: str,
+    genes: Sequence[str] | str,
+    cells: Cells = None,
+) -> np.ndarray:
+    """Draw genes' expected expression with all and with only the shared latents.
+
+    For the group's cells and for all others (paper, figure 5h): what differs between the two
+    boxes of the group is what its own latents and its mean shift add.
+
+    Parameters
+    ----------
+    mgvi
+        A trained :class:`~pyro_mgvi.MGVI`.
+    adata
+        Annotated data.
+    group
+        Name of the group.
+    genes
+        Genes to draw, one panel each.
+    cells
+        Which to use: a boolean mask, a Series or cell names; all by default.
+
+    Returns
+    -------
+    Array of axes, one per gene; their figure is ``axes[0].figure``.
+
+    Raises
+    ------
+    DataError
+        If the group or a gene is unknown, or no cell of the group is chosen.
+    """
+    genes = [genes] if isinstance(genes, str) else list(genes)
+    data = mgvi.read(adata)
+    chosen, own = cells_of_group(adata, data, group, cells)
+    others = np.setdiff1d(chosen, own)
+    shared = [latent.name for latent in mgvi.families.shared]
+    sides = [("all", None, PALETTE[0]), ("shared only", shared, PALETTE[1])]
+    figure = Figure(figsize=(2.6 * len(genes), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(genes), squeeze=False).ravel()
+    for side, (name, latents_, colour) in enumerate(sides):
+        table = normalized_expression(mgvi, data, latents_, genes).to_numpy() * 1e4
+        for ax, values in zip(axes, table.T):
+            boxes = ax.boxplot(
+                [values[own], values[others]],
+                positions=[side, side + 3],
+                widths=0.7,
+                patch_artist=True,
+                showfliers=False,
+                medianprops={"color": PALETTE[-1]},
+            )
+            for box in boxes["boxes"]:
+                box.set(facecolor=colour, label=name if box is boxes["boxes"][0] else None)
+    for ax, gene in zip(axes, genes):
+        ax.set_xticks([0.5, 3.5], [group, "others"])
+        ax.set_title(gene)
+    axes[0].set_ylabel("expected counts per 10,000")
+    axes[-1].legend(frameon=False, fontsize=8)
+    return axes
+
+
+def diagnostics(report: Diagnosis) -> np.ndarray:
+    """Draw a report of the diagnostics: what dimensions say, what latents are worth, and leaks.
+
+    Parameters
+    ----------
+    report
+        From :func:`~pyro_mgvi.diagnose`.
+
+    Returns
+    -------
+    Array of three axes (the last is empty without probes), left to right: KL of each dimension,
+    sorted; worth of the group-specific latents on unseen cells beside that of the refit on
+    shuffled groups, with 3 standard errors; and the probes, with chance as a line. Their
+    figure is ``axes[0].figure``.
+
+    Examples
+    --------
+    >>> from pyro_mgvi.analysis import Diagnosis
+    >>> dimensions = pd.DataFrame({"latent": ["t_a", "t_a"], "dimension": [0, 1], "kl": [1.0, 0.1]})
+    >>> worth = {"worth": [2.0], "worth_se": [0.1], "shuffled": [0.2], "shuffled_se": [0.1]}
+    >>> copies = pd.DataFrame(worth, index=["t_a"])
+    >>> probes = pd.DataFrame(columns=["latent", "target", "accuracy", "chance"])
+    >>> len(diagnostics(Diagnosis(dimensions, copies, probes, ())))
+    3
+    """
+    keys = list(dict.fromkeys(report.dimensions["latent"]))
+    specific = report.copies.dropna(subset="worth")
+    height = 1.4 + 0.3 * max(len(keys), len(specific), len(report.probes))
+    figure = Figure(figsize=(12, max(3.2, height)), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for i, key in enumerate(keys):
+        kl = np.sort(report.dimensions.query("latent == @key")["kl"])[::-1]
+        colour = PALETTE[i % len(PALETTE)]
+        axes[0].plot(np.arange(1, len(kl) + 1), kl, "o-", ms=4, color=colour, label=key)
+    axes[0].set(xlabel="dimension, sorted", ylabel="nats per cell", title="KL of each dimension")
+    rows = np.arange(len(specific))
+    sides = (("worth", "true groups", -0.12, PALETTE[0]), ("shuffled", "shuffled", 0.12, "0.6"))
+    for name, label, shift, colour in sides:
+        error = SURE * specific[f"{name}_se"]
+        axes[1].errorbar(
+            specific[name], rows + shift, xerr=error, fmt="o", color=colour, capsize=3, label=label
+        )
+    axes[1].axvline(0, color="0.8", zorder=0)
+    axes[1].set_yticks(rows, list(specific.index))
+    axes[1].margins(y=0.3)
+    axes[1].invert_yaxis()
+    axes[1].set(xlabel="nats per unseen cell", title="what a latent is worth")
+    if len(report.probes):
+        names = [f"{row.latent} $\\to$ {row.target}" for row in report.probes.itertuples()]
+        rows = np.arange(len(names))
+        axes[2].barh(rows, report.probes["accuracy"], 0.6, color=PALETTE[5], label="probe")
+        chance = report.probes["chance"]
+        axes[2].vlines(chance, rows - 0.4, rows + 0.4, color=PALETTE[7], lw=2, label="chance")
+        axes[2].set_yticks(rows, names)
+        axes[2].invert_yaxis()
+        axes[2].set(xlabel="balanced accuracy", title="what a linear probe tells", xlim=(0, 1))
+    else:
+        axes[2].set_axis_off()
+    for ax in axes[: 2 + bool(len(report.probes))]:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False)
+    return axes

@@ -1,0 +1,70 @@
+"""Saved models of earlier formats, brought up to the newest.
+
+====== ============= ==============================================================
+format written by    what is new
+====== ============= ==============================================================
+3      0.1.0.dev     the log-linear path is stored as inputs x genes
+4      0.1.0         plan, priors and names of copies, which dimensions are active
+====== ============= ==============================================================
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyro_mgvi.errors import ModelFileError
+
+FORMAT = 4
+
+
+def to_newest(settings: dict, weights: dict, path: Path) -> tuple[dict, dict]:
+    """Return settings and weights as the newest format has them.
+
+    Raises
+    ------
+    ModelFileError
+        If the format is unknown, or holds something that no longer exists.
+    """
+    if settings["format"] == 3:
+        return _from_3(settings, weights, path)
+    if settings["format"] != FORMAT:
+        written = settings.get("versions", {}).get("pyro_mgvi")
+        raise ModelFileError(
+            f"{path} has format {settings['format']!r}, written by pyro_mgvi {written}; this "
+            f"version reads formats 3 and {FORMAT}: install a version that matches"
+        )
+    return settings, weights
+
+
+def _from_3(settings: dict, weights: dict, path: Path) -> tuple[dict, dict]:
+    settings = dict(settings)
+    encoder = settings["encoder"]
+    kept = dict(encoder["settings"])
+    settings["foreign_sample"] = kept.pop("foreign_sample", None)
+    settings["encoder"] = {**encoder, "settings": kept}
+    settings["latents"] = [_latent_from_3(item, path) for item in settings["latents"]]
+    settings["plan"] = None
+    settings["schema"] = {**settings["schema"], "drop_empty": False}
+    return settings, {part: _renamed(state) for part, state in weights.items()}
+
+
+def _latent_from_3(item: dict, path: Path) -> dict:
+    foreign = dict(item["foreign"])
+    if foreign["class"] == "Davison":  # told own and foreign copies apart, as all priors do now
+        foreign["class"] = "SameAsOwn"
+    if foreign["class"] == "Dirac":
+        if foreign["settings"].get("value", 0.0) != 0.0:
+            raise ModelFileError(
+                f"{path}: latent {item['name']!r} has a Dirac prior away from zero, which the "
+                "decoder never saw and which no longer exists: train the model again"
+            )
+        foreign["settings"] = {}
+    return {**item, "foreign": foreign, "prior": None, "copy_names": None}
+
+
+def _renamed(state: dict) -> dict:
+    prefix = "in_use_"
+    return {
+        f"active.dims_{name.removeprefix(prefix)}" if name.startswith(prefix) else name: value
+        for name, value in state.items()
+    }

@@ -1,0 +1,227 @@
+"""Model and guide of one dataset's groups as one object, and the one loop over cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from tqdm.auto import tqdm
+
+from pyro_mgvi.core.copies import Latents
+from pyro_mgvi.core.initial_values import InitialValues
+from pyro_mgvi.core.interfaces import DataKind, Decoder, Encoder, Likelihood
+from pyro_mgvi.core.latents import Latent, private, shared
+from pyro_mgvi.data import GroupedCounts, Minibatch, Schema
+from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.likelihoods import ZINB
+from pyro_mgvi.model.active_dims import ActiveDims
+from pyro_mgvi.model.component_checks import check_components
+from pyro_mgvi.model.generative import Model
+from pyro_mgvi.model.guide import Guide
+from pyro_mgvi.model.own_weight import OwnWeight, given_weights, own_weights
+from pyro_mgvi.model.posterior import Posterior
+from pyro_mgvi.networks import JointDecoder, SeparateEncoders
+from pyro_mgvi.training.plan import TrainingPlan
+
+BLOCK = 1024  # cells at a time when nothing is trained
+LATENTS = (shared(10), private(10))
+
+
+class Program:
+    """A model and its guide, built from one set of settings.
+
+    Parameters
+    ----------
+    schema
+        Genes, groups, batches and covariates that the model knows.
+    initial
+        Data-dependent initial values.
+    latents
+        Latent families, or texts such as ``"z:10"``.
+    encoder, decoder, likelihood
+        Classes, or ``functools.partial`` of them.
+    observed_library
+        Take the library size as observed instead of as a latent variable.
+    own_weight
+        Weight of the divergence of the copies that a cell owns: one for all latents, or one for
+        each of some; the others have their default, which grows with the noise of few cells.
+    foreign_sample
+        How many foreign cells each copy encodes in training; see :class:`~pyro_mgvi.model.Guide`.
+    seed
+        Of the initial weights.
+
+    Attributes
+    ----------
+    model, guide
+        The Pyro program and its amortised posterior.
+    own_weight
+        Weight of the divergence of the cells that own a copy, by latent.
+    given_weight
+        The part of it that the user set.
+    plan
+        How it was trained, or None: refits follow it.
+    history
+        Losses per epoch in nats per cell; see :meth:`~pyro_mgvi.training.Trainer.run`.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        initial: InitialValues,
+        latents: Latent | str | Iterable[Latent | str] = LATENTS,
+        encoder: Callable[..., Encoder] = SeparateEncoders,
+        decoder: Callable[..., Decoder] = JointDecoder,
+        likelihood: Callable[..., Likelihood] = ZINB,
+        observed_library: bool = False,
+        own_weight: OwnWeight | None = None,
+        foreign_sample: int | None = None,
+        seed: int = 0,
+    ):
+        self.schema, self.seed = schema, int(seed)
+        self.plan: TrainingPlan | None = None
+        self.history = pd.DataFrame()
+        self.components = {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
+        bound = Latents(latents, schema.groups)
+        self.given_weight = given_weights(own_weight, bound)
+        self.own_weight = own_weights(own_weight, bound, initial)
+        active = ActiveDims(bound)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            self.model = Model(bound, initial, decoder, likelihood, observed_library, active)
+            self.guide = Guide(
+                bound,
+                initial,
+                encoder,
+                observed_library,
+                self.model.data_kind,
+                foreign_sample,
+                active,
+            )
+            self.model.float().eval()
+            self.guide.float().eval()
+            check_components(self.model, self.guide, len(schema.genes), schema.n_covariates)
+
+    @property
+    def families(self) -> Latents:
+        """The latent families, bound to the groups."""
+        return self.model.latents
+
+    @property
+    def data_kind(self) -> DataKind:
+        """What kind of data the likelihood is of."""
+        return self.model.data_kind
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.log_library_b2.device
+
+    def read(self, adata: AnnData | GroupedCounts) -> GroupedCounts:
+        """Return the counts of ``adata`` as this model needs them (genes in its order).
+
+        Raises
+        ------
+        DataError
+            If genes, groups, batches or covariates are not the model's, by name.
+        """
+        if isinstance(adata, GroupedCounts):
+            return adata.matching(self.schema)
+        return GroupedCounts.for_schema(adata, self.schema, self.data_kind)
+
+    def fresh(self, data: GroupedCounts, seed: int) -> Self:
+        """Return a new program of the same settings, started from the moments of ``data``."""
+        return type(self)(
+            self.schema,
+            data.initial_values(self.data_kind),
+            self.model.latents.families,
+            **self.components,
+            observed_library=self.model.observed_library,
+            own_weight=self.given_weight,  # the others follow from the data
+            foreign_sample=self.guide.foreign_sample,
+            seed=seed,
+        )
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Put model and guide in evaluation mode, and back as they were."""
+        modules = self.model, self.guide
+        training = [module.training for module in modules]
+        try:
+            for module in modules:
+                module.eval()
+            yield
+        finally:
+            for module, was in zip(modules, training):
+                module.train(was)
+
+    def batches(
+        self,
+        data: GroupedCounts,
+        size: int = BLOCK,
+        keep_sparse: bool = False,
+        progress: str | None = None,
+    ) -> Iterator[tuple[np.ndarray, Minibatch]]:
+        """Yield positions and minibatches of all cells in order, in evaluation mode.
+
+        Parameters
+        ----------
+        data
+            The cells.
+        size
+            How many at a time.
+        keep_sparse
+            Give the counts as sparse tensors if they are mostly zero.
+        progress
+            What a progress bar should be called; none without.
+        """
+        hidden = progress is None
+        with (
+            self.at_rest(),
+            tqdm(total=len(data), desc=progress, unit="cell", disable=hidden, leave=False) as bar,
+        ):
+            start, keep_sparse = 0, keep_sparse and data.mostly_zero
+            for batch in data.minibatches(size, shuffle=False, keep_sparse=keep_sparse):
+                stop = start + len(batch.group)
+                yield np.arange(start, stop), batch.to(self.device)
+                bar.update(stop - start)
+                start = stop
+
+    def posteriors(
+        self,
+        data: GroupedCounts,
+        size: int = BLOCK,
+        keep_sparse: bool = False,
+        progress: str | None = None,
+    ) -> Iterator[tuple[np.ndarray, Posterior]]:
+        """Yield positions and posteriors of all cells; arguments as for :meth:`batches`."""
+        for cells, batch in self.batches(data, size, keep_sparse, progress):
+            yield cells, self.posterior(batch)
+
+    @torch.no_grad()
+    def posterior(self, batch: Minibatch, seen_g: torch.Tensor | None = None) -> Posterior:
+        """Return what the guide says of some cells, from all genes or from some (``seen_g``)."""
+        moments = self.guide.moments(batch.counts, batch.covariates, seen_g)
+        return Posterior(self.model, batch, moments)
+
+
+def kind_of(likelihood: Callable[..., Likelihood]) -> DataKind:
+    """Return what kind of data a likelihood is of, before there are data to build it for.
+
+    Raises
+    ------
+    SettingsError
+        If it builds no :class:`~pyro_mgvi.core.Likelihood`.
+    """
+    with torch.random.fork_rng():
+        built = likelihood(InitialValues.blank(n_genes=2, n_groups=2))
+    if not isinstance(built, Likelihood):
+        raise SettingsError(
+            f"likelihood={likelihood!r} builds {type(built).__name__}, which is not derived from "
+            "pyro_mgvi.core.Likelihood"
+        )
+    return built.data_kind

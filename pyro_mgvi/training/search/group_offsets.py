@@ -1,0 +1,120 @@
+"""Offsets of groups that do not depend on which kinds of cells a group is made of."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+
+from pyro_mgvi.core.interfaces import DataKind, HasGroupOffsets
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.moments import PSEUDOCOUNT
+from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.search_settings import SearchSettings
+
+ROUNDS = 100  # of the alternating fit
+
+
+@torch.no_grad()
+def recentre_offsets(
+    program: Program, data: GroupedCounts, settings: SearchSettings, seed: int = 0
+) -> bool:
+    """Set the decoder's offsets to differences between groups within clusters of shared latents.
+
+    Offsets start at the groups' means. Where a type lives in one group only, that group's offset
+    then holds part of the type, and the shared latents of its other cells are shifted by as much.
+    Once the latents tell types apart, differences within clusters are free of that.
+
+    Parameters
+    ----------
+    program
+        A partly trained program.
+    data
+        Counts of several groups; a sample of each is used.
+    settings
+        Number of cells of each group, and of clusters.
+    seed
+        Of the sample and the clusters.
+
+    Returns
+    -------
+    Whether there was something to do: not without offsets, shared latents, counts, or groups to
+    compare.
+    """
+    decoder, shared = program.model.decoder, program.families.shared
+    groups = np.unique(data.group_n)
+    if not isinstance(decoder, HasGroupOffsets) or program.data_kind is not DataKind.COUNTS:
+        return False
+    offset = decoder.group_offsets()
+    if offset is None or not shared or len(groups) < 2:
+        return False
+    rng = np.random.default_rng(seed)
+    sample = (
+        rng.permutation(np.flatnonzero(data.group_n == b))[: settings.max_cells] for b in groups
+    )
+    part = data.subset(np.sort(np.concatenate([*sample])))
+    latents_nk = []
+    for _, posterior in program.posteriors(part):
+        means = [posterior.mean(latent.name).movedim(0, 1).flatten(1) for latent in shared]
+        latents_nk.append(torch.cat(means, -1).cpu())
+    cluster_n = _clusters(torch.cat(latents_nk).numpy(), settings.clusters, seed)
+    totals = np.zeros((len(groups), settings.clusters, data.shape[1]))
+    for b, group in enumerate(groups):
+        for cluster in range(settings.clusters):
+            cells = np.flatnonzero((part.group_n == group) & (cluster_n == cluster))
+            totals[b, cluster] = np.asarray(part.counts(cells).sum(0)).ravel()
+    centred = torch.from_numpy(two_way_offsets(totals)).to(offset)
+    changed = offset.detach().clone()
+    changed[groups] = offset[groups].mean(0) + centred
+    decoder.set_group_offsets(changed)
+    return True
+
+
+def _clusters(x_nk: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import KMeans  # takes a second to import
+    from sklearn.exceptions import ConvergenceWarning
+
+    clusters = KMeans(min(n_clusters, len(x_nk)), n_init=3, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer clusters are as good
+        return clusters.fit_predict(x_nk)
+
+
+def two_way_offsets(totals_bcg: np.ndarray) -> np.ndarray:
+    r"""Return each group's log effect on each gene, beside one effect per cluster and gene.
+
+    The fit by alternating maximum likelihood of
+
+    .. math:: X_{bcg} \sim \mathrm{Poisson}(s_{bc} \exp(a_{cg} + o_{bg}))
+
+    with one size s per group and cluster. A cluster of one group only says nothing about o.
+
+    Parameters
+    ----------
+    totals_bcg
+        Counts by group, cluster and gene; zeros where a group has no cell.
+
+    Returns
+    -------
+    o, (groups, genes), with mean zero over groups, shrunk towards zero by two counts.
+
+    Examples
+    --------
+    >>> shares_cg = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+    >>> sizes_bc = np.array([[9e5, 1e5], [2e5, 0.0]])
+    >>> two_way_offsets(sizes_bc[:, :, None] * shares_cg).round(3) + 0.0
+    array([[0., 0., 0.],
+           [0., 0., 0.]])
+    """
+    totals_bc1 = size_bc1 = totals_bcg.sum(2, keepdims=True)
+    offset_bg = np.zeros((len(totals_bcg), totals_bcg.shape[2]))
+    for _ in range(ROUNDS):
+        expected_cg = (size_bc1 * np.exp(offset_bg)[:, None]).sum(0)
+        share_cg = totals_bcg.sum(0) / np.maximum(expected_cg, 1e-9)
+        expected_bg = (size_bc1 * share_cg).sum(1)
+        offset_bg = np.log((totals_bcg.sum(1) + PSEUDOCOUNT) / (expected_bg + PSEUDOCOUNT))
+        offset_bg -= offset_bg.mean(0)
+        sums_bc1 = (share_cg * np.exp(offset_bg)[:, None]).sum(2, keepdims=True)
+        size_bc1 = totals_bc1 / np.maximum(sums_bc1, 1e-9)
+    return offset_bg

@@ -1,0 +1,81 @@
+"""Residuals of a fit: what a partly trained model leaves unexplained in each group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_mgvi.core.interfaces import DataKind
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.search_settings import SearchSettings
+
+
+class Direction(NamedTuple):
+    """A direction of genes that covary.
+
+    Attributes
+    ----------
+    loading_g
+        Log expression (values of transformed data) per standard deviation of the score.
+    score_n
+        Its score for the ``cells``, with standard deviation 1.
+    cells
+        Positions in the data.
+    """
+
+    loading_g: Tensor
+    score_n: Tensor
+    cells: np.ndarray
+
+    def scores_of(self, cells: np.ndarray) -> Tensor:
+        """Return the score of those of its cells that are among ``cells``."""
+        return self.score_n[torch.from_numpy(np.isin(self.cells, cells))]
+
+
+class Residuals(NamedTuple):
+    """Pearson residuals of some cells of a group, and their mean change with the location."""
+
+    r_ng: Tensor
+    slope_g: Tensor
+    cells: np.ndarray
+
+
+@torch.no_grad()
+def residuals_of_groups(
+    program: Program, data: GroupedCounts, settings: SearchSettings, seed: int
+) -> dict[int, Residuals]:
+    """Return the residuals of a sample of each group that is large enough, by its code."""
+    rng, model = np.random.default_rng(seed), program.model
+    sizes = np.bincount(data.group_n, minlength=len(data.schema.groups))
+    most = int(min(settings.max_cells, settings.max_residuals / (data.shape[1] * len(sizes))))
+    groups = {}
+    for code in np.flatnonzero(sizes >= settings.least_cells):
+        cells = np.flatnonzero(data.group_n == code)
+        cells = np.sort(rng.permutation(cells)[:most])
+        residuals, slope_g = [], torch.zeros(data.shape[1])
+        for _, posterior in program.posteriors(data.subset(cells)):
+            batch = posterior.batch
+            parts = model.decode(posterior.means(), batch.group, batch.covariates)
+            fit = model.likelihood(parts, model.observed_log_library(batch.counts))
+            sd = fit.variance.clamp(min=1e-8).sqrt()
+            residuals.append(((batch.counts - fit.mean) / sd).cpu())
+            counts = model.data_kind is DataKind.COUNTS
+            change = fit.mean if counts else torch.ones_like(sd)
+            slope_g = slope_g + (change / sd).sum(0).cpu()
+        r_ng = torch.cat(residuals).clamp_(-settings.largest_residual, settings.largest_residual)
+        groups[int(code)] = Residuals(r_ng - r_ng.mean(0), slope_g / len(r_ng), cells)
+    return groups
+
+
+def without(group: Residuals, directions: Iterable[Direction]) -> Residuals:
+    """Return a group's residuals without what follows the scores of some directions."""
+    r_ng = group.r_ng
+    for direction in directions:
+        score_n = direction.scores_of(group.cells)
+        r_ng = r_ng - torch.outer(score_n, score_n @ r_ng / score_n.square().sum())
+    return group._replace(r_ng=r_ng)

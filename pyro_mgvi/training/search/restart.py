@@ -1,0 +1,155 @@
+"""Re-estimate group offsets, and restart idle dimensions at directions found in the residuals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_mgvi.core.copies import Copy
+from pyro_mgvi.core.interfaces import DimensionStart, EncoderInput, StartsDimensions
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.search.directions import Direction, find_directions, searchable
+from pyro_mgvi.training.search.group_offsets import recentre_offsets
+from pyro_mgvi.training.search.pruning import dimension_divergence
+from pyro_mgvi.training.search_settings import SearchSettings
+
+Chosen = Mapping[str, Tensor] | None
+
+
+def restart_idle(
+    program: Program,
+    data: GroupedCounts,
+    settings: SearchSettings | None = None,
+    copies: Chosen = None,
+    seed: int = 0,
+) -> bool:
+    """Give a partly trained model what gradients from its start would not find.
+
+    The groups' offsets become differences within clusters of the shared latents
+    (:func:`~pyro_mgvi.training.search.group_offsets.recentre_offsets`), idle dimensions of some
+    groups' latents are closed, and those that :func:`plant_directions` finds a direction for
+    start there. :meth:`MGVI.fit <pyro_mgvi.MGVI.fit>` does so after ten epochs; in a training
+    loop of your own, call it about there. Parameters change in place: an optimiser goes on with
+    them.
+
+    Parameters
+    ----------
+    program, data, settings, copies, seed
+        As for :func:`~pyro_mgvi.training.search.find_directions`. With ``copies`` of a group that
+        joins a trained model, the offsets stay.
+
+    Returns
+    -------
+    Whether the decoder has changed.
+
+    Examples
+    --------
+    >>> from pyro_mgvi import MGVI
+    >>> from pyro_mgvi.datasets import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=400, n_shared_genes=60, n_program_genes=60)
+    >>> mgvi = MGVI.from_anndata(adata, group_key="group")
+    >>> restart_idle(mgvi, mgvi.read(adata))
+    True
+    """
+    settings = SearchSettings() if settings is None else settings
+    with program.at_rest():
+        changed = copies is None and recentre_offsets(program, data, settings, seed)
+        close_idle(program, data, settings, copies)
+        return plant_directions(program, data, settings, copies, seed) > 0 or changed
+
+
+def plant_directions(
+    program: Program,
+    data: GroupedCounts,
+    settings: SearchSettings | None = None,
+    copies: Chosen = None,
+    seed: int = 0,
+) -> int:
+    """Find what the model has not got, and start idle dimensions there.
+
+    Parameters
+    ----------
+    program, data, settings, copies, seed
+        As for :func:`~pyro_mgvi.training.search.find_directions`.
+
+    Returns
+    -------
+    How many dimensions were started; 0 with a decoder or an encoder that cannot.
+
+    Examples
+    --------
+    >>> from pyro_mgvi import MGVI
+    >>> from pyro_mgvi.datasets import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=400, n_shared_genes=60, n_program_genes=60)
+    >>> mgvi = MGVI.from_anndata(adata, group_key="group")
+    >>> plant_directions(mgvi, mgvi.read(adata)) > 0
+    True
+    """
+    settings = SearchSettings() if settings is None else settings
+    if not can_start(program):
+        return 0
+    found = find_directions(program, data, settings, copies, seed)
+    information = dimension_divergence(program, data) if found else {}
+    n_planted = 0
+    for copy, directions in found.items():
+        kl_d = information[copy.latent][copy.index].numpy()
+        for dim, direction in zip(np.argsort(kl_d, kind="stable"), directions):
+            if kl_d[dim] > settings.idle:
+                break
+            _plant(program, data, copy, int(dim), direction, settings, seed)
+            n_planted += 1
+    return n_planted
+
+
+def _plant(
+    program: Program,
+    data: GroupedCounts,
+    copy: Copy,
+    dim: int,
+    direction: Direction,
+    settings: SearchSettings,
+    seed: int,
+) -> None:
+    chosen = np.random.default_rng(seed).permutation(len(direction.cells))[: settings.start_cells]
+    batch = data.rows(direction.cells[chosen]).to(program.device)
+    x_ng = program.guide.input(batch.counts)
+    score_n = direction.score_n[chosen].to(x_ng)
+    start = DimensionStart(direction.loading_g, EncoderInput(x_ng, batch.covariates), score_n)
+    program.model.active.open(copy, dim)
+    for component in (program.model.decoder, program.guide.encoder):
+        component.start_dimension(copy, dim, start)
+
+
+def close_idle(
+    program: Program, data: GroupedCounts, settings: SearchSettings, copies: Chosen = None
+) -> None:
+    """Close idle dimensions of some groups' copies, until a search finds what for.
+
+    A dimension that starts at random and has found nothing fits noise of the few cells that own
+    it. Left open are copies that :func:`plant_directions` cannot open again: of groups that are
+    too small to be searched, and with a decoder or an encoder that cannot start a dimension.
+    """
+    if not can_start(program):
+        return
+    families, divergence = program.families, dimension_divergence(program, data)
+    for latent in families.specific:
+        owners_sb = families.membership(latent.name).numpy()
+        chosen_s = np.array(
+            [searchable(owner_b, data, settings, copies is not None) for owner_b in owners_sb]
+        )
+        if copies is not None:
+            chosen_s &= copies[latent.name].cpu().numpy()
+        idle_sd = (divergence[latent.name] <= settings.idle) & torch.from_numpy(chosen_s).unsqueeze(
+            -1
+        )
+        program.model.active.close({latent.name: idle_sd})
+
+
+def can_start(program: Program) -> bool:
+    """Return whether both decoder and encoder can start a dimension at a direction."""
+    parts = program.model.decoder, program.guide.encoder
+    return all(isinstance(part, StartsDimensions) for part in parts)

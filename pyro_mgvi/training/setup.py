@@ -1,0 +1,137 @@
+"""All that trains a program, for ``fit`` and for a Pyro user's own loop alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pyro
+from torch import Tensor
+
+from pyro_mgvi.core.elbo import WassersteinTraceELBO
+from pyro_mgvi.data import GroupedCounts, Minibatch
+from pyro_mgvi.errors import DataError
+from pyro_mgvi.model import Guide, Model
+from pyro_mgvi.training.plan import TrainingPlan
+from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.search import prune, restart_idle
+
+
+class TrainingSetup:
+    """Model, guide, weighted objective and seeded minibatches of one dataset.
+
+    Parameters
+    ----------
+    program
+        What to train; in training mode from here on, until :meth:`finish`.
+    data
+        All cells; some are held out as ``plan`` says.
+    plan
+        How to train.
+    copies
+        Copies of each latent, boolean (S,), that may be searched for and pruned; all by default.
+
+    Raises
+    ------
+    DataError
+        If no cell owns some latent's copy.
+
+    Attributes
+    ----------
+    model, guide
+        For ``SVI``.
+    elbo
+        The objective, with the program's weights.
+    plan
+        The plan with its defaults filled in.
+    data, validation
+        Training cells; held-out cells, or None.
+
+    Examples
+    --------
+    >>> from pyro.infer import SVI
+    >>> from pyro_mgvi import MGVI
+    >>> from pyro_mgvi.datasets import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=120, n_shared_genes=60, n_program_genes=20)
+    >>> mgvi = MGVI.from_anndata(adata, group_key="group")
+    >>> setup = mgvi.training_setup(adata, TrainingPlan(max_epochs=2))
+    >>> optimiser = pyro.optim.Adam({"lr": setup.plan.learning_rate})
+    >>> svi = SVI(setup.model, setup.guide, optimiser, loss=setup.elbo)
+    >>> for epoch in range(setup.plan.max_epochs):
+    ...     setup.begin_epoch(epoch)
+    ...     for batch in setup.minibatches(epoch):
+    ...         loss = svi.step(*batch)
+    >>> setup.finish()
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        data: GroupedCounts,
+        plan: TrainingPlan,
+        copies: Mapping[str, Tensor] | None = None,
+    ):
+        train, held_out = data.split(
+            plan.validation_fraction, program.seed if plan.seed is None else plan.seed
+        )
+        if copies is None:
+            _check_owners(program, data)
+        self.program, self.copies = program, copies
+        self.plan = plan.resolved(len(train), program.seed)
+        self.model: Model = program.model
+        self.guide: Guide = program.guide
+        self.elbo = WassersteinTraceELBO(own_weight=program.own_weight)
+        data = data.unpacked()
+        self.data = data.view(train)
+        self.validation = data.view(held_out) if len(held_out) else None
+        self.train()
+
+    def train(self) -> None:
+        """Put model and guide in training mode."""
+        self.model.train()
+        self.guide.train()
+
+    def seeds(self, epoch: int) -> tuple[int, int]:
+        """Return the seeds of an epoch, so that a resumed run repeats an uninterrupted one.
+
+        The first is for everything drawn in steps, the second for the order of the cells.
+        """
+        steps, order = np.random.SeedSequence([self.plan.seed, epoch]).generate_state(2)
+        return int(steps), int(order)
+
+    def begin_epoch(self, epoch: int) -> bool:
+        """Seed Pyro and search, if it is time; return whether the decoder has changed."""
+        pyro.set_rng_seed(self.seeds(epoch)[0])
+        return epoch == self.plan.search_epoch and self.search()
+
+    def search(self) -> bool:
+        """Restart what is idle, at what is missing; return whether the decoder has changed."""
+        with pyro.validation_enabled(False):
+            return restart_idle(
+                self.program, self.data, self.plan.search, self.copies, self.plan.seed
+            )
+
+    def minibatches(self, epoch: int, keep_sparse: bool = False) -> Iterator[Minibatch]:
+        """Yield the minibatches of an epoch, in its order."""
+        return self.data.minibatches(
+            self.plan.batch_size,
+            self.seeds(epoch)[1],
+            self.plan.stratified,
+            keep_sparse=keep_sparse,
+        )
+
+    def finish(self) -> None:
+        """Close dimensions that say nothing, and put model and guide in evaluation mode."""
+        self.model.eval()
+        self.guide.eval()
+        prune(self.program, self.data, self.plan.prune_below, self.copies)
+
+
+def _check_owners(program: Program, data: GroupedCounts) -> None:
+    present = {program.schema.groups[code] for code in np.unique(data.group_n)}
+    for copy in program.families.copies:
+        if present.isdisjoint(copy.groups):  # only the foreign penalty would act on it
+            raise DataError(
+                f"no cell belongs to latent {copy.key!r} (group(s) {', '.join(copy.groups)}): "
+                "train with cells of all its groups, or leave it out of the latents"
+            )

@@ -1,0 +1,269 @@
+"""The training loop: one torch optimiser under Lightning Fabric, early stopping, resume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+
+import pandas as pd
+import pyro
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from pyro_mgvi.core.elbo import WassersteinTraceELBO
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.errors import SettingsError, TrainingError
+from pyro_mgvi.kernels.compiled import compilation
+from pyro_mgvi.training.checkpoint import Checkpoint
+from pyro_mgvi.training.objective import Objective
+from pyro_mgvi.training.plan import TrainingPlan
+from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.setup import TrainingSetup
+
+COMPILE_FROM = 3e8  # counts seen in training; about 10 seconds are saved
+
+
+def train(
+    program: Program,
+    data: GroupedCounts,
+    plan: TrainingPlan,
+    accelerator: str = "cpu",
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+    copies: Mapping[str, Tensor] | None = None,
+) -> pd.DataFrame:
+    """Train a program and return the history of the losses; see :class:`Trainer`.
+
+    An interrupted run keeps its best weights, and what there is of its history is the
+    attribute ``history`` of the exception's program.
+    """
+    trainer = Trainer(program, data, plan, accelerator, checkpoint, copies)
+    try:
+        return trainer.run(progress)
+    finally:
+        program.model.cpu()
+        program.guide.cpu()
+
+
+class Trainer:
+    """Trains one program on one dataset, and can be interrupted and resumed.
+
+    Parameters
+    ----------
+    program
+        What to train. Validation always uses the plain objective (equation 11).
+    data
+        All cells; some are held out as ``plan`` says.
+    plan
+        How to train.
+    accelerator
+        For :class:`lightning_fabric.Fabric`, such as ``"cpu"``, ``"gpu"`` or ``"auto"``.
+    checkpoint
+        File to which the state is written after each epoch, and from which it is resumed.
+    copies
+        Copies of each latent, boolean (S,), that may be searched for and pruned; all by default.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        data: GroupedCounts,
+        plan: TrainingPlan,
+        accelerator: str = "cpu",
+        checkpoint: str | Path | None = None,
+        copies: Mapping[str, Tensor] | None = None,
+    ):
+        self.setup = TrainingSetup(program, data, plan, copies)
+        self.plain = WassersteinTraceELBO()
+        self.fabric = _fabric(accelerator)
+        objective = Objective(program.model, program.guide, self.setup.elbo)
+        rate = self.setup.plan.learning_rate
+        adam = torch.optim.Adam(objective.parameters(), lr=rate, fused=True)
+        self.objective, self.optimizer = self.fabric.setup(objective, adam)
+        self.sparse = self.setup.data.mostly_zero and self.fabric.device.type == "cpu"
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(adam, self.setup.plan.step_size)
+        self.checkpoint = None
+        if checkpoint is not None:
+            self.checkpoint = Checkpoint(Path(checkpoint), self.setup)
+        self.history: list[dict] = []
+        self._keep(float("inf"), 0)
+
+    def run(self, progress: bool = True) -> pd.DataFrame:
+        """Train, restore the best weights and return the history, one row per epoch.
+
+        All losses are nats per cell. ``train`` is the weighted objective, ``validation`` the
+        plain one; ``train_<site>`` and ``validation_<site>`` are their parts. ``kept`` tells the
+        epoch whose weights the model has.
+
+        Raises
+        ------
+        TrainingError
+            If a loss is not finite, with the sites at fault; the best weights are restored.
+        """
+        plan = self.setup.plan
+        if self.checkpoint is not None and self.checkpoint.exists():
+            self._resume(self.checkpoint.read(self.fabric.device))
+        bar = tqdm(
+            range(len(self.history), plan.max_epochs),
+            initial=len(self.history),
+            total=plan.max_epochs,
+            desc="training",
+            unit="epoch",
+            disable=not progress,
+        )
+        flushed = float(torch.tensor(1e-38) / 100) == 0.0
+        validated = torch.distributions.Distribution._validate_args  # Pyro restores its own only
+        # Weights of idle dimensions shrink towards zero; denormal numbers are 20 times slower.
+        torch.set_flush_denormal(True)
+        try:
+            # Fork the generators: the caller's random state stays as it was.
+            with (
+                torch.random.fork_rng(),
+                pyro.settings.context(module_local_params=True),
+                compilation(self._compile()),
+                torch.enable_grad(),
+            ):
+                for epoch in bar:
+                    self._epoch(epoch)
+                    bar.set_postfix(loss=f"{self.history[-1][self.monitored]:.2f}")
+                    if self._converged(epoch):
+                        break
+        finally:
+            torch.set_flush_denormal(flushed)
+            torch.distributions.Distribution.set_default_validate_args(validated)
+            bar.close()
+            self._restore_best()
+        self.setup.finish()
+        return self.table()
+
+    def table(self) -> pd.DataFrame:
+        """Return the history so far."""
+        table = pd.DataFrame(self.history)
+        if len(table):
+            table["kept"] = table["epoch"] == self.best["epoch"]
+        return table
+
+    def _compile(self) -> bool:
+        """Return whether compiling pays: it saves some 50 ns per count of each epoch."""
+        plan = self.setup.plan
+        if plan.compiled is not None:
+            return plan.compiled
+        n_cells, n_genes = self.setup.data.shape
+        return float(n_cells) * n_genes * plan.max_epochs > COMPILE_FROM
+
+    @property
+    def monitored(self) -> str:
+        """Column of the history that decides which weights are best."""
+        return "train" if self.setup.validation is None else "validation"
+
+    def _epoch(self, epoch: int) -> None:
+        planted = self._begin(epoch)
+        self.setup.train()
+        model = self.objective.model
+        batches = self.setup.minibatches(epoch, keep_sparse=self.sparse)
+        totals: dict[str, torch.Tensor] = {}
+        for step, batch in enumerate(batches):
+            batch = batch.to(self.fabric.device)
+            with pyro.validation_enabled(epoch == step == 0):
+                terms = self.objective(*batch)
+            loss = sum(terms.values()) / len(self.setup.data)
+            self.optimizer.zero_grad()
+            self.fabric.backward(loss)
+            if not torch.isfinite(loss):
+                self._stop(terms, epoch, step)
+            if planted:  # the encoders first learn to tell what the decoder already knows
+                for weight in model.parameters():
+                    weight.grad = None
+            self.optimizer.step()
+            for name, term in terms.items():
+                weight = len(batch.group) / len(self.setup.data) ** 2
+                totals[name] = totals.get(name, 0.0) + term.detach() * weight
+        self.schedule.step()
+        row: dict[str, float] = {"epoch": epoch + 1, **_columns("train", totals)}
+        if self.setup.validation is not None:
+            row |= _columns("validation", self._validate())
+        self.history.append(row)
+        if row[self.monitored] < self.best["loss"]:
+            self._keep(row[self.monitored], epoch + 1)
+        if self.checkpoint is not None:
+            self.checkpoint.write(self._state())
+
+    def _begin(self, epoch: int) -> bool:
+        torch.manual_seed(self.setup.seeds(epoch)[0])
+        if epoch != self.setup.plan.search_epoch:
+            return False
+        planted = self.setup.search()
+        self._keep(float("inf"), epoch)  # what was best before it is past
+        return planted
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, torch.Tensor]:
+        self.objective.eval()
+        torch.manual_seed(0)  # the same noise every time: losses of two epochs compare
+        totals: dict[str, torch.Tensor] = {}
+        module, validation = self.objective.module, self.setup.validation
+        with pyro.validation_enabled(False):
+            for batch in validation.minibatches(1024, shuffle=False, keep_sparse=self.sparse):
+                terms = self.plain.terms(module.model, module.guide, *batch.to(self.fabric.device))
+                terms.pop("decoder_prior", None)  # says nothing about held-out cells
+                for name, term in terms.items():
+                    totals[name] = totals.get(name, 0.0) + term / len(validation)
+        return totals
+
+    def _converged(self, epoch: int) -> bool:
+        patience = self.setup.plan.patience
+        return patience is not None and epoch + 1 - self.best["epoch"] >= patience
+
+    def _keep(self, loss: float, epoch: int) -> None:
+        weights = {k: v.detach().clone() for k, v in self.objective.state_dict().items()}
+        self.best = {"loss": loss, "epoch": epoch, "weights": weights}
+
+    def _restore_best(self) -> None:
+        self.objective.load_state_dict(self.best["weights"])
+        self.objective.eval()
+
+    def _stop(self, terms: dict, epoch: int, step: int) -> None:
+        bad = [name for name, term in terms.items() if not torch.isfinite(term)]
+        broken = [k for k, v in self.objective.named_parameters() if not v.isfinite().all()]
+        cause = f"the term(s) of {bad} are not finite"
+        if broken:
+            cause += f", because the weights {broken[:3]} no longer are"
+        raise TrainingError(
+            f"the loss became {sum(terms.values()).item()} in epoch {epoch + 1}, step {step + 1}: "
+            f"{cause}. Lower learning_rate (now {self.setup.plan.learning_rate:g}), or look for "
+            "cells or genes with extreme counts. The best weights so far are kept."
+        )
+
+    def _state(self) -> dict:
+        return {
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "history": self.history,
+            "best": self.best,
+        }
+
+    def _resume(self, state: dict) -> None:
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.history, self.best = state["history"], deepcopy(state["best"])
+
+
+def _fabric(accelerator: str):
+    from lightning_fabric import Fabric  # takes a second to import
+
+    try:
+        return Fabric(accelerator=accelerator, devices=1)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(
+            f"accelerator {accelerator!r} cannot be used here: {reason}; use 'cpu' or 'auto'"
+        ) from error
+
+
+def _columns(prefix: str, terms: dict[str, torch.Tensor]) -> dict[str, float]:
+    values = {f"{prefix}_{name}": float(term) for name, term in terms.items()}
+    return {prefix: sum(values.values()), **values}
