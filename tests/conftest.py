@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pyro_mgvi
-from pyro_mgvi.datasets.simulate import clear_recipe
+from pyro_mgvi.datasets import clear_recipe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -117,8 +117,8 @@ def predictive(result: Result, progress: bool = False, n_draws: int = 50) -> Sec
     words = Paragraph(
         f"{n_draws} times, counts of all cells were drawn from the model given each cell's "
         f"latents, and compared with the observed ones.{sampled} Points far from the line are what "
-        "the model gets wrong (orange: outside the central 90 % of the draws, the bars); points on it "
-        "are no proof, for the model has seen these cells."
+        "the model gets wrong (orange: outside the central 90 % of the draws, the bars); points on "
+        "it are no proof, for the model has seen these cells."
     )
     caption = (
         "Means over genes or cells, and the share of them inside the central 90 % of the draws: "
