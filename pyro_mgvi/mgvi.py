@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from pyro_mgvi import analysis, saving
-from pyro_mgvi.analysis.latent_values import latent_values
 from pyro_mgvi.core import Decoder, Encoder, Latent, Likelihood
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.names import cell_index
 from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.model.own_weight import OwnWeight
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
@@ -231,51 +228,8 @@ class MGVI(Program):
         larger.plan, larger.history = used, history
         return larger
 
-    def latents(
-        self, adata: AnnData | GroupedCounts, foreign: str = "nan", draw: int | None = None
-    ) -> dict[str, pd.DataFrame]:
-        """Return the posterior mean of every latent copy, cells x dim each, by key.
-
-        Parameters
-        ----------
-        adata
-            Annotated data (or :class:`GroupedCounts`).
-        foreign
-            What to report of a copy for cells that do not own it: ``"nan"``; ``"zero"``, the
-            value in the model; or ``"encode"``, what the encoder says, which carries little
-            and is penalised towards zero. Nan and zero tell who owns what: use neither to
-            compare groups.
-        draw
-            Seed of one posterior draw to return instead of the mean: what a latent carries
-            beyond its own uncertainty.
-
-        Returns
-        -------
-        Tables with the cells' names as index and the columns ``<key>_1``, ...
-
-        Raises
-        ------
-        SettingsError
-            If ``foreign`` is none of the three.
-        """
-        data = self.read(adata)
-        index = cell_index(data, adata)
-        return {
-            key: pd.DataFrame(value, index, [f"{key}_{d + 1}" for d in range(value.shape[1])])
-            for key, value in latent_values(self, data, foreign, draw).items()
-        }
-
-    def write_latents(self, adata: AnnData, foreign: str = "nan", prefix: str = "X_mgvi_") -> None:
-        """Write all latents to ``adata.obsm``: ``X_mgvi_z``, ``X_mgvi_t_<group>``, ...
-
-        Cells that the model leaves out (``drop_empty``) are NaN.
-        """
-        data = self.read(adata)
-        for key, value in latent_values(self, data, foreign).items():
-            whole = np.full((adata.n_obs, value.shape[1]), np.nan, np.float32)
-            whole[data.cells] = value
-            adata.obsm[prefix + key] = whole
-
+    latents = analysis.latents
+    write_latents = analysis.write_latents
     normalized_expression = analysis.normalized_expression
     expression_draws = analysis.expression_draws
     differential_expression = analysis.differential_expression

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 
 from pyro_mgvi import likelihoods, networks
 from pyro_mgvi.core import Absent, Dirac, Latent, SameAsOwn
@@ -108,7 +109,7 @@ def rebuild_prior(description: dict | None) -> dist.TorchDistribution | None:
     if description is None:
         return None
     found = vars(dist).get(description["class"])
-    if not (isinstance(found, type) and issubclass(found, dist.TorchDistribution)):
+    if not (isinstance(found, type) and issubclass(found, TorchDistributionMixin)):
         raise ModelFileError(f"the saved model has an unknown prior {description['class']!r}")
     return found(**{k: torch.tensor(value) for k, value in description["settings"].items()})
 

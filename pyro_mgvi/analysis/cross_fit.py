@@ -165,6 +165,7 @@ def cross_fit(
         training = data.subset(np.flatnonzero(fold_n != fold))
         refit = mgvi.fresh(training, seed=mgvi.seed + fold)
         refit.history = train(refit, training, used, progress=progress)
+        refit.plan = used
         refits.append(refit)
     return CrossFit(tuple(refits), fold_n, mgvi.seed)
 

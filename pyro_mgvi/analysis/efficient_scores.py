@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import false_discovery_control, norm
 from threadpoolctl import threadpool_limits
+
+THIRD_QUARTILE = 0.6744897501960817  # of the standard normal distribution
 
 
 def q_values(z_g: np.ndarray) -> np.ndarray:
@@ -13,6 +14,8 @@ def q_values(z_g: np.ndarray) -> np.ndarray:
     The folds' signs are dependent (the direction learned in one is that of the data of the
     other), hence the doubled one-sided p-value.
     """
+    from scipy.stats import false_discovery_control, norm  # takes half a second to import
+
     q_g, known = np.full(len(z_g), np.nan), ~np.isnan(z_g)
     if known.any():
         p_values = np.minimum(1.0, 2 * norm.sf(z_g[known]))
@@ -25,9 +28,9 @@ def recentred(z_g: np.ndarray) -> np.ndarray:
 
     The scale is that of the lower half, which effects in the predicted direction do not reach.
     """
-    centre = max(0.0, np.median(z_g))
+    centre = float(max(0.0, np.median(z_g)))
     below = np.median(z_g) - z_g[z_g <= np.median(z_g)]
-    return (z_g - centre) / max(1.0, np.median(below) / norm.ppf(0.75))
+    return (z_g - centre) / max(1.0, np.median(below) / THIRD_QUARTILE)
 
 
 def efficient_scores(

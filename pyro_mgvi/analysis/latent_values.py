@@ -1,11 +1,14 @@
-"""The values of all latents of all cells, as arrays."""
+"""The values of all latents of all cells: as arrays, as tables, and in an AnnData."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import torch
+from anndata import AnnData
 
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.names import cell_index
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.training.program import Program
 
@@ -55,3 +58,54 @@ def latent_values(
             for copy, value_nd in zip(families.copies_of(name), shown, strict=True):
                 out[copy.key][cells] = value_nd
     return out
+
+
+def latents(
+    program: Program, adata: AnnData | GroupedCounts, foreign: str = "nan", draw: int | None = None
+) -> dict[str, pd.DataFrame]:
+    """Return the posterior mean of every latent copy, cells x dim each, by key.
+
+    Parameters
+    ----------
+    program
+        A trained :class:`~pyro_mgvi.MGVI`.
+    adata
+        Annotated data (or :class:`~pyro_mgvi.GroupedCounts`).
+    foreign
+        What to report of a copy for cells that do not own it: ``"nan"``; ``"zero"``, the
+        value in the model; or ``"encode"``, what the encoder says, which carries little
+        and is penalised towards zero. Nan and zero tell who owns what: use neither to
+        compare groups.
+    draw
+        Seed of one posterior draw to return instead of the mean: what a latent carries
+        beyond its own uncertainty.
+
+    Returns
+    -------
+    Tables with the cells' names as index and the columns ``<key>_1``, ...
+
+    Raises
+    ------
+    SettingsError
+        If ``foreign`` is none of the three.
+    """
+    data = program.read(adata)
+    index = cell_index(data, adata)
+    return {
+        key: pd.DataFrame(value, index, [f"{key}_{d + 1}" for d in range(value.shape[1])])
+        for key, value in latent_values(program, data, foreign, draw).items()
+    }
+
+
+def write_latents(
+    program: Program, adata: AnnData, foreign: str = "nan", prefix: str = "X_mgvi_"
+) -> None:
+    """Write all latents to ``adata.obsm``: ``X_mgvi_z``, ``X_mgvi_t_<group>``, ...
+
+    Cells that the model leaves out (``drop_empty``) are NaN.
+    """
+    data = program.read(adata)
+    for key, value in latent_values(program, data, foreign).items():
+        whole = np.full((adata.n_obs, value.shape[1]), np.nan, np.float32)
+        whole[data.cells] = value
+        adata.obsm[prefix + key] = whole

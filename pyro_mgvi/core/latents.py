@@ -9,6 +9,7 @@ from numbers import Real
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 
 from pyro_mgvi.core.priors import Dirac, ForeignPrior
 from pyro_mgvi.errors import SettingsError
@@ -74,7 +75,7 @@ class Latent:
             )
         object.__setattr__(self, "dim", int(self.dim))  # NumPy's numbers and 3.0, too
         if self.prior is not None and (
-            not isinstance(self.prior, dist.TorchDistribution) or self.prior.event_shape
+            not isinstance(self.prior, TorchDistributionMixin) or self.prior.event_shape
         ):
             raise SettingsError(
                 f"latent {self.name!r}: prior must be a univariate distribution, such as "

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
@@ -137,7 +138,7 @@ class _ProperPriors(Messenger):
 
     def _pyro_sample(self, msg) -> None:
         prior = msg["fn"]
-        if msg["is_observed"] or not isinstance(prior, dist.TorchDistributionMixin):
+        if msg["is_observed"] or not isinstance(prior, TorchDistributionMixin):
             return
         own = owners_prior(prior)
         if own is not prior:

@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 from scipy import sparse
 
 from pyro_mgvi.core.initial_values import InitialValues
-
-if TYPE_CHECKING:
-    from pyro_mgvi.data.grouped_counts import GroupedCounts
+from pyro_mgvi.data.reading import Counts
+from pyro_mgvi.data.schema import Schema
 
 PSEUDOCOUNT = 2.0  # shrinks the groups' offsets of rarely seen genes towards none
 GATE_SHARE = 0.05  # share of the observed zeros that drop-out starts with
 BLOCK = 4096  # cells at a time
 
 
-def initial_values_of_counts(data: GroupedCounts) -> InitialValues:
+class CountsOfGroups(Protocol):
+    """What is needed of :class:`~pyro_mgvi.data.GroupedCounts` here."""
+
+    group_n: np.ndarray
+    batch_n: np.ndarray
+    schema: Schema
+
+    def __len__(self) -> int:
+        """Return the number of cells."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of cells and of genes."""
+
+    def counts(self, cells: np.ndarray) -> Counts:
+        """Return the counts of the cells at these positions."""
+
+
+def initial_values_of_counts(data: CountsOfGroups) -> InitialValues:
     """Estimate initial values from counts in two passes over the cells.
 
     The inverse dispersion comes from the excess of the squared residuals around
@@ -70,7 +87,7 @@ def initial_values_of_counts(data: GroupedCounts) -> InitialValues:
     )
 
 
-def initial_values_of_values(data: GroupedCounts) -> InitialValues:
+def initial_values_of_values(data: CountsOfGroups) -> InitialValues:
     """Estimate initial values from transformed data: means, group shifts and precisions.
 
     ``log_rate_g`` is then a gene's mean, ``offset_bg`` a group's shift of it, and
@@ -99,7 +116,7 @@ def initial_values_of_values(data: GroupedCounts) -> InitialValues:
     )
 
 
-def _blocks(data: GroupedCounts) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+def _blocks(data: CountsOfGroups) -> Iterator[tuple[slice, sparse.csr_matrix]]:
     for start in range(0, len(data), BLOCK):
         stop = min(start + BLOCK, len(data))
         x = data.counts(np.arange(start, stop))

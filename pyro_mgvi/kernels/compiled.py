@@ -1,4 +1,4 @@
-"""Compile elementwise code where it pays and a compiler exists; fall back silently otherwise."""
+"""Compile elementwise code where it pays and a compiler exists; run it as it is otherwise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 logger = logging.getLogger(__name__)
 
 _active: ContextVar[bool] = ContextVar("compilation", default=False)
-_broken = False  # no compiler here: found once, then never tried again
 
 
 @contextmanager
@@ -52,24 +51,28 @@ def compilable(plain: Callable | None = None) -> Callable:
 
     def mark(function: Callable) -> Callable:
         uncompiled = plain or function
-        compiled = torch.compile(function, fullgraph=True, dynamic=True)
+        compiled: Callable | None = None  # made on first use: the compiler takes a second to import
+        works = True
 
         @functools.wraps(function)
         def run(*args):
-            global _broken
-            if not _active.get() or _broken:
+            nonlocal compiled, works
+            if not _active.get() or not works:
                 return uncompiled(*args)
             try:
+                if compiled is None:
+                    compiled = torch.compile(function, fullgraph=True, dynamic=True)
                 # One program for training and validation: whether gradients are wanted is part
                 # of what is compiled. The compiler's advice is not for our users.
-                args = [x.detach() if isinstance(x, torch.Tensor) else x for x in args]
+                detached = [x.detach() if isinstance(x, torch.Tensor) else x for x in args]
                 with torch.no_grad(), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    return compiled(*args)
+                    return compiled(*detached)
             except Exception as error:
-                logger.info("running without compilation: %s", error)
-                _broken = True
-                return uncompiled(*args)
+                result = uncompiled(*args)  # raises, too, if the arguments are at fault
+                logger.warning("%s runs without compilation: %s", function.__name__, error)
+                works = False
+                return result
 
         return run
 

@@ -84,9 +84,10 @@ class Decoding:
         specific = {copy.key for copy in latents.copies if not copy.shared}
         out = specific if names is None else {copy.key for copy in latents.resolve(names)}
         if not out or out - specific:
+            families = [family.name for family in latents.specific]
             raise SettingsError(
                 f"latents {sorted(out - specific)} cannot be left out: name group-specific "
-                f"latents of the model, {sorted(specific)}"
+                f"latents of the model, {families}, or copies of them, {sorted(specific)}"
             )
         if offset is None:
             offset = "averaged" if out == specific else "own"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -139,7 +140,7 @@ class Model(GroupedModule):
         if counts is not None and counts.layout == torch.sparse_csr:
             counts = to_dense(counts)
         log_prior = self.decoder.log_prior()
-        if log_prior is not None:  # weights are estimated at the mode of their posterior
+        if log_prior is not None and am_i_wrapped():  # weights are at their posterior's mode
             pyro.factor("decoder_prior", log_prior)
         cells, values, log_library = self.cells(n, index, n_cells), {}, None
         with cells:

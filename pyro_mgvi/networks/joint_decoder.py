@@ -145,15 +145,18 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         column, loading_g = self.first_input[copy.key] + dim, start.loading_g
         if self.trunk is None:
             self.heads[0].weight[:, column] = loading_g.to(self.heads[0].weight)
-        elif self.linear is not None:
+            return
+        self.trunk.weight[:, column] *= 0.1  # what is known is log-linear
+        if self.linear is not None:
             self.linear[column] = loading_g.to(self.linear)
-            self.trunk.weight[:, column] *= 0.1  # what is known is log-linear
-        else:  # x = relu(x) - relu(-x): two hidden units are a log-linear path, too
-            importance_h = self.heads[0].weight.norm(dim=0) * self.trunk.weight.norm(dim=1)
-            for unit, sign in zip(importance_h.argsort()[:2], (1.0, -1.0)):
-                self.trunk.weight[unit], self.trunk.bias[unit] = 0.0, 0.0
-                self.trunk.weight[unit, column] = sign
-                self.heads[0].weight[:, unit] = sign * loading_g.to(self.heads[0].weight)
+            return
+        # x = relu(x) - relu(-x): two hidden units are a log-linear path, too
+        importance_h = self.heads[0].weight.norm(dim=0) * self.trunk.weight.norm(dim=1)
+        importance_h[(self.trunk.weight != 0).sum(1) == 1] = torch.inf  # another dimension's
+        for unit, sign in zip(importance_h.argsort()[:2], (1.0, -1.0)):
+            self.trunk.weight[unit], self.trunk.bias[unit] = 0.0, 0.0
+            self.trunk.weight[unit, column] = sign
+            self.heads[0].weight[:, unit] = sign * loading_g.to(self.heads[0].weight)
 
     def group_offsets(self) -> Tensor | None:
         """Return the offsets, (groups, genes), or None if there are none."""

@@ -33,7 +33,7 @@ class SeparateEncoders(Encoder, StartsDimensions, HasGroupEntries):
 
     Parameters
     ----------
-    latents, start
+    latents, initial
         Set by :class:`~pyro_mgvi.model.guide.Guide`.
     hidden
         Width of each network's hidden layer.

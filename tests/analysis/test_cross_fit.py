@@ -1,0 +1,74 @@
+"""Refits on halves of the cells: which cells, how they are trained, and where they are too few."""
+
+from importlib import import_module
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pyro_mgvi import MGVI, CrossFit, DataError, TrainingPlan, cross_fit
+
+
+def test_too_few_cells_have_no_q_value(trained, adata):
+    refits = cross_fit(trained, adata, max_epochs=1, progress=False)
+    few = np.arange(120) < 60  # about 20 of each group, 10 of them in each fold
+    table = trained.rank_genes(adata, "group1", few, calibration=refits)
+    assert table[["z_score", "q_value"]].isna().all(axis=None)
+    assert np.isfinite(table["bayes_factor"]).all()
+    own = (adata.obs["group"] == "group1").to_numpy()  # a mean shift needs cells to compare with
+    many = CrossFit(refits.refits, refits.fold_n, 0)
+    assert trained.rank_genes(adata, "group1", own, calibration=many)["q_value"].isna().all()
+    with pytest.raises(DataError, match="refits are of 120 cells"):
+        trained.rank_genes(adata[:50].copy(), "group1", calibration=refits)
+
+
+def test_folds_divide_each_group_and_the_model_stays(trained, adata):
+    before = trained.latents(adata)["z"]
+    refits = cross_fit(trained, adata, max_epochs=1, progress=False)
+    for group in trained.schema.groups:
+        sizes = np.bincount(refits.fold_n[(adata.obs["group"] == group).to_numpy()])
+        assert len(sizes) == 2 and abs(sizes[0] - sizes[1]) <= 1
+    pd.testing.assert_frame_equal(trained.latents(adata)["z"], before, check_exact=True)
+    lonely = adata[np.r_[np.flatnonzero(adata.obs["group"] == "group1")[:3], 60:120]].copy()
+    lonely = lonely[(lonely.obs["group"] != "group1") | (np.arange(lonely.n_obs) < 3)].copy()
+    with pytest.raises(DataError, match="group1: fewer than 4 cells"):
+        cross_fit(trained, lonely, progress=False)
+
+
+def test_refits_take_as_many_steps_and_weigh_noise_by_their_cells(trained, adata, monkeypatch):
+    plans = []
+
+    def train(program, data, plan, progress):
+        plans.append(plan)
+        return pd.DataFrame()
+
+    module = import_module("pyro_mgvi.analysis.cross_fit")  # the package's name is the function's
+    monkeypatch.setattr(module, "train", train)
+    refits = cross_fit(trained, adata, max_epochs=1)
+    assert [plan.batch_size for plan in plans] == [16, 16]
+    for fold, refit in enumerate(refits.refits):
+        half = adata[refits.fold_n != fold].copy()
+        assert refit.own_weight == MGVI.from_anndata(half, "group").own_weight
+        assert refit.own_weight["t"] > trained.own_weight["t"]
+    given = MGVI.from_anndata(adata, "group", own_weight={"t": 7.0})
+    assert all(x.own_weight["t"] == 7 for x in cross_fit(given, adata, max_epochs=1).refits)
+
+
+def test_refits_are_trained_as_the_model_was_each_with_a_seed_of_its_own(adata, monkeypatch):
+    plan = TrainingPlan(max_epochs=2, batch_size=32, search=None, prune_below=0.0, seed=5)
+    mgvi = MGVI.from_anndata(adata, "group", latents=["z:3", "t:2"])
+    mgvi.fit(adata, plan, progress=False)
+    plans, seeds = [], []
+
+    def train(program, data, plan, progress):
+        plans.append(plan)
+        seeds.append(program.seed)
+        return pd.DataFrame()
+
+    monkeypatch.setattr(import_module("pyro_mgvi.analysis.cross_fit"), "train", train)
+    cross_fit(mgvi, adata)
+    assert plans[0] == plans[1]
+    assert (plans[0].max_epochs, plans[0].search, plans[0].prune_below) == (2, None, 0.0)
+    assert plans[0].seed is None and seeds == [mgvi.seed, mgvi.seed + 1]
+    cross_fit(mgvi, adata, TrainingPlan(batch_size=50), max_epochs=1)
+    assert (plans[2].max_epochs, plans[2].batch_size) == (1, 25)

@@ -1,0 +1,81 @@
+"""Diagnosis: closed forms, and the right verdict on planted and on absent programs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from pyro_mgvi import MGVI, DataError, diagnose
+from pyro_mgvi.analysis.diagnosis import _shuffle
+from pyro_mgvi.analysis.verdict import verdict
+from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
+
+
+def test_tables_hold_closed_forms(mgvi, adata):
+    report = mgvi.diagnose(adata, labels="celltype", max_epochs=1, progress=False)
+    group = adata.obs["group"].to_numpy(str)
+    data = mgvi.read(adata)
+    batch = data.rows(np.arange(len(data)))
+    with torch.no_grad():
+        loc, scale = mgvi.guide.moments(batch.counts, batch.covariates)["t"]
+    kl = kl_divergence(Normal(loc[1], scale[1]), Normal(0.0, 1.0)).numpy()[group == "group2"]
+    table = report.dimensions.set_index("latent").loc["t_group2"]
+    np.testing.assert_allclose(table["kl"], kl.mean(0), rtol=1e-4)
+    variance = loc[1].numpy()[group == "group2"].var(0)
+    np.testing.assert_allclose(table["variance"], variance, rtol=1e-4)
+    assert list(report.copies.index) == ["z", "t_group1", "t_group2", "t_group3"]
+    assert report.copies["agreement"].between(0, 1).all()
+    assert set(zip(report.probes["latent"], report.probes["target"])) == {
+        ("z", "group"), ("z", "label"),
+        *((f"t_group{i}", "label") for i in (1, 2, 3)),
+    }  # fmt: skip
+    with pytest.raises(DataError, match="'organ'"):
+        diagnose(mgvi, adata, labels="organ")
+    with pytest.raises(DataError, match="each of the 120 cells"):
+        diagnose(mgvi, adata, labels=["a", "b"])
+
+
+def test_shuffling_keeps_sizes_and_everything_else(mgvi, adata):
+    data = mgvi.read(adata)
+    shuffled = _shuffle(data, 0)
+    assert (np.bincount(shuffled.group_n) == np.bincount(data.group_n)).all()
+    assert 0.2 < np.mean(shuffled.group_n == data.group_n) < 0.5  # chance is a third
+    assert shuffled.x is data.x
+
+
+@pytest.mark.parametrize(
+    ("worth", "shuffled", "holds"), [(2.0, -1.0, True), (2.0, 1.9, False), (-15.9, -30.7, False)]
+)
+def test_a_latent_that_harms_unseen_cells_holds_nothing_however_bad_the_shuffled_refit(
+    worth, shuffled, holds
+):
+    adata = clear_recipe(0, n_cells=100, n_shared_genes=20, n_program_genes=20)
+    mgvi = MGVI.from_anndata(adata, "group")
+    keys = ["z", "t_group1", "t_group2"]
+    dimensions = pd.DataFrame({"latent": keys, "active": True})
+    row = {"worth": worth, "worth_se": 0.1, "shuffled": shuffled, "shuffled_se": 0.1}
+    copies = pd.DataFrame([row | {"agreement": 1.0}] * 3, index=keys)
+    copies.loc["z", list(row)] = np.nan  # all groups own it
+    probes = pd.DataFrame(columns=["latent", "target", "accuracy", "chance"])
+    said = " ".join(verdict(mgvi, dimensions, copies, probes))
+    assert said.count("holds variation") == (2 if holds else 0)
+    assert said.count("do not interpret") == (0 if holds else 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("planted", [True, False])
+def test_the_verdict_knows_programs_from_none(planted):
+    if planted:
+        adata = clear_recipe(3, n_cells=1000, n_shared_genes=300, n_program_genes=150)
+    else:
+        shared, none = SplatParams(lib_loc=10.0), SplatParams(lib_loc=7.0, de_prob=0.0)
+        adata = grouped(3, shared, none, 1000, 300, 150)
+    mgvi = MGVI.from_anndata(adata, "group")
+    mgvi.fit(adata, progress=False)
+    report = mgvi.diagnose(adata, labels="celltype", progress=False)
+    found = [f"t_{g}" for g in mgvi.schema.groups if f"belongs to {g}" in str(report)]
+    assert found == (["t_group1", "t_group2"] if planted else []), str(report)
+    nothing = "hold nothing for unseen cells that the shuffled refit does not also find"
+    assert str(report).count(nothing) == (0 if planted else 2)
+    assert "z: leaks" not in str(report) and "z: two refits disagree" not in str(report)

@@ -1,0 +1,149 @@
+"""Gene rankings against formulas written down elsewhere, and their error rate on planted truth."""
+
+from functools import partialmethod
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+from scipy.stats import nbinom, poisson
+
+import pyro_mgvi
+from pyro_mgvi import MGVI, DataError, Gaussian, Poisson, SettingsError
+from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
+from pyro_mgvi.training.program import Program
+
+
+def by_hand(mgvi, adata, group, averaged, log_pmf):
+    """Bayes factors of equation 12 from the weights: gain, and shares with and without t."""
+    data, groups = mgvi.read(adata), mgvi.schema.groups
+    code = groups.index(group)
+    batch = data.rows(np.flatnonzero(data.group_n == code))
+    moments = mgvi.guide.moments(batch.counts, batch.covariates)
+    d = mgvi.model.decoder
+    (z,), t = moments["z"][0], moments["t"][0]
+    location, scale = (x.detach().numpy().astype(float) for x in moments["library"])
+    library = np.exp(location + scale**2 / 2)
+
+    def log_p(private, offset):
+        zeros = torch.zeros_like(private)
+        copies = [private if g == code else zeros for g in range(len(groups))]
+        inputs = torch.cat([z, *copies], -1)
+        hidden = torch.relu(d.trunk(inputs))
+        rate = d.heads[0](hidden) + inputs @ d.linear + offset
+        share = rate.detach().double().softmax(-1).numpy()
+        outputs = [head(hidden).detach().numpy().astype(float) for head in d.heads[1:]]
+        return log_pmf(batch.counts.numpy(), share * library[:, None], *outputs), share
+
+    response = d.response.unflatten(0, (len(groups), -1))  # groups x dims x genes
+    own = d.offset[code] + z @ response[code]
+    offset = d.offset.mean(0) + z @ response.mean(0) if averaged else own
+    (with_t, share), (without, shared) = (
+        log_p(t[code], own),
+        log_p(torch.zeros_like(t[code]), offset),
+    )
+    return with_t - without, share, shared
+
+
+@pytest.mark.parametrize("offset", ["averaged", "own"])
+def test_the_bayes_factor_is_equation_12(trained, adata, offset):
+    theta = trained.model.likelihood.log_theta.detach().exp().numpy().astype(float)
+
+    def zinb(x, mean, logits):
+        gate, count = expit(logits), nbinom.pmf(x, theta, theta / (theta + mean))
+        return np.log(np.where(x == 0, gate, 0) + (1 - gate) * count)
+
+    table = trained.rank_genes(adata, "group2", offset=offset, calibration=False)
+    gain, share, shared = by_hand(trained, adata, "group2", offset == "averaged", zinb)
+    assert table["bayes_factor"].is_monotonic_decreasing
+    assert table.index.name == "gene"
+    table = table.loc[list(adata.var_names)]
+    for column, truth in (
+        ("bayes_factor", gain.sum(0)),
+        ("per_cell", gain.mean(0)),
+        ("fraction_in_favour", (gain > 0).mean(0)),
+        ("mean_all", 1e4 * share.mean(0)),
+        ("mean_shared", 1e4 * shared.mean(0)),
+        ("log_fold_change", np.log2(share.mean(0) / shared.mean(0))),
+    ):
+        np.testing.assert_allclose(table[column], truth, rtol=1e-3, atol=1e-4, err_msg=column)
+    assert table["q_value"].isna().all()
+
+
+def test_any_likelihood_of_counts_that_tells_genes_apart_is_ranked(adata):
+    mgvi = MGVI.from_anndata(adata, "group", latents=["z:3", "t:2"], likelihood=Poisson)
+    table = mgvi.rank_genes(adata, "group2", calibration=False).loc[list(adata.var_names)]
+    gain, *_ = by_hand(mgvi, adata, "group2", True, poisson.logpmf)
+    error = abs(table["bayes_factor"] - gain.sum(0))
+    assert (error < 1e-4 * abs(gain).sum(0)).all()  # large counts: the cells' terms cancel
+    values = adata.copy()
+    values.X = np.log1p(values.X.toarray())
+    gaussian = MGVI.from_anndata(values, "group", likelihood=Gaussian)
+    with pytest.raises(SettingsError, match=r"with Gaussian: .*likelihood of counts"):
+        gaussian.rank_genes(values, "group2", calibration=False)
+
+
+def test_minibatches_do_not_matter(trained, adata, monkeypatch):
+    whole = trained.rank_genes(adata, "group1", calibration=False)
+    monkeypatch.setattr(Program, "posteriors", partialmethod(Program.posteriors, size=7))
+    parts = trained.rank_genes(adata, "group1", calibration=False)
+    whole, parts = (x["bayes_factor"].sort_index() for x in (whole, parts))
+    np.testing.assert_allclose(whole, parts, rtol=1e-3, atol=1e-4)
+
+
+def test_chosen_cells_are_those_of_a_subset(trained, adata):
+    cells = (adata.obs["celltype"] != "T1").to_numpy()
+    masked = trained.rank_genes(adata, "group1", cells, calibration=False)
+    subset = trained.rank_genes(adata[cells].copy(), "group1", calibration=False)
+    np.testing.assert_allclose(masked["bayes_factor"], subset["bayes_factor"], rtol=1e-5)
+
+
+def test_chosen_latents_alone_are_left_out(adata):
+    latents = (pyro_mgvi.shared(3), pyro_mgvi.private(2), pyro_mgvi.pairwise(2))
+    mgvi = MGVI.from_anndata(adata, "group", latents=latents)
+    one, other, both = (
+        mgvi.rank_genes(adata, "group1", latents=names, offset="own", calibration=False)
+        for names in ("t", "pair", ["t", "pair"])
+    )
+    shared = [x["mean_shared"].sort_index() for x in (one, other, both)]
+    assert abs(shared[0] - shared[1]).max() > 0.1 and abs(shared[0] - shared[2]).max() > 0.1
+    with torch.no_grad():
+        trunk, linear = mgvi.model.decoder.trunk.weight, mgvi.model.decoder.linear
+        trunk[:, 3 + 6 :] = linear[3 + 6 :] = 0.0  # the pair latents now do nothing
+    table = mgvi.rank_genes(adata, "group1", latents="pair", calibration=False)
+    np.testing.assert_allclose(table["bayes_factor"], 0, atol=1e-5)  # and no offset is averaged
+
+
+def test_bad_input_is_explained(trained, adata):
+    group = adata.obs["group"].to_numpy(str)
+    cases = [
+        (("group9",), {}, DataError, "group1, group2, group3"),
+        (("group1", group == "group2"), {}, DataError, "foreign cell.*group2"),
+        (("group1", np.zeros(120, bool)), {}, DataError, "no cell"),
+        (("group1", np.ones(5, bool)), {}, DataError, "boolean mask over the 120 cells"),
+        (("group1",), {"latents": "z"}, SettingsError, "'t'"),
+        (("group1",), {"latents": []}, SettingsError, "cannot be left out"),
+        (("group1",), {"offset": "mine"}, SettingsError, "'mine'"),
+    ]
+    for options, settings, error, message in cases:
+        with pytest.raises(error, match=message):
+            trained.rank_genes(adata, *options, **settings, calibration=False)
+
+
+@pytest.mark.slow
+def test_planted_genes_are_found_with_few_errors_and_none_where_there_are_none():
+    adata = clear_recipe(8, n_cells=1000, n_shared_genes=400, n_program_genes=100)
+    mgvi = MGVI.from_anndata(adata, "group")
+    mgvi.fit(adata, progress=False)
+    table = mgvi.rank_genes(adata, "group1", progress=False)
+    factors = adata.var[["DEFacP1", "DEFacP2", "DEFacP3", "DEFacP4"]]
+    affected = (factors.nunique(axis=1) > 1).loc[table.index]
+    found = table["q_value"] < 0.1
+    assert found.sum() > 20 and affected[found].mean() > 0.85
+    assert affected[:20].mean() > 0.9
+
+    null = SplatParams(lib_loc=7.0, de_prob=0.0)
+    adata = grouped(7, SplatParams(lib_loc=10.0), null, 1000, 400, 100)
+    mgvi = MGVI.from_anndata(adata, "group")
+    table = mgvi.rank_genes(adata, "group1", progress=False)
+    assert (table["q_value"] > 0.05).all()

@@ -1,0 +1,37 @@
+"""The Python code in README and docs, run as it stands."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+
+
+def python_blocks(document):
+    """Return the blocks of Python code of each section that has some, by its heading."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = {}
+    for section in re.split(r"^## ", text, flags=re.MULTILINE):
+        found = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+        if found:
+            blocks[section.splitlines()[0]] = found
+    assert text.count("```python") == sum(map(len, blocks.values())), "a block is not found"
+    return blocks
+
+
+def cells_of_regions(adata, *names):
+    """Return a copy whose groups are regions of these names, and half of it of each donor."""
+    adata = adata.copy()
+    groups = dict(zip(adata.obs["group"].cat.categories, names, strict=True))
+    adata.obs["region"] = adata.obs["group"].cat.rename_categories(groups)
+    adata.obs["donor"] = np.where(np.arange(adata.n_obs) % 2, "d1", "d2")
+    return adata
+
+
+def run(blocks, adata):
+    """Run the blocks of a section one after the other, and return what they named."""
+    space = {"__name__": "a_document", "adata": adata}
+    for number, block in enumerate(blocks, 1):
+        exec(compile(block, f"block {number} of the section", "exec"), space)
+    return space

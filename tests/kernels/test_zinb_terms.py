@@ -1,0 +1,95 @@
+"""One pass over the counts gives what the plain formula and autograd give, compiled or not."""
+
+import pytest
+import torch
+
+from pyro_mgvi.kernels import zinb_terms
+from pyro_mgvi.kernels.compiled import compilation
+from pyro_mgvi.kernels.zinb_terms import CellLogProb, gene_log_prob
+
+
+def random_counts(n=37, genes=23, dtype=torch.float32):
+    x = torch.poisson(torch.rand(n, genes) * 3) * (torch.rand(n, genes) < 0.5)
+    x[0, 0], x[1, 1] = 5000.0, 300.0
+    parameters = torch.randn(n, genes), torch.randn(1, genes), torch.randn(n, genes) - 2
+    return x.to(dtype), *(p.to(dtype).requires_grad_() for p in parameters)
+
+
+def value_and_gradients(function, x, *parameters):
+    inputs = [p for p in parameters if p is not None]
+    log_p = function(x, *parameters)
+    weight = torch.linspace(-1, 1, len(x)).to(x)
+    return log_p.detach(), *torch.autograd.grad((weight * log_p).sum(), inputs)
+
+
+def with_total(x, location, theta, gate):
+    """Give the same counts a total, which the location then shares out."""
+    return x, location, (x.detach().sum(-1, keepdim=True) + 1).log().requires_grad_(), theta, gate
+
+
+def plain(x, location, log_total, *others):
+    log_mean = location if log_total is None else location.log_softmax(-1) + log_total
+    return gene_log_prob(x, log_mean, *others).sum(-1)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("block", [10, 100, 10_000])
+def test_one_pass_equals_autograd_through_the_plain_formula(shares, gated, block, monkeypatch):
+    monkeypatch.setattr(zinb_terms, "BLOCK", block)
+    x, mean, theta, gate = random_counts(dtype=torch.float64)
+    args = (x, mean, theta, gate if gated else None)
+    args = with_total(*args) if shares else (*args[:2], None, *args[2:])
+    for ours, truth in zip(
+        value_and_gradients(CellLogProb.apply, *args), value_and_gradients(plain, *args)
+    ):
+        torch.testing.assert_close(ours, truth, rtol=1e-7, atol=1e-7)
+
+
+def test_single_precision_keeps_large_counts():
+    x, mean, theta, gate = random_counts(dtype=torch.float64)
+    x[:, 0] = torch.logspace(0, 6, len(x)).round()
+    truth = plain(x, mean, None, theta, gate)
+    single = CellLogProb.apply(x.float(), mean.float(), None, theta.float(), gate.float())
+    torch.testing.assert_close(single.double(), truth, rtol=1e-5, atol=1e-3)
+
+
+def test_extreme_shares_are_finite():
+    location = torch.tensor([[200.0, -200.0, 0.0]], requires_grad=True)
+    args = location, torch.zeros(1, 1), torch.tensor([[-60.0, 60.0, 0.0]]), torch.zeros(1, 3)
+    log_p = CellLogProb.apply(torch.tensor([[1.0, 0.0, 0.0]]), *args)
+    (gradient,) = torch.autograd.grad(log_p.sum(), location)
+    assert log_p.isfinite().all() and gradient.isfinite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("gated", [True, False])
+def test_compiled_equals_uncompiled(shares, gated):
+    x, mean, theta, gate = random_counts()
+    args = (x, mean, theta, gate if gated else None)
+    args = with_total(*args) if shares else (*args[:2], None, *args[2:])
+    expected = value_and_gradients(CellLogProb.apply, *args)
+    with compilation(True):
+        found = value_and_gradients(CellLogProb.apply, *args)
+    for ours, truth in zip(found, expected):
+        torch.testing.assert_close(ours, truth, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_mean_of_zero_gives_what_its_limit_gives(shares, gated):
+    x, mean, theta, gate = random_counts()
+    with torch.no_grad():
+        mean[:, 5], x[:, 5] = -torch.inf, 0.0
+    args = (x, mean, theta, gate if gated else None)
+    args = with_total(*args) if shares else (*args[:2], None, *args[2:])
+    zero = value_and_gradients(CellLogProb.apply, *args)
+    with torch.no_grad():
+        mean[:, 5] = -80.0
+    for ours, limit in zip(zero, value_and_gradients(CellLogProb.apply, *args)):
+        torch.testing.assert_close(ours, limit)
+    x[0, 5] = 1.0
+    with torch.no_grad():
+        mean[:, 5] = -torch.inf
+    assert CellLogProb.apply(*args)[0] == -torch.inf

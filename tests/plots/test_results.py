@@ -1,0 +1,61 @@
+"""Figures of what training and analysis found, read back from their artists."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import pyro_mgvi
+from pyro_mgvi import Diagnosis, plots
+
+
+def test_history_plot():
+    table = pd.DataFrame({"epoch": [1, 2], "train": [3.0, 2.0], "validation": [3.1, 2.4]})
+    ax = plots.history(table)
+    assert [line.get_label() for line in ax.lines] == ["train", "validation"]
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), [3.1, 2.4])
+
+
+def test_ranking_fills_what_the_q_value_calls():
+    columns = {"per_cell": [3.0, 2.0, 1.0], "q_value": [0.01, 0.5, np.nan]}
+    table = pd.DataFrame(columns, index=list("abc"))
+    ax = plots.ranking(table, top=3)
+    assert [x.get_text() for x in ax.get_yticklabels()] == ["a", "b", "c"] and ax.yaxis_inverted()
+    called, not_called = ax.containers
+    assert [bar.get_width() for bar in called] == [3.0]
+    assert [bar.get_width() for bar in not_called] == [2.0, 1.0]
+    assert not_called[0].get_facecolor()[3] == 0
+
+
+def test_expression_draws_all_and_shared_for_the_group_and_for_the_others(mgvi, adata):
+    genes = ["program_2", "shared_1"]
+    axes = plots.expression(mgvi, adata, "group2", genes)
+    assert [ax.get_title() for ax in axes] == genes
+    own = (adata.obs["group"] == "group2").to_numpy()
+    drawn = [x.get_ydata()[0] for x in axes[0].lines if x.get_color() == plots.PALETTE[-1]]
+    truth = []
+    for latents in (None, "z"):
+        values = 1e4 * mgvi.normalized_expression(adata, latents, genes)["program_2"].to_numpy()
+        truth += [np.median(values[own]), np.median(values[~own])]
+    np.testing.assert_allclose(drawn, truth, rtol=1e-5)
+    with pytest.raises(pyro_mgvi.DataError, match="group9"):
+        plots.expression(mgvi, adata, "group9", genes)
+
+
+def test_diagnostics_draw_what_the_report_holds():
+    dimensions = {"latent": ["z", "z", "t_a"], "dimension": [0, 1, 0], "kl": [0.2, 1.5, 0.7]}
+    copies = {"worth": [np.nan, 2.0], "worth_se": [np.nan, 0.1], "shuffled": [np.nan, -0.5]}
+    copies = pd.DataFrame(copies | {"shuffled_se": [np.nan, 0.2]}, index=["z", "t_a"])
+    probes = {"latent": ["t_a"], "target": ["label"], "accuracy": [0.4], "chance": [0.25]}
+    report = Diagnosis(pd.DataFrame(dimensions), copies, pd.DataFrame(probes), ())
+    kl, worth, probe = plots.diagnostics(report)
+    drawn = {line.get_label(): list(line.get_ydata()) for line in kl.lines}
+    assert drawn == {"z": [1.5, 0.2], "t_a": [0.7]}
+    assert [label.get_text() for label in worth.get_yticklabels()] == ["t_a"]
+    points = [box.lines[0].get_xdata()[0] for box in worth.containers]
+    bars = [box.lines[2][0].get_segments()[0][:, 0] for box in worth.containers]
+    assert points == [2.0, -0.5]
+    np.testing.assert_allclose(bars, [[1.7, 2.3], [-1.1, 0.1]])  # 3 standard errors
+    assert [bar.get_width() for bar in probe.patches] == [0.4]
+    none = Diagnosis(report.dimensions, copies, report.probes[:0], ())
+    assert not plots.diagnostics(none)[2].axison
+    kl.figure.draw_without_rendering()
