@@ -191,6 +191,7 @@ class MGVI(Program):
         finally:  # an interrupted run keeps its best weights, and its history
             self.model.cpu()
             self.guide.cpu()
+            earlier = earlier.iloc[: len(earlier) - trainer.n_resumed]
             self.plan, self.history = plan, _continued(earlier, trainer.table())
 
     def training_setup(

@@ -43,6 +43,11 @@ def _from_3(settings: dict, weights: dict, path: Path) -> tuple[dict, dict]:
     settings["foreign_sample"] = kept.pop("foreign_sample", None)
     settings["encoder"] = {**encoder, "settings": kept}
     settings["latents"] = [_latent_from_3(item, path) for item in settings["latents"]]
+    if settings["decoder"]["class"] == "AdditiveDecoder" and _overlapping(settings):
+        raise ModelFileError(
+            f"{path}: an AdditiveDecoder of format 3 adds the profiles of the several copies that "
+            "a group owns, which was a fault, and is no longer done: train the model again"
+        )
     settings["plan"] = None
     settings["schema"] = {**settings["schema"], "drop_empty": False}
     return settings, {part: _renamed(state) for part, state in weights.items()}
@@ -60,6 +65,13 @@ def _latent_from_3(item: dict, path: Path) -> dict:
             )
         foreign["settings"] = {}
     return {**item, "foreign": foreign, "prior": None, "copy_names": None}
+
+
+def _overlapping(settings: dict) -> bool:
+    """Return whether some group owns several copies of one family."""
+    groups = settings["schema"]["groups"]
+    families = ([set(subset) for subset in item["subsets"]] for item in settings["latents"])
+    return any(sum(group in owners for owners in each) > 1 for each in families for group in groups)
 
 
 def _renamed(state: dict) -> dict:

@@ -104,6 +104,7 @@ def _add_rank(commands) -> None:
         "--no-q", action="store_true", help="no q-values: saves refits of about one training"
     )
     rank.add_argument("--out", type=Path, required=True, metavar="GENES.csv")
+    rank.add_argument("--quiet", action="store_true", help="no progress bar")
     rank.set_defaults(run="rank_genes")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from pyro_mgvi.core.latents import Latent, pairwise, private, shared, subsets
 from pyro_mgvi.core.priors import Dirac
 from pyro_mgvi.errors import SettingsError
 
-FAMILIES = {"z": shared, "t": private, "pair": pairwise}
+FAMILIES: dict[str, Callable[[int], Latent]] = {"z": shared, "t": private, "pair": pairwise}
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ class Latents:
     def copies(self) -> tuple[Copy, ...]:
         """All copies, in the order of the families."""
         return tuple(
-            Copy(key, x.name, i, x.dim, x.subsets[i], set(x.subsets[i]) >= set(self.groups), label)
+            Copy(key, x.name, i, x.dim, owners, set(owners) >= set(self.groups), label)
             for x in self.families
-            for i, (key, label) in enumerate(zip(x.keys, x.labels))
+            for i, (key, label, owners) in enumerate(zip(x.keys, x.labels, x.owners))
         )
 
     def copies_of(self, name: str) -> tuple[Copy, ...]:

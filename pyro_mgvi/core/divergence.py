@@ -7,11 +7,12 @@ from functools import singledispatch
 import pyro.distributions as dist
 import torch
 from pyro.distributions.util import sum_rightmost
-from torch.distributions import kl_divergence
+from torch import Tensor
+from torch.distributions import Distribution, Independent, kl_divergence
 
 
 @singledispatch
-def divergence(prior, posterior) -> torch.Tensor:
+def divergence(prior: Distribution, posterior: Distribution) -> Tensor:
     """Return the divergence of ``posterior`` from ``prior``, one value per batch element.
 
     Dispatches on the type of the prior alone: the Kullback-Leibler divergence by default;
@@ -53,41 +54,47 @@ def divergence(prior, posterior) -> torch.Tensor:
 
 
 @divergence.register(dist.Delta)
-def _dirac(prior, posterior):
+def _dirac(prior: dist.Delta, posterior: Distribution) -> Tensor:
     squared = (posterior.mean - prior.v) ** 2 + posterior.variance
-    return sum_rightmost(squared, prior.event_dim)
+    return _summed(squared, prior.event_dim)
 
 
 @divergence.register(dist.MaskedMixture)
-def _per_cell_choice(prior, posterior):
+def _per_cell_choice(prior: dist.MaskedMixture, posterior: Distribution) -> Tensor:
     own, foreign = (
         divergence(component, posterior) for component in (prior.component1, prior.component0)
     )
-    return torch.where(prior.mask, own, foreign)
+    own_n: Tensor = prior.mask  # type: ignore[assignment] # Pyro keeps it in place of its method
+    return torch.where(own_n, own, foreign)
 
 
 @divergence.register(dist.MaskedDistribution)
-def _masked(prior, posterior):
+def _masked(prior: dist.MaskedDistribution, posterior: Distribution) -> Tensor:
     value = divergence(prior.base_dist, posterior)
     return torch.where(torch.as_tensor(prior._mask), value, torch.zeros_like(value))
 
 
 @divergence.register(dist.ExpandedDistribution)
-def _expanded(prior, posterior):
+def _expanded(prior: dist.ExpandedDistribution, posterior: Distribution) -> Tensor:
     return divergence(prior.base_dist, posterior)
 
 
-@divergence.register(torch.distributions.Independent)
-def _independent(prior, posterior):
+@divergence.register(Independent)
+def _independent(prior: Independent[Distribution], posterior: Distribution) -> Tensor:
     n_dims = prior.reinterpreted_batch_ndims
     if isinstance(prior.base_dist, dist.Delta):
-        return sum_rightmost(divergence(prior.base_dist, posterior), n_dims)
-    independent = isinstance(posterior, torch.distributions.Independent)
-    if independent and posterior.reinterpreted_batch_ndims == n_dims:
-        return sum_rightmost(divergence(prior.base_dist, posterior.base_dist), n_dims)
+        return _summed(divergence(prior.base_dist, posterior), n_dims)
+    if isinstance(posterior, Independent) and posterior.reinterpreted_batch_ndims == n_dims:
+        return _summed(divergence(prior.base_dist, posterior.base_dist), n_dims)
     if isinstance(prior.base_dist, torch.distributions.Normal) and n_dims == 1:
         # A correlated posterior: torch knows the divergence from a joint normal only.
         scale = torch.diag_embed(prior.base_dist.scale)
         joint = dist.MultivariateNormal(prior.base_dist.loc, scale_tril=scale)
         return kl_divergence(posterior, joint)
     return kl_divergence(posterior, prior)
+
+
+def _summed(value: Tensor, n_dims: int) -> Tensor:
+    """Return the sum over the last dimensions, so many of them."""
+    total: Tensor = sum_rightmost(value, n_dims)
+    return total

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
+from typing import Any
 
 import torch
 from pyro import poutine
@@ -11,10 +12,15 @@ from pyro.distributions.util import scale_and_mask
 from pyro.infer import TraceMeanField_ELBO
 from pyro.infer.util import check_fully_reparametrized, is_validation_enabled, torch_item
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
+from torch.distributions import Distribution
 
 from pyro_mgvi.core.divergence import divergence
 from pyro_mgvi.errors import SettingsError
+
+Program = Callable[..., Any]  # a Pyro program: a model or a guide
+Site = Mapping[str, Any]  # what a trace holds of one name
 
 
 class WassersteinTraceELBO(TraceMeanField_ELBO):
@@ -64,13 +70,15 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
         self,
         own_weight: Mapping[str, float | Sequence[float]] | None = None,
         foreign_weight: Mapping[str, float | Sequence[float]] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.own_weight = _per_copy(own_weight or {})
         self.foreign_weight = _per_copy(foreign_weight or {})
 
-    def terms(self, model, guide, *args, **kwargs) -> dict[str, torch.Tensor]:
+    def terms(
+        self, model: Program, guide: Program, *args: Any, **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
         """Return the loss split by site, averaged over particles and scaled to the dataset.
 
         A latent site gives its weighted divergence, an observed site minus its expected
@@ -82,9 +90,12 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
                 terms[name] = terms.get(name, 0.0) + term / self.num_particles
         return terms
 
-    def _get_trace(self, model, guide, args, kwargs):
+    def _get_trace(
+        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Trace, Trace]:
         if is_validation_enabled() or isinstance(poutine.unwrap(guide), Messenger):
-            return super()._get_trace(model, guide, args, kwargs)
+            traces: tuple[Trace, Trace] = super()._get_trace(model, guide, args, kwargs)
+            return traces
         # Without validation only the observed sites need a log-probability: the closed-form
         # divergences do not, and a site that has none asks for it later.
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
@@ -93,22 +104,28 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
         model_trace.compute_log_prob(lambda name, site: site["is_observed"])
         return model_trace, prune_subsample_sites(guide_trace)
 
-    def _differentiable_loss_particle(self, model_trace, guide_trace):
+    def _differentiable_loss_particle(
+        self, model_trace: Trace, guide_trace: Trace
+    ) -> tuple[float, torch.Tensor | int]:
         loss = sum(term for _, term in self._site_losses(model_trace, guide_trace))
         return torch_item(loss), loss
 
-    def _site_losses(self, model_trace, guide_trace) -> Iterator[tuple[str, torch.Tensor]]:
+    def _site_losses(
+        self, model_trace: Trace, guide_trace: Trace
+    ) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield what each sample site adds to the loss."""
-        unknown = {*self.own_weight, *self.foreign_weight} - set(guide_trace.nodes)
+        model_sites: Mapping[str, Site] = model_trace.nodes
+        guide_sites: Mapping[str, Site] = guide_trace.nodes
+        unknown = {*self.own_weight, *self.foreign_weight} - set(guide_sites)
         if unknown:
             raise SettingsError(f"weights of {sorted(unknown)}: the guide has no such site")
-        for name, site in model_trace.nodes.items():
+        for name, site in model_sites.items():
             if site["type"] != "sample":
                 continue
             if site["is_observed"]:
                 yield name, -site["log_prob_sum"]
                 continue
-            guide_site = guide_trace.nodes[name]
+            guide_site = guide_sites[name]
             if is_validation_enabled():
                 check_fully_reparametrized(guide_site)
             try:
@@ -120,24 +137,28 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
                 gap = posterior - prior
             gap = scale_and_mask(gap, guide_site["scale"], guide_site["mask"])
             yield name, gap.expand(guide_site["fn"].batch_shape).sum()
-        for name, site in guide_trace.nodes.items():
-            if site["type"] == "sample" and name not in model_trace.nodes:
+        for name, site in guide_sites.items():
+            if site["type"] == "sample" and name not in model_sites:
                 guide_trace.compute_score_parts()
                 yield name, site["score_parts"].entropy_term.sum()
 
-    def _weighted_divergence(self, name, prior, guide_site) -> torch.Tensor:
+    def _weighted_divergence(
+        self, name: str, prior: Distribution, guide_site: Site
+    ) -> torch.Tensor:
         value = divergence(prior, guide_site["fn"])
         own, foreign = self.own_weight.get(name, 1.0), self.foreign_weight.get(name, 1.0)
         if isinstance(own, float) and own == foreign == 1.0:
             return value
-        owned = guide_site["infer"].get("owned")
+        owned: torch.Tensor | None = guide_site["infer"].get("owned")
         if owned is None:
             return own * value
         owned = owned.to(value)
         return (owned * own + (1 - owned) * foreign) * value
 
 
-def _per_copy(weights: Mapping) -> dict[str, float | torch.Tensor]:
+def _per_copy(
+    weights: Mapping[str, float | Sequence[float]],
+) -> dict[str, float | torch.Tensor]:
     """Return numbers as they are, and weights of each copy as (S, 1)."""
     return {
         name: float(weight) if isinstance(weight, Real) else torch.as_tensor(weight).unsqueeze(-1)

@@ -60,7 +60,8 @@ class ForeignSample(NamedTuple):
         encoded, weight = (
             value if len(value) > 1 else value[0] for value in (self.encoded_sn, self.weight_sn)
         )
-        with poutine.scale(scale=weight), poutine.mask(mask=encoded):
+        # Pyro's annotation wants torch.BoolTensor, which no boolean tensor of today is.
+        with poutine.scale(scale=weight), poutine.mask(mask=encoded):  # type: ignore[call-overload]
             yield
 
     def spread(self, value_skd: Tensor, elsewhere: float) -> Tensor:

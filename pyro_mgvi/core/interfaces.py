@@ -14,8 +14,8 @@ from enum import Enum
 from typing import ClassVar, NamedTuple
 
 import pyro.distributions as dist
-import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution, Independent
 
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.core.foreign_sampling import ForeignSample
@@ -160,7 +160,7 @@ class HasGeneLogProb(ABC):
         """Return the log-probability of each gene's value, (..., genes), in nats."""
 
 
-def gene_log_prob(distribution: dist.TorchDistribution, value: Tensor) -> Tensor:
+def gene_log_prob(distribution: Distribution, value: Tensor) -> Tensor:
     """Return the log-probability of each gene's value, (..., genes), in nats.
 
     Raises
@@ -170,13 +170,15 @@ def gene_log_prob(distribution: dist.TorchDistribution, value: Tensor) -> Tensor
 
     Examples
     --------
+    >>> import torch
     >>> gene_log_prob(dist.Poisson(torch.ones(3)).to_event(1), torch.zeros(3))
     tensor([-1., -1., -1.])
     """
     if isinstance(distribution, HasGeneLogProb):
         return distribution.gene_log_prob(value)
-    if isinstance(distribution, torch.distributions.Independent):
-        return distribution.base_dist.log_prob(value)
+    if isinstance(distribution, Independent):
+        log_p_ng: Tensor = distribution.base_dist.log_prob(value)
+        return log_p_ng
     raise SettingsError(
         f"{type(distribution).__name__} gives no log-probability per gene: let it have "
         "gene_log_prob (pyro_mgvi.core.HasGeneLogProb), or use Univariate(...).to_event(1)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -69,7 +70,8 @@ class Latent:
             raise SettingsError(
                 f"latent name {self.name!r}: use a plain identifier other than {RESERVED}"
             )
-        if not isinstance(self.dim, Real) or int(self.dim) != self.dim or self.dim < 1:
+        number = isinstance(self.dim, Real) and math.isfinite(self.dim)
+        if not number or int(self.dim) != self.dim or self.dim < 1:
             raise SettingsError(
                 f"latent {self.name!r}: dim must be a whole number of at least 1, not {self.dim!r}"
             )
@@ -119,14 +121,23 @@ class Latent:
         return replace(self, subsets=subsets)
 
     @property
+    def owners(self) -> Subsets:
+        """Groups that own each copy, of a latent whose subsets are spelled out."""
+        if callable(self.subsets):
+            raise SettingsError(
+                f"the subsets of latent {self.name!r} depend on the groups: call over(groups) first"
+            )
+        return self.subsets
+
+    @property
     def n_copies(self) -> int:
         """Number of copies, S, of a latent whose subsets are spelled out."""
-        return len(self._spelled_out)
+        return len(self.owners)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Name of each copy: the given one, or its groups joined by ``+``."""
-        return self.copy_names or tuple("+".join(subset) for subset in self._spelled_out)
+        return self.copy_names or tuple("+".join(subset) for subset in self.owners)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -140,22 +151,14 @@ class Latent:
 
     def covers(self, groups: Sequence[str]) -> bool:
         """Return whether every group owns every copy, so that no cell is foreign."""
-        return all(set(subset) >= set(groups) for subset in self._spelled_out)
+        return all(set(subset) >= set(groups) for subset in self.owners)
 
     def membership(self, groups: Sequence[str]) -> torch.Tensor:
         """Return the boolean (subset x group) matrix of who owns what."""
-        return torch.tensor([[group in subset for group in groups] for subset in self._spelled_out])
-
-    @property
-    def _spelled_out(self) -> Subsets:
-        if callable(self.subsets):
-            raise SettingsError(
-                f"the subsets of latent {self.name!r} depend on the groups: call over(groups) first"
-            )
-        return self.subsets
+        return torch.tensor([[group in subset for group in groups] for subset in self.owners])
 
 
-def _y(parts: Sequence) -> str:
+def _y(parts: Sequence[object]) -> str:
     return "y" if len(parts) == 1 else "ies"
 
 

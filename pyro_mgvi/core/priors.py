@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
 from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class ForeignPrior(Protocol):
@@ -73,7 +78,8 @@ class Absent:
 
     def __call__(self, own: dist.TorchDistribution, member: Tensor) -> dist.TorchDistribution:
         """Return the owners' prior, masked out where ``member`` is false."""
-        return own.expand(member.shape).mask(member)
+        masked: dist.TorchDistribution = own.expand(member.shape).mask(member)
+        return masked
 
 
 def dimension_prior(
@@ -93,11 +99,12 @@ def dimension_prior(
     if prior is None:
         return dist.Normal(like.new_zeros(shape), 1.0)
     arguments = {k: torch.as_tensor(getattr(prior, k)).to(like) for k in prior.arg_constraints}
-    return type(prior)(**arguments).expand(shape)
+    family: Callable[..., dist.TorchDistribution] = type(prior)
+    return family(**arguments).expand(shape)
 
 
 @singledispatch
-def owners_prior(prior) -> dist.TorchDistribution:
+def owners_prior(prior: Distribution) -> Distribution:
     """Return the prior of cells that own a copy, of all its dimensions, from that of all cells.
 
     What is taken away are the Diracs of foreign cells and of inactive dimensions. Register your
@@ -107,28 +114,28 @@ def owners_prior(prior) -> dist.TorchDistribution:
     --------
     >>> own = dist.Normal(torch.zeros(2), 1.0).to_event(1)
     >>> owners_prior(Dirac()(own, torch.tensor([True, False]))).base_dist
-    Normal(loc: torch.Size([2]), scale: torch.Size([2]))
+    Normal(loc: torch.Size([2, 2]), scale: torch.Size([2, 2]))
     """
     return prior
 
 
 @owners_prior.register(dist.MaskedMixture)
-def _owners_of_mixture(prior):
+def _owners_of_mixture(prior: dist.MaskedMixture) -> Distribution:
     return owners_prior(prior.component1)
 
 
 @owners_prior.register(dist.MaskedDistribution)
-def _owners_of_masked(prior):
+def _owners_of_masked(prior: dist.MaskedDistribution) -> Distribution:
     return owners_prior(prior.base_dist)
 
 
 @owners_prior.register(dist.ExpandedDistribution)
-def _owners_of_expanded(prior):
+def _owners_of_expanded(prior: dist.ExpandedDistribution) -> Distribution:
     return owners_prior(prior.base_dist)
 
 
-@owners_prior.register(torch.distributions.Independent)
-def _owners_of_independent(prior):
+@owners_prior.register(Independent)
+def _owners_of_independent(prior: Independent[Distribution]) -> Distribution:
     base = owners_prior(prior.base_dist)
     return dist.Independent(base, prior.reinterpreted_batch_ndims)
 
@@ -136,7 +143,7 @@ def _owners_of_independent(prior):
 class _ProperPriors(Messenger):
     """Replaces each prior with a Dirac by the owners'."""
 
-    def _pyro_sample(self, msg) -> None:
+    def _pyro_sample(self, msg: Message[..., Tensor]) -> None:
         prior = msg["fn"]
         if msg["is_observed"] or not isinstance(prior, TorchDistributionMixin):
             return
@@ -145,7 +152,7 @@ class _ProperPriors(Messenger):
             msg["fn"] = own.expand(prior.batch_shape)
 
 
-def proper_priors(model: Callable) -> Callable:
+def proper_priors(model: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Return a model whose latents all have a density, for samplers such as ``NUTS``.
 
     Foreign copies and inactive dimensions get the owners' prior instead of a Dirac. The decoder
@@ -161,7 +168,7 @@ def proper_priors(model: Callable) -> Callable:
     (True, False)
     """
 
-    def proper(*args, **kwargs):
+    def proper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         with _ProperPriors():
             return model(*args, **kwargs)
 

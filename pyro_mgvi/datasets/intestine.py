@@ -134,19 +134,33 @@ def prepare(adata: ad.AnnData, n_genes: int = 2000) -> ad.AnnData:
 
 def _fetch(path: Path) -> None:
     """Download the file, whole or not at all."""
-    pooch = require("pooch", "tutorials")
-    # Not decoded: a server may call a gzip file its encoding.
-    download = pooch.HTTPDownloader(progressbar=True, headers={"Accept-Encoding": "identity"})
+    other_means = f"Download {HABER_URL} by other means and put it at {path}"
+    try:
+        pooch = require("pooch", "tutorials")
+    except SettingsError as error:
+        raise SettingsError(f"{error}. {other_means}") from error
     try:
         pooch.retrieve(
-            HABER_URL, known_hash=None, fname=path.name, path=path.parent, downloader=download
+            HABER_URL, known_hash=None, fname=path.name, path=path.parent, downloader=_download
         )
-    except (OSError, ValueError) as error:  # those of requests and urllib3 are OSErrors
+    except (OSError, ValueError) as error:  # those of requests are OSErrors
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{path.name} could not be downloaded: {reason:.200}. Download {HABER_URL} by other "
-            f"means and put it at {path}"
+            f"{path.name} could not be downloaded: {reason:.200}. {other_means}"
         ) from error
+
+
+def _download(url: str, output_file: str, pooch: object) -> None:
+    """Write the bytes as they are sent: some servers call a gzip file its encoding."""
+    requests = require("requests", "tutorials")
+    protocol_error = require("urllib3.exceptions", "tutorials").HTTPError  # no OSError
+    with requests.get(url, stream=True, timeout=30) as response, open(output_file, "wb") as file:
+        response.raise_for_status()
+        try:
+            for piece in response.raw.stream(2**16, decode_content=False):
+                file.write(piece)
+        except protocol_error as error:
+            raise OSError(error) from error
 
 
 def _default_folder() -> Path:

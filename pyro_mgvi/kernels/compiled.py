@@ -8,8 +8,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import torch
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +40,16 @@ def compilation(active: bool) -> Iterator[None]:
         _active.reset(token)
 
 
-def compilable(plain: Callable | None = None) -> Callable:
+class Mark(Protocol):
+    """A decorator that leaves a function's type as it is; arguments are given by position."""
+
+    def __call__(
+        self, function: Callable[[*Arguments], Result], /
+    ) -> Callable[[*Arguments], Result]:
+        """Return the marked function."""
+
+
+def compilable(plain: Callable[..., Any] | None = None) -> Mark:
     """Mark a function of tensors as one to compile as a whole within :func:`compilation`.
 
     For code whose gradient is written out or not wanted: the results carry none.
@@ -49,13 +62,14 @@ def compilable(plain: Callable | None = None) -> Callable:
         functions like this do.
     """
 
-    def mark(function: Callable) -> Callable:
-        uncompiled = plain or function
-        compiled: Callable | None = None  # made on first use: the compiler takes a second to import
+    def mark(function: Callable[[*Arguments], Result]) -> Callable[[*Arguments], Result]:
+        uncompiled: Callable[..., Result] = plain or function
+        # Made on first use: the compiler takes a second to import.
+        compiled: Callable[..., Result] | None = None
         works = True
 
         @functools.wraps(function)
-        def run(*args):
+        def run(*args: *Arguments) -> Result:
             nonlocal compiled, works
             if not _active.get() or not works:
                 return uncompiled(*args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,22 +34,25 @@ def add_products(
         Integer codes, to do it a group at a time with its own inputs alone: the cost does not grow
         with the number of groups. None to do it at once, which is faster for few groups.
     """
-    inputs, weight = concatenate(inputs), torch.cat(weights)
-    if not inputs.dim() == total.dim() == 2:
-        return total + inputs @ weight
+    joined, weight = concatenate(inputs), torch.cat(list(weights))
+    if not joined.dim() == total.dim() == 2:
+        return total + joined @ weight
     if group_n is None:
-        return total.addmm_(inputs, weight)
+        return total.addmm_(joined, weight)
     sizes = torch.bincount(group_n, minlength=len(own_gk)).tolist()
     cells = group_n.argsort(stable=True).split(sizes)
     groups = [(c, own.nonzero()[:, 0]) for c, own in zip(cells, own_gk) if len(c)]
-    return _OwnProduct.apply(total, inputs, weight, groups)
+    product: Tensor = _OwnProduct.apply(total, joined, weight, groups)
+    return product
 
 
 class _OwnProduct(torch.autograd.Function):
     # index_select copies whole rows: 10 times faster than indexing with brackets
 
     @staticmethod
-    def forward(ctx, total, inputs, weight, groups):
+    def forward(
+        ctx: Any, total: Tensor, inputs: Tensor, weight: Tensor, groups: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
         ctx.save_for_backward(inputs, weight)
         ctx.groups = groups
         for rows, columns in groups:
@@ -59,7 +63,7 @@ class _OwnProduct(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         inputs, weight = ctx.saved_tensors
         d_inputs, d_weight = torch.zeros_like(inputs), torch.zeros_like(weight)
         for rows, columns in ctx.groups:

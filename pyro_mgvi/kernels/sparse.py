@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +22,14 @@ def to_torch(x: sparse.csr_matrix) -> Tensor:
     >>> to_torch(sparse.csr_matrix(np.eye(3))).layout
     torch.sparse_csr
     """
-    parts = (x.indptr.astype(np.int32, copy=False), x.indices.astype(np.int32, copy=False))
+    crow, column = (
+        torch.from_numpy(part.astype(np.int32, copy=False)) for part in (x.indptr, x.indices)
+    )
     values = torch.from_numpy(x.data.astype(np.float32, copy=False))
-    return _csr(*map(torch.from_numpy, parts), values, x.shape)
+    return _csr(crow, column, values, x.shape)
 
 
-def _csr(crow: Tensor, column: Tensor, values: Tensor, shape) -> Tensor:
+def _csr(crow: Tensor, column: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
     with warnings.catch_warnings():  # PyTorch calls these tensors a beta feature, once
         warnings.simplefilter("ignore")
         return torch.sparse_csr_tensor(crow, column, values, shape)
@@ -87,12 +89,20 @@ def product(x: SparseInput, covariates: Tensor | None, weight: Tensor, bias: Ten
     -------
     (networks, n, hidden), equal to the dense product up to rounding, as are its gradients.
     """
-    return _Product.apply(x.x_ng, x.input_g, covariates, weight, bias)
+    h: Tensor = _Product.apply(x.x_ng, x.input_g, covariates, weight, bias)
+    return h
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, input_g, covariates, weight, bias):
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        input_g: Tensor,
+        covariates: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
         n_genes = x.shape[1]
         h = weight.new_empty(len(weight), len(x), weight.shape[2])
         for h_i, w_i, bias_i in zip(h, weight[:, :n_genes], bias):  # w_i is in the cache by then
@@ -105,7 +115,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None, Tensor, Tensor]:
         x, input_g, covariates = ctx.saved_tensors
         n_genes = x.shape[1]
         transposed = to_torch(_to_scipy(x).tocsc().T)  # 10 times faster than torch

@@ -13,12 +13,18 @@ x + theta and x + 1 is formed before rounding, so that single precision is enoug
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 from pyro_mgvi.kernels.compiled import compilable
+
+#: Log-probability of each cell; its derivatives by location, gate, log theta and log total.
+Terms = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]
 
 BLOCK = 80_000  # counts at a time without a compiler: the intermediate values stay in the cache
 
@@ -42,7 +48,16 @@ def _stirling(r: Tensor) -> Tensor:
     return r * (1 / 12 - r2 * (1 / 360 - r2 * (1 / 1260 - r2 / 1680)))
 
 
-def _values(x, odds, gap, slope, theta, lgamma_theta, digamma_theta, gate):
+def _values(
+    x: Tensor,
+    odds: Tensor,
+    gap: Tensor,
+    slope: Tensor,
+    theta: Tensor,
+    lgamma_theta: Tensor,
+    digamma_theta: Tensor,
+    gate: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Return log-probability and its derivatives by log mean, gate and log theta, per count.
 
     ``odds`` is m - log theta, ``gap`` and ``slope`` its softplus and sigmoid. With a = x + theta
@@ -100,7 +115,16 @@ def _choose(chosen: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.lerp(b, a, chosen)
 
 
-def _terms(x, location, log_total, log_theta, theta, lgamma_theta, digamma_theta, gate):
+def _terms(
+    x: Tensor,
+    location: Tensor,
+    log_total: Tensor | None,
+    log_theta: Tensor,
+    theta: Tensor,
+    lgamma_theta: Tensor,
+    digamma_theta: Tensor,
+    gate: Tensor | None,
+) -> Terms:
     """Return each cell's log-probability, and its derivatives by gene and by log total.
 
     Without ``log_total``, ``location`` is the log mean itself, and the last is None.
@@ -110,8 +134,8 @@ def _terms(x, location, log_total, log_theta, theta, lgamma_theta, digamma_theta
         odds = location - log_theta
         e, _, slope = _sigmoid(odds)
         gap = odds.clamp(min=0) + (1 + e).log()
-        log_p, *gradients = _values(x, odds, gap, slope, *gammas, gate)
-        return log_p.sum(-1), *gradients, None
+        log_p, d_mean, d_gate, d_theta = _values(x, odds, gap, slope, *gammas, gate)
+        return log_p.sum(-1), d_mean, d_gate, d_theta, None
     # The softmax's exponentials are those of the mean: mean / theta needs none of its own.
     highest = location.amax(-1, keepdim=True)
     e = (location - highest).exp()
@@ -124,13 +148,16 @@ def _terms(x, location, log_total, log_theta, theta, lgamma_theta, digamma_theta
     return log_p.sum(-1), d_mean - e * (d_total / n_e), d_gate, d_theta, d_total
 
 
-def _in_blocks(x, location, log_total, *parameters):
+def _in_blocks(
+    x: Tensor, location: Tensor, log_total: Tensor | None, *parameters: Tensor | None
+) -> tuple[Tensor | None, ...]:
     """Do as :func:`_terms`, a few cells at a time."""
     size, blocks = max(1, BLOCK // x.shape[1]), []
+    terms: Callable[..., Terms] = _terms
     for start in range(0, len(x), size):
         rows = slice(start, start + size)  # one row of theta is that of all cells
         inputs = (x, location, log_total, *parameters)
-        blocks.append(_terms(*(v if v is None or len(v) == 1 else v[rows] for v in inputs)))
+        blocks.append(terms(*(v if v is None or len(v) == 1 else v[rows] for v in inputs)))
     return tuple(None if part[0] is None else torch.cat(part) for part in zip(*blocks))
 
 
@@ -145,7 +172,14 @@ class CellLogProb(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, location, log_total, log_theta, gate):
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        location: Tensor,
+        log_total: Tensor | None,
+        log_theta: Tensor,
+        gate: Tensor | None,
+    ) -> Tensor:
         # Gamma functions of theta are one per gene here, and none per count.
         theta = log_theta.exp()
         gammas = torch.lgamma(theta), torch.digamma(theta)
@@ -156,7 +190,9 @@ class CellLogProb(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(
+        ctx: Any, grad: Tensor
+    ) -> tuple[None, Tensor | None, Tensor | None, Tensor, Tensor | None]:
         d_location, d_gate, d_theta, d_total = ctx.saved_tensors
         column = grad.unsqueeze(-1)
         d_location, d_gate, d_total = (

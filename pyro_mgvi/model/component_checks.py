@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 
 import torch
+from torch import Tensor
 
 from pyro_mgvi.core.interfaces import (
     DataKind,
     Decoder,
     Encoder,
     Likelihood,
+    Moments,
     StartsDimensions,
 )
 from pyro_mgvi.errors import ComponentWarning, SettingsError
@@ -43,8 +45,8 @@ def check_components(model: Model, guide: Guide, n_genes: int, n_covariates: int
                 f"{role.__name__}"
             )
     group = torch.arange(N) % len(model.latents.groups)
-    covariates = torch.zeros(N, n_covariates)
-    counts = torch.ones(N, n_genes)
+    covariates = torch.zeros(N, n_covariates, dtype=torch.float32)
+    counts = torch.ones(N, n_genes, dtype=torch.float32)
     moments = _encoded(model, guide, counts, covariates)
     values = {latent.name: moments[latent.name][0] for latent in model.latents}
     _decoded(model, values, group, covariates, counts)
@@ -63,7 +65,7 @@ def check_components(model: Model, guide: Guide, n_genes: int, n_covariates: int
         )
 
 
-def _encoded(model, guide, counts, covariates):
+def _encoded(model: Model, guide: Guide, counts: Tensor, covariates: Tensor) -> Moments:
     name = _name(guide.encoder)
     try:
         moments = guide.moments(counts, covariates)
@@ -84,7 +86,9 @@ def _encoded(model, guide, counts, covariates):
     return moments
 
 
-def _decoded(model, values, group, covariates, counts) -> None:
+def _decoded(
+    model: Model, values: dict[str, Tensor], group: Tensor, covariates: Tensor, counts: Tensor
+) -> None:
     decoder, likelihood = _name(model.decoder), _name(model.likelihood)
     try:
         parts = model.decode(values, group, covariates)

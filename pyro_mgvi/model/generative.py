@@ -68,6 +68,8 @@ class Model(GroupedModule):
         See :class:`~pyro_mgvi.model.structure.GroupedModule`.
     """
 
+    log_library_b2: Tensor
+
     def __init__(
         self,
         latents: Latents,
@@ -169,7 +171,8 @@ class Model(GroupedModule):
         own = own.to_event(1)
         member = self.at_site(latent, self.member(latent, group_n))
         if latent.covers(self.latents.groups):
-            return own.expand(member.shape)
+            everyones: dist.TorchDistribution = own.expand(member.shape)
+            return everyones
         return latent.foreign(own, member)
 
     def library_prior(self, batch_n: Tensor | None, n: int) -> dist.TorchDistribution:
@@ -212,4 +215,5 @@ class Model(GroupedModule):
             for latent in self.latents
         }
         weights = group_weights.to(self.log_library_b2)
-        return self.decoder(DecoderInput(gated, weights, group, covariates))
+        parts: list[Part] = self.decoder(DecoderInput(gated, weights, group, covariates))
+        return parts

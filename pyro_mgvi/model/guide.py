@@ -56,6 +56,9 @@ class Guide(GroupedModule):
         If ``foreign_sample`` is below 1: nothing would then hold foreign copies at zero.
     """
 
+    input_g: Tensor
+    depth: Tensor
+
     def __init__(
         self,
         latents: Latents,
@@ -100,7 +103,9 @@ class Guide(GroupedModule):
                 loc, scale = (self.at_site(latent, part) for part in moments[latent.name])
                 with self.copies(latent), sample.weighted() if sample else nullcontext():
                     posterior = dist.Normal(loc, scale).to_event(1)
-                    pyro.sample(latent.name, posterior, infer={"owned": owned})
+                    # Pyro's annotation lists its own keys alone, and hands on any other.
+                    infer = {"owned": owned}
+                    pyro.sample(latent.name, posterior, infer=infer)  # type: ignore[arg-type]
             if self.has_library:
                 pyro.sample("library", dist.LogNormal(*moments["library"]))
 
@@ -128,18 +133,20 @@ class Guide(GroupedModule):
         Where ``seen_g`` is 0, a gene's counts are not looked at: the encoders are given its mean,
         and a cell's total is that of the others, scaled up by the share that they usually have.
         """
+        x_ng: Tensor | SparseInput
         if seen_g is not None:
             x_ng, total_n = self.partial_input(to_dense(counts), seen_g)
         else:
             total_n = totals(counts) if self.data_kind is DataKind.COUNTS else None
             x_ng = self.input(counts, total_n)
         moments = self.encode(EncoderInput(x_ng, covariates, samples or {}))
-        correction, scale = moments.pop("library", (None, None))
+        correction = moments.pop("library", None)
         if total_n is not None:
             log_total_n = total_n.clamp(min=1.0).log()  # an empty cell may be drawn from the prior
             if correction is None:
-                correction, scale = 0.0, torch.full_like(log_total_n, LIBRARY_SCALE)
-            moments["library"] = log_total_n + correction, scale
+                zero = torch.zeros_like(log_total_n)
+                correction = zero, torch.full_like(log_total_n, LIBRARY_SCALE)
+            moments["library"] = log_total_n + correction[0], correction[1]
         return moments
 
     def input(self, counts: Tensor, total_n: Tensor | None = None) -> Tensor | SparseInput:
@@ -162,14 +169,16 @@ class Guide(GroupedModule):
             return (counts - self.input_g) * seen_g, None
         usual_g = self.input_g.expm1()
         total_n = (counts @ seen_g) * (usual_g.sum() / (usual_g @ seen_g).clamp(min=1e-6))
-        return self.input(counts, total_n) * seen_g, total_n
+        x_ng = self.input(counts, total_n)
+        dense_ng = x_ng.to_dense() if isinstance(x_ng, SparseInput) else x_ng
+        return dense_ng * seen_g, total_n
 
     def encode(self, x: EncoderInput) -> Moments:
         """Return location and scale of each posterior from the encoders' input, (S, n, dim).
 
         That of ``library`` is still the correction to the observed log size.
         """
-        moments = self.encoder(x)
+        moments: Moments = self.encoder(x)
         for latent in self.latents:
             active_s1d = self.active[latent.name].unsqueeze(1)
             if not active_s1d.all():

@@ -22,7 +22,8 @@ def default_weight(latent: Latent, groups: tuple[str, ...], initial: InitialValu
     where more groups share it, and noise of few cells is left to the likelihood.
     """
     owners = float((latent.membership(groups).float() @ initial.n_group_b).mean())
-    return WEIGHT * (1 + (initial.n_genes / max(owners, 1.0)) ** 0.5)
+    noise: float = (initial.n_genes / max(owners, 1.0)) ** 0.5
+    return WEIGHT * (1 + noise)
 
 
 def own_weights(

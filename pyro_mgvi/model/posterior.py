@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+from torch.distributions import Independent
 
 from pyro_mgvi.core.divergence import divergence
 from pyro_mgvi.core.interfaces import Moments
@@ -117,10 +118,11 @@ class Posterior:
     def _dimension_prior(self, name: str) -> dist.TorchDistribution:
         latent = self.model.latents[name]
         prior = owners_prior(self.model.prior(latent, self.batch.group))
-        independent = isinstance(prior, torch.distributions.Independent)
-        if not independent or prior.reinterpreted_batch_ndims != 1:
+        if not isinstance(prior, Independent) or prior.reinterpreted_batch_ndims != 1:
             raise SettingsError(
                 f"the owners' prior of {name!r}, {prior}, is not one of independent dimensions: "
                 "build it with Univariate(...).to_event(1)"
             )
-        return prior.base_dist  # (d,), (n, d) of a single copy, (S, 1 or n, d): they broadcast
+        # (d,), (n, d) of a single copy, (S, 1 or n, d): they broadcast
+        each: dist.TorchDistribution = prior.base_dist
+        return each

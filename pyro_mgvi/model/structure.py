@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 from uuid import uuid4
 
 import pyro
@@ -43,7 +44,7 @@ class GroupedModule(PyroModule):
         # Two modules of one name share parameter-store entries: one of them would not train.
         return f"mgvi_{type(self).__name__.lower()}_{uuid4().hex[:12]}"
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._pyro_name = self._unique_name()  # a copy is a module of its own
 
@@ -69,7 +70,7 @@ class GroupedModule(PyroModule):
         return pyro.plate("cells", n_cells, subsample=index_n, dim=-1)
 
     @staticmethod
-    def copies(latent: Latent) -> AbstractContextManager:
+    def copies(latent: Latent) -> AbstractContextManager[object]:
         """Return the plate over the copies of a family, empty for a single copy."""
         if latent.n_copies == 1:
             return nullcontext()

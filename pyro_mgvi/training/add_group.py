@@ -83,6 +83,7 @@ def add_group(
 
     Examples
     --------
+    >>> from pyro_mgvi import MGVI
     >>> from pyro_mgvi.datasets import clear_recipe
     >>> adata = clear_recipe(n_cells=120, n_shared_genes=60, n_program_genes=20, groups=3)
     >>> new = (adata.obs["group"] == "group3").to_numpy()

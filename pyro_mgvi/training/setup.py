@@ -58,7 +58,7 @@ class TrainingSetup:
     >>> optimiser = pyro.optim.Adam({"lr": setup.plan.learning_rate})
     >>> svi = SVI(setup.model, setup.guide, optimiser, loss=setup.elbo)
     >>> for epoch in range(setup.plan.max_epochs):
-    ...     setup.begin_epoch(epoch)
+    ...     _ = setup.begin_epoch(epoch)
     ...     for batch in setup.minibatches(epoch):
     ...         loss = svi.step(*batch)
     >>> setup.finish()

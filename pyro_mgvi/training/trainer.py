@@ -88,6 +88,7 @@ class Trainer:
         if checkpoint is not None:
             self.checkpoint = Checkpoint(Path(checkpoint), self.setup)
         self.history: list[dict] = []
+        self.n_resumed = 0  # epochs of the history that a checkpoint has brought
         self._keep(float("inf"), 0)
 
     def run(self, progress: bool = True) -> pd.DataFrame:
@@ -250,6 +251,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.history, self.best = state["history"], deepcopy(state["best"])
+        self.n_resumed = len(self.history)
 
 
 def _fabric(accelerator: str):

@@ -19,7 +19,8 @@ def whole(settings: object, name: str, least: int, optional: bool = False) -> No
     value = vars(settings)[name]
     if value is None and optional:
         return
-    if not isinstance(value, Real) or isinstance(value, bool) or int(value) != value:
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or int(value) != value:
         raise SettingsError(f"{name} must be a whole number, not {value!r}")
     if value < least:
         raise SettingsError(f"{name} must be at least {least}, not {value!r}")

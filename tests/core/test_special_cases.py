@@ -2,9 +2,9 @@
 
 from functools import partial
 
-import by_hand
 import numpy as np
 import pytest
+from helpers import by_hand
 
 from pyro_mgvi import MGVI, JointDecoder, shared, subsets
 

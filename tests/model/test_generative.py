@@ -1,28 +1,27 @@
 """Model and guide as a Pyro user would use them."""
 
+from copy import deepcopy
+
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from helpers.svi import parameters, svi_steps
 from pyro import poutine
-from pyro.infer import SVI, Predictive
+from pyro.infer import Predictive
 
-import pyro_mgvi
-from pyro_mgvi import MGVI, SharedTrunk, WassersteinTraceELBO, pairwise, private, shared
-
-
-def parameters(mgvi):
-    modules = (mgvi.model, mgvi.guide)
-    return [p.detach().clone() for m in modules for p in m.parameters()]
-
-
-def svi_steps(mgvi, data, optimiser, n_epochs=3, elbo=None):
-    svi = SVI(mgvi.model, mgvi.guide, optimiser, loss=elbo or WassersteinTraceELBO())
-    mgvi.model.train(), mgvi.guide.train()
-    return [
-        np.mean([svi.step(*batch) for batch in data.minibatches(40, seed=epoch)])
-        for epoch in range(n_epochs)
-    ]
+from pyro_mgvi import (
+    MGVI,
+    SeparateEncoders,
+    SettingsError,
+    SharedTrunk,
+    WassersteinTraceELBO,
+    pairwise,
+    private,
+    shared,
+    subsets,
+)
 
 
 @pytest.mark.parametrize(
@@ -118,41 +117,22 @@ def test_render_model_draws_the_plate_diagram(mgvi, batch):
 
 
 def test_the_decoder_sees_zeros_for_foreign_copies(mgvi, batch):
-    values = {"z": torch.randn(120, 3), "t": torch.randn(3, 120, 2)}
+    values = {"z": torch.randn(1, 120, 3), "t": torch.randn(3, 120, 2)}
     ours = mgvi.model.decode(values, batch.group)[0][0]
     member = batch.group == torch.arange(3)[:, None]
     noise = values["t"] + torch.randn(3, 120, 2) * ~member[..., None]
     torch.testing.assert_close(mgvi.model.decode(values | {"t": noise}, batch.group)[0][0], ours)
 
 
-def test_fused_encoders_equal_separate_networks_with_copied_weights(mgvi, batch):
-    fused = mgvi.guide.encoder.eval()
-    x = torch.randn(7, 60)
-    posteriors = fused(x)
-    names = [("z", 0), *(("t", s) for s in range(3))]
-    for i, (name, copy) in enumerate(names):
-        first = torch.nn.Linear(60, 128)
-        norm = torch.nn.LayerNorm(128)
-        head = fused.heads[name]
-        with torch.no_grad():
-            first.weight.copy_(fused.first.weight[i].T), first.bias.copy_(fused.first.bias[i, 0])
-            norm.weight.copy_(fused.gain[i, 0]), norm.bias.copy_(fused.shift[i, 0])
-            hidden = torch.relu(norm(first(x)))
-            loc, raw = (hidden @ head.weight[copy] + head.bias[copy]).chunk(2, -1)
-            scale = torch.nn.functional.softplus(raw + 0.5) + 1e-4
-        theirs = [v if name == "z" else v[copy] for v in posteriors[name]]
-        torch.testing.assert_close(theirs[0], loc, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(theirs[1], scale, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("encoder", [pyro_mgvi.SeparateEncoders, SharedTrunk])
+@pytest.mark.parametrize("encoder", [SeparateEncoders, SharedTrunk])
 def test_a_variant_is_one_more_element_of_a_tuple(adata, encoder):
-    latents = (shared(3), private(2), pairwise(2), pyro_mgvi.subsets("one", [["group1"]], 2))
+    latents = (shared(3), private(2), pairwise(2), subsets("one", [["group1"]], 2))
     mgvi = MGVI.from_anndata(adata, "group", latents=latents, encoder=encoder)
     losses = svi_steps(mgvi, mgvi.read(adata), pyro.optim.Adam({"lr": 5e-3}))
     assert losses[-1] < losses[0]
-    assert mgvi.latents(adata)["pair_group1+group3"].shape == (120, 2)
-    assert np.isnan(mgvi.latents(adata)["one"]).any(1).sum() == (adata.obs.group != "group1").sum()
+    latents = mgvi.latents(adata)
+    assert latents["pair_group1+group3"].shape == (120, 2)
+    assert latents["one"].isna().any(axis=1).sum() == (adata.obs.group != "group1").sum()
 
 
 def test_an_observed_library_is_no_latent(adata):
@@ -160,5 +140,81 @@ def test_an_observed_library_is_no_latent(adata):
     batch = mgvi.read(adata).rows(np.arange(120))
     trace = poutine.trace(mgvi.guide).get_trace(*batch)
     assert "library" not in trace.nodes
+    library = poutine.trace(mgvi.model).get_trace(*batch).nodes["library"]
+    assert library["is_observed"]
+    torch.testing.assert_close(library["value"], batch.counts.sum(-1))
     losses = svi_steps(mgvi, mgvi.read(adata), pyro.optim.Adam({"lr": 5e-3}))
     assert losses[-1] < losses[0]
+
+
+def test_owners_may_have_a_prior_of_their_own(adata):
+    latents = (shared(3, prior=dist.StudentT(5.0)), private(2, prior=dist.Laplace(0.0, 2.0)))
+    mgvi = MGVI.from_anndata(adata, "group", latents=latents)
+    batch = mgvi.read(adata).rows(np.arange(120))
+    trace = poutine.trace(mgvi.model).get_trace(*batch)
+    trace.compute_log_prob()
+    z, t = trace.nodes["z"], trace.nodes["t"]
+    expected = torch.distributions.StudentT(5.0).log_prob(z["value"]).sum(-1)
+    torch.testing.assert_close(z["log_prob"], expected)
+    member = batch.group == torch.arange(3)[:, None]
+    expected = torch.distributions.Laplace(0.0, 2.0).log_prob(t["value"]).sum(-1)
+    torch.testing.assert_close(t["log_prob"][member], expected[member])
+    assert (t["value"][~member] == 0).all()
+    losses = svi_steps(mgvi, mgvi.read(adata), pyro.optim.Adam({"lr": 5e-3}))
+    assert losses[-1] < losses[0]
+
+
+def test_inactive_dimensions_are_zero_for_everyone(mgvi, batch):
+    inactive = torch.tensor([[False, True], [False, False], [True, True]])
+    mgvi.model.active.close({"t": inactive})
+    for module in (mgvi.model, mgvi.guide):  # the mask is one object
+        t = poutine.trace(module).get_trace(*batch).nodes["t"]["value"]
+        for copy in range(3):
+            mine = batch.group == copy
+            assert (t[copy][mine][:, ~inactive[copy]].abs() > 1e-4).all()
+            assert (t[copy][mine][:, inactive[copy]].abs() < 1e-4).all()
+    assert mgvi.guide.active is mgvi.model.active
+    assert np.isfinite(WassersteinTraceELBO().loss(mgvi.model, mgvi.guide, *batch))
+
+
+def test_a_minibatch_says_what_it_stands_for(mgvi, adata):
+    data = mgvi.read(adata)
+    part = next(data.minibatches(40, seed=0))
+    assert part.n_cells == 120
+    scales = {
+        name: poutine.trace(module).get_trace(*part).nodes[name]["scale"]
+        for module, name in ((mgvi.model, "counts"), (mgvi.guide, "t"))
+    }
+    assert scales == {"counts": 3.0, "t": 3.0}
+    for module in (mgvi.model, mgvi.guide):
+        with pytest.raises(SettingsError, match="needs n_cells"):
+            poutine.trace(module).get_trace(*part[:-1])
+
+
+def test_a_larger_program_can_go_on_from_what_was_generated(mgvi, batch):
+    def larger():
+        generated = mgvi.model.generate(*batch)
+        with generated.cells:
+            pyro.sample("more", dist.Normal(generated.latents["z"][:, 0], 1.0))
+        return generated
+
+    trace = poutine.trace(larger).get_trace()
+    generated = trace.nodes["_RETURN"]["value"]
+    torch.testing.assert_close(generated.counts, batch.counts)
+    torch.testing.assert_close(generated.log_library, trace.nodes["library"]["value"].log())
+    assert generated.latents.keys() == {"z", "t"}
+    assert trace.nodes["more"]["value"].shape == (120,)
+    hidden = poutine.block(larger, hide=mgvi.model.sites)
+    assert {name for name, site in poutine.trace(hidden).get_trace().nodes.items()} == {
+        "_INPUT",
+        "more",
+        "_RETURN",
+    }
+
+
+def test_a_copy_trains_apart_from_its_original(mgvi, adata):
+    twin, before = deepcopy(mgvi), parameters(mgvi)
+    assert twin.guide.active is twin.model.active and twin.guide.active is not mgvi.guide.active
+    losses = svi_steps(twin, mgvi.read(adata), pyro.optim.Adam({"lr": 5e-3}))
+    assert losses[-1] < losses[0]
+    assert all(torch.equal(a, b) for a, b in zip(before, parameters(mgvi), strict=True))

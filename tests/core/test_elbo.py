@@ -1,16 +1,16 @@
 """The objective against stock Pyro, equation 11 in NumPy, and other ways to write it."""
 
-import by_hand
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from helpers import by_hand
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
-import pyro_mgvi
-from pyro_mgvi import SameAsOwn, WassersteinTraceELBO, private, shared
+from pyro_mgvi import MGVI, SettingsError
+from pyro_mgvi.core import SameAsOwn, WassersteinTraceELBO, private, shared
 
 
 def loss(elbo, mgvi, batch, seed=3):
@@ -20,7 +20,7 @@ def loss(elbo, mgvi, batch, seed=3):
 
 def test_equals_the_stock_elbo_with_normal_priors(adata):
     latents = (shared(3), private(2, foreign=SameAsOwn()))
-    mgvi = pyro_mgvi.MGVI.from_anndata(adata, "group", latents=latents)
+    mgvi = MGVI.from_anndata(adata, "group", latents=latents)
     batch = next(mgvi.read(adata).minibatches(64, seed=0))
     ours, stock = (
         loss(elbo, mgvi, batch) for elbo in (WassersteinTraceELBO(), TraceMeanField_ELBO())
@@ -65,7 +65,7 @@ def test_equals_equation_11_written_out_by_hand(mgvi, batch):
 
 def test_equals_a_mask_plus_factor_formulation(mgvi, batch):
     """Stock Pyro: the owners' prior masked to their cells, the penalty as a factor."""
-    member = mgvi.model.member(mgvi.model.latents[1], batch.group)
+    member = mgvi.model.member(mgvi.model.latents["t"], batch.group)
     standard = {d: dist.Normal(torch.zeros(d), 1.0).to_event(1) for d in (3, 2)}
 
     def program(z, t, library, counts=None):
@@ -76,20 +76,22 @@ def test_equals_a_mask_plus_factor_formulation(mgvi, batch):
                 values["t"] = pyro.sample("t", t)
             size = pyro.sample("library", library)
             if counts is not None:
-                parts = mgvi.model.decode(values, batch.group, batch.covariates)
+                stacked = {name: mgvi.model.from_site(value) for name, value in values.items()}
+                parts = mgvi.model.decode(stacked, batch.group, batch.covariates)
                 pyro.sample("counts", mgvi.model.likelihood(parts, size.log()), obs=counts)
         if counts is not None:
             pyro.factor("decoder_prior", mgvi.model.decoder.log_prior())
 
     def guide():
-        q = mgvi.guide.posteriors(batch.counts, batch.covariates)
-        normals = (dist.Normal(*q[name]).to_event(1) for name in ("z", "t"))
+        q = mgvi.guide.moments(batch.counts, batch.covariates)
+        z = (part[0] for part in q["z"])  # a single copy has no plate
+        normals = (dist.Normal(*moments).to_event(1) for moments in (z, q["t"]))
         program(*normals, dist.LogNormal(*q["library"]))
 
     def model():
         library = mgvi.model.library_prior(batch.batch, len(batch.group))
         program(standard[3], standard[2], library, batch.counts)
-        loc, scale = mgvi.guide.posteriors(batch.counts, batch.covariates)["t"]
+        loc, scale = mgvi.guide.moments(batch.counts, batch.covariates)["t"]
         pyro.factor("penalty", -((loc**2 + scale**2).sum(-1) * ~member).sum())
 
     torch.manual_seed(3)
@@ -112,9 +114,47 @@ def test_terms_add_up_to_the_loss_and_weights_act_on_owned_copies(mgvi, batch):
     torch.testing.assert_close(terms(own_weight={"z": 2.0})["z"], 2 * plain["z"])
 
 
-def test_weights_fit_a_model_with_dimensions_out_of_use(mgvi, batch):
-    for module in (mgvi.model, mgvi.guide):
-        module.in_use_z[0, 1] = False
+def test_each_copy_may_have_a_weight_of_its_own(mgvi, batch):
+    def divergence_of_t(weight):
+        torch.manual_seed(3)
+        elbo = WassersteinTraceELBO(own_weight={"t": weight}, foreign_weight={"t": 0.0})
+        return elbo.terms(mgvi.model, mgvi.guide, *batch)["t"]
+
+    single = [divergence_of_t([float(copy == s) for copy in range(3)]) for s in range(3)]
+    assert all(term > 0 for term in single)
+    torch.testing.assert_close(sum(single), divergence_of_t(1.0))
+    torch.testing.assert_close(divergence_of_t([2.0, 2.0, 2.0]), 2 * sum(single))
+    mixed = single[0] + 3 * single[1]
+    torch.testing.assert_close(divergence_of_t([1.0, 3.0, 0.0]), mixed)
+
+
+def test_the_guide_says_who_owns_a_copy_and_may_be_unsure():
+    owned = torch.tensor([1.0, 0.25, 0.0])
+
+    def model(infer):
+        with pyro.plate("cells", 3):
+            pyro.sample("t", dist.Normal(0.0, 1.0))
+
+    def guide(infer):
+        with pyro.plate("cells", 3):
+            pyro.sample("t", dist.Normal(torch.tensor([0.5, 1.0, 2.0]), 1.0), infer=infer)
+
+    elbo = WassersteinTraceELBO(own_weight={"t": 3.0}, foreign_weight={"t": 5.0})
+    kl = torch.tensor([0.5, 1.0, 2.0]) ** 2 / 2
+    weight = 3.0 * owned + 5.0 * (1 - owned)
+    unsure = elbo.loss(model, guide, {"owned": owned})
+    assert unsure == pytest.approx((weight * kl).sum().item())
+    assert elbo.loss(model, guide, {}) == pytest.approx(3 * kl.sum().item())
+
+
+def test_a_weight_of_an_unknown_site_is_refused(mgvi, batch):
+    for weights in ({"own_weight": {"u": 2.0}}, {"foreign_weight": {"u": 2.0}}):
+        with pytest.raises(SettingsError, match=r"weights of \['u'\].*no such site"):
+            loss(WassersteinTraceELBO(**weights), mgvi, batch)
+
+
+def test_weights_fit_a_model_with_inactive_dimensions(mgvi, batch):
+    mgvi.model.active.close({"z": torch.tensor([[False, True, False]])})
 
     def divergence_of_z(**weights):
         torch.manual_seed(3)
@@ -160,20 +200,19 @@ def test_one_group_s_batch_sends_no_likelihood_gradient_to_foreign_heads(mgvi, a
 
     penalty = gradient("t")
     mgvi.guide.zero_grad()
-    loc, scale = mgvi.guide.posteriors(batch.counts, batch.covariates)["t"]
+    loc, scale = mgvi.guide.moments(batch.counts, batch.covariates)["t"]
     (loc[1:] ** 2 + scale[1:] ** 2).sum().backward()
     torch.testing.assert_close(penalty[1:], heads.weight.grad[1:])
     assert (penalty[1:] != 0).any()
 
 
 def test_minibatch_losses_average_to_the_full_data_loss(mgvi, adata, batch, monkeypatch):
-    mgvi.model.n_cells = mgvi.guide.n_cells = len(adata)
-    encode = mgvi.guide.posteriors
+    encode = mgvi.guide.moments
 
-    def nearly_certain(*args):  # no noise from draws: the averages must agree exactly
-        return {name: (loc, 1e-6 * scale) for name, (loc, scale) in encode(*args).items()}
+    def nearly_certain(*args, **keys):  # no noise from draws: the averages must agree exactly
+        return {name: (loc, 1e-6 * scale) for name, (loc, scale) in encode(*args, **keys).items()}
 
-    monkeypatch.setattr(mgvi.guide, "posteriors", nearly_certain)
+    monkeypatch.setattr(mgvi.guide, "moments", nearly_certain)
     full = loss(WassersteinTraceELBO(), mgvi, batch)
     parts = list(mgvi.read(adata).minibatches(40, seed=0))
     assert len(parts) == 3 and all(len(part.group) == 40 for part in parts)

@@ -1,0 +1,248 @@
+"""The command line, as a user would call it."""
+
+import json
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import pyro_mgvi
+from pyro_mgvi.analysis.metrics import kmeans_ari, probe
+from pyro_mgvi.cli.main import main
+from pyro_mgvi.datasets import clear_recipe
+
+
+@pytest.fixture
+def h5ad(adata, tmp_path):
+    path = tmp_path / "in.h5ad"
+    adata = adata.copy()
+    adata.obs["donor"] = np.where(np.arange(adata.n_obs) % 2, "d1", "d2")
+    adata.layers["raw"] = adata.X.copy()
+    adata.uns["note"] = "mine"
+    adata.obsm["X_pca"] = np.ones((adata.n_obs, 2))
+    adata.write_h5ad(path)
+    return path
+
+
+def fit(*options):
+    return main(["fit", *map(str, options), "--epochs", "2", "--quiet"])
+
+
+def test_fit_writes_latents_and_keeps_what_the_input_held(h5ad, tmp_path, capsys):
+    before = h5ad.read_bytes()
+    out, model = tmp_path / "out.h5ad", tmp_path / "model"
+    assert fit(h5ad, "--group-key", "group", "--layer", "raw", "--batch-key", "donor",
+               "--out", out, "--model", model) == 0  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "X_mgvi_t_group3" in printed
+    assert h5ad.read_bytes() == before
+    source, result = ad.read_h5ad(h5ad), ad.read_h5ad(out)
+    assert (source.X != result.X).nnz == 0 and result.uns["note"] == "mine"
+    pd.testing.assert_frame_equal(source.obs, result.obs)
+    pd.testing.assert_frame_equal(source.var, result.var)
+    assert set(result.obsm) == {"X_pca", "X_mgvi_z", *(f"X_mgvi_t_group{i}" for i in (1, 2, 3))}
+    foreign = (result.obs["group"] != "group1").to_numpy()
+    np.testing.assert_array_equal(np.isnan(result.obsm["X_mgvi_t_group1"]).all(1), foreign)
+    mgvi = result.uns["mgvi"]
+    assert json.loads(mgvi["settings"])["batch_key"] == "donor"
+    assert mgvi["versions"]["pyro_mgvi"] == pyro_mgvi.__version__
+    history = mgvi["history"]
+    assert len(history) == 2 and history["kept"].sum() == 1
+    kept = history.loc[history["kept"], "validation"].item()
+    assert f"2 epochs, validation loss {kept:.2f} nats per cell" in printed
+    loaded = pyro_mgvi.MGVI.load(model)
+    np.testing.assert_array_equal(loaded.latents(source)["z"], result.obsm["X_mgvi_z"])
+    pd.testing.assert_frame_equal(loaded.history, history, check_index_type=False)
+
+
+def test_fit_can_encode_foreign_cells(h5ad, tmp_path):
+    out = tmp_path / "out.h5ad"
+    assert fit(h5ad, "--group-key", "group", "--foreign", "encode", "--out", out) == 0
+    assert np.isfinite(ad.read_h5ad(out).obsm["X_mgvi_t_group1"]).all()
+
+
+def test_latents_are_chosen_by_short_texts(h5ad, tmp_path, capsys):
+    out = tmp_path / "out.h5ad"
+    specs = ["z:4", "t:3", "pair:2", "few=group1+group3:1"]
+    assert fit(h5ad, "--group-key", "group", "--out", out, "--latents", *specs) == 0
+    result = ad.read_h5ad(out)
+    widths = {key: result.obsm[f"X_mgvi_{key}"].shape[1] for key in ("z", "t_group2", "few")}
+    assert widths == {"z": 4, "t_group2": 3, "few": 1}
+    pair = result.obsm["X_mgvi_pair_group1+group2"]
+    outside = (result.obs["group"] == "group3").to_numpy()
+    np.testing.assert_array_equal(np.isnan(pair).all(1), outside)
+    capsys.readouterr()
+    for spec, message in [
+        ("z", "not understood"),
+        ("z:ten", "not understood"),
+        ("u:5", "not understood"),
+        ("t:0", "dim must be a whole number of at least 1"),
+        ("few=lung:2", "unknown group"),
+        ("few=group1+:2", "unknown group"),
+        ("few=:2", "empty subset"),
+        ("few=group1+group1:2", "names a group twice"),
+        ("t=group1+group2:2", "overlap"),
+    ]:
+        bad = tmp_path / "bad.h5ad"
+        chosen = ["z:4", "t:3", spec] if spec.startswith("t=") else [spec]
+        assert fit(h5ad, "--group-key", "group", "--out", bad, "--latents", *chosen) == 2
+        assert message in capsys.readouterr().err and not bad.exists()
+
+
+def test_empty_cells_are_dropped_on_request(h5ad, tmp_path, capsys):
+    adata = ad.read_h5ad(h5ad)
+    adata.X.data[adata.X.indptr[3] : adata.X.indptr[4]] = 0
+    adata.write_h5ad(h5ad)
+    out = tmp_path / "out.h5ad"
+    assert fit(h5ad, "--group-key", "group", "--out", out) == 2
+    assert "cell_4" in capsys.readouterr().err and not out.exists()
+    assert fit(h5ad, "--group-key", "group", "--drop-empty", "--out", out) == 0
+    assert ad.read_h5ad(out).n_obs == adata.n_obs - 1
+
+
+def test_bad_input_ends_with_one_line_and_nothing_written(h5ad, tmp_path, capsys):
+    text = tmp_path / "text.h5ad"
+    text.write_text("not hdf5")
+    out = tmp_path / "out.h5ad"
+    (tmp_path / "folder.h5ad").mkdir()
+    cases = [
+        ((h5ad, "--group-key", "organ", "--out", out), "organ"),
+        ((h5ad, "--group-key", "group", "--layer", "x", "--out", out), "layer 'x'"),
+        ((text, "--group-key", "group", "--out", out), "cannot be read as h5ad"),
+        ((tmp_path / "none.h5ad", "--group-key", "group", "--out", out), "does not exist"),
+        ((h5ad, "--group-key", "group", "--out", tmp_path / "no" / "out.h5ad"), "folder"),
+        ((h5ad, "--group-key", "group", "--out", tmp_path / "folder.h5ad"), "it is a folder"),
+        ((h5ad, "--group-key", "group", "--out", out, "--model", tmp_path), "not a saved model"),
+    ]
+    listing = sorted(tmp_path.rglob("*"))
+    for options, message in cases:
+        assert fit(*options) == 2, message
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == listing
+
+
+def test_covariates_that_say_nothing_or_something_new(h5ad, tmp_path, capsys):
+    out = tmp_path / "out.h5ad"
+    adata = ad.read_h5ad(h5ad)
+    adata.obs["age"], adata.obs["donor"] = 3.0, "d1"
+    adata.write_h5ad(h5ad)
+    for option, key in (("--covariate-key", "age"), ("--batch-key", "donor")):
+        assert fit(h5ad, "--group-key", "group", option, key, "--out", out) == 2
+        error = capsys.readouterr().err
+        assert f"{key!r} has the same value in every cell" in error and not out.exists()
+    adata.obs["donor"] = ["d1", "d2"] * (adata.n_obs // 2)
+    adata.write_h5ad(h5ad)
+    folder = tmp_path / "donors"
+    options = ("--batch-key", "donor", "--model", folder, "--out", out)
+    assert fit(h5ad, "--group-key", "group", *options) == 0
+    adata.obs["donor"] = "d3"
+    adata.write_h5ad(h5ad)
+    table = tmp_path / "genes.csv"
+    rank = ["rank-genes", folder, h5ad, "--group", "group1", "--no-q", "--out", table]
+    assert main([str(x) for x in rank]) == 2
+    assert "value(s) unknown to the model: d3" in capsys.readouterr().err and not table.exists()
+
+
+def test_an_output_that_cannot_be_written_is_found_before_training(h5ad, tmp_path, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("training started")
+
+    monkeypatch.setattr(pyro_mgvi.MGVI, "fit", never)
+    assert fit(h5ad, "--group-key", "group", "--out", tmp_path / "no" / "out.h5ad") == 2
+
+
+def test_interrupting_writes_nothing(h5ad, tmp_path, monkeypatch, capsys):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pyro_mgvi.MGVI, "fit", interrupt)
+    out = tmp_path / "out.h5ad"
+    assert fit(h5ad, "--group-key", "group", "--out", out) == 130
+    assert "interrupted" in capsys.readouterr().err and not out.exists()
+
+
+def test_demo_prints_scores_beside_their_best_and_writes_results(tmp_path, capsys, monkeypatch):
+    small = clear_recipe(seed=0, n_cells=200, n_shared_genes=80, n_program_genes=40)
+    monkeypatch.setattr("pyro_mgvi.cli.demo.simulate", lambda seed: small)
+    out = tmp_path / "demo"
+    assert main(["demo", "--epochs", "2", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for score in ("type ARI (shared)", "group probe (shared)", "program ARI (group2)"):
+        assert score in printed
+    assert {p.name for p in out.iterdir()} == {"latents.h5ad", "latents.png", "scores.csv", "model"}
+    assert set(pd.read_csv(out / "scores.csv")["aim"]) == {"ceiling", "chance"}
+
+
+@pytest.mark.slow
+def test_real_cells_from_the_shell(reference, tmp_path):
+    adata = reference("tiny_sc_mixology")
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    out = tmp_path / "out.h5ad"
+    assert main(["fit", str(tmp_path / "in.h5ad"), "--group-key", "group", "--quiet",
+                 "--out", str(out)]) == 0  # fmt: skip
+    result = ad.read_h5ad(out)
+    z, line = result.obsm["X_mgvi_z"], result.obs["label"].to_numpy(str)
+    common = np.isin(line, ["H1975", "H2228", "HCC827"])
+    assert kmeans_ari(z[common], line[common]) > 0.9
+    # Three protocols of 42 such cells each: chance 0.33, 1.00 in the log counts.
+    assert probe(z[common], result.obs["group"].to_numpy(str)[common]) < 0.75
+    for group in result.obs["group"].unique():  # and chance for the line in what is private
+        mine = common & (result.obs["group"] == group).to_numpy()
+        assert probe(result.obsm[f"X_mgvi_t_{group}"][mine], line[mine]) < 0.5
+
+
+@pytest.fixture
+def model(h5ad, tmp_path):
+    fit(h5ad, "--group-key", "group", "--out", tmp_path / "out.h5ad", "--model", tmp_path / "model")
+    return tmp_path / "model"
+
+
+def rank(*options):
+    return main(["rank-genes", *map(str, options)])
+
+
+def test_rank_genes_writes_the_same_table_as_the_library(h5ad, model, tmp_path, capsys):
+    out = tmp_path / "genes.csv"
+    where = "celltype == 'T1' or donor == 'd1'"
+    assert rank(model, h5ad, "--group", "group2", "--where", where, "--no-q", "--out", out) == 0
+    assert "no q-values, as asked" in capsys.readouterr().out
+    adata = ad.read_h5ad(h5ad)
+    cells = ((adata.obs["celltype"] == "T1") | (adata.obs["donor"] == "d1")).to_numpy()
+    table = pyro_mgvi.MGVI.load(model).rank_genes(adata, "group2", cells, calibration=False)
+    pd.testing.assert_frame_equal(pd.read_csv(out, index_col="gene"), table)
+
+
+def test_rank_genes_reports_a_missing_q_value(h5ad, model, tmp_path, capsys):
+    out = tmp_path / "genes.csv"
+    where = "celltype == 'T1'"
+    assert rank(model, h5ad, "--group", "group1", "--where", where, "--out", out) == 0
+    assert "q_value is missing: too few cells" in capsys.readouterr().out
+    assert pd.read_csv(out)["q_value"].isna().all()
+
+
+def test_rank_genes_ends_with_one_line_on_bad_input(h5ad, model, tmp_path, capsys, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("work was done")
+
+    monkeypatch.setattr(pyro_mgvi.MGVI, "rank_genes", never)
+    out = tmp_path / "genes.csv"
+    (tmp_path / "folder.csv").mkdir()
+    group = ("--group", "group1")
+    cases = [
+        ((model, h5ad, "--group", "ileum", "--out", out), "'ileum' is unknown"),
+        ((model, h5ad, *group, "--where", "group == 'group2'", "--out", out), "foreign cell"),
+        ((model, h5ad, *group, "--where", "celltype == 'T99'", "--out", out), "no cell"),
+        ((model, h5ad, *group, "--where", "organ == 1", "--out", out), "celltype"),
+        ((model, h5ad, *group, "--where", "@os.getcwd()", "--out", out), "does not work"),
+        ((model, h5ad, *group, "--where", "celltype", "--out", out), "not true or false"),
+        ((tmp_path, h5ad, *group, "--out", out), "not a saved model"),
+        ((model, h5ad, *group, "--out", tmp_path / "no" / "genes.csv"), "folder"),
+        ((model, h5ad, *group, "--out", tmp_path / "folder.csv"), "it is a folder"),
+    ]
+    for options, message in cases:
+        assert rank(*options) == 2, message
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert not out.exists()

@@ -1,0 +1,87 @@
+"""The page as a whole: one file that runs nothing, written whole or not at all."""
+
+import base64
+import html
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.hostile import HOSTILE_GROUPS
+from helpers.html_reader import Reader
+from PIL import Image
+
+from pyro_mgvi import SettingsError
+from pyro_mgvi.report import render, write_report
+
+SECTIONS = ("data", "settings", "training", "latents", "genes", "diagnostics", "checks")
+
+
+@pytest.mark.slow
+def test_it_is_one_file_that_runs_nothing(page):
+    reader = Reader(page)
+    assert not {"script", "iframe", "object", "u", "i"} & {tag for tag, _ in reader.tags}
+    for tag, attributes in reader.tags:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        for name in ("src", "href"):
+            assert re.match("data:|#", attributes.get(name, "#")), (tag, attributes)
+    assert not re.search(r"url\(|@import", page)
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    links = [attributes["href"] for tag, attributes in reader.tags if tag == "a"]
+    assert tuple(ids) == SECTIONS and links == [f"#{name}" for name in SECTIONS]
+
+
+@pytest.mark.slow
+def test_names_are_shown_as_they_are(page):
+    reader = Reader(page)
+    assert list(reader.table("group", "cells")["group"]) == list(HOSTILE_GROUPS.values())
+    for name in HOSTILE_GROUPS.values():
+        assert html.escape(name) in page
+    assert "<b>A" not in page and "<script" not in page and "<u>" not in page and "<i>" not in page
+
+
+@pytest.mark.slow
+def test_pictures_are_pictures_with_captions(page):
+    images = [attributes for tag, attributes in Reader(page).tags if tag == "img"]
+    assert len(images) == 1 + 1 + (3 + 3 * 2) + 3 + 4  # depth, loss, latents, genes, checks
+    for attributes in images:
+        picture = Image.open(io.BytesIO(base64.b64decode(attributes["src"].partition(",")[2])))
+        assert abs(picture.width - 2 * int(attributes["width"])) <= 1
+        assert np.asarray(picture.convert("L")).std() > 5, "an empty picture"
+        assert len(attributes["alt"]) > 20
+
+
+@pytest.mark.slow
+def test_without_the_model_it_says_what_to_run(fitted, page):
+    adata, _ = fitted
+    before = adata.copy()
+    short = render(adata, labels=["celltype"], progress=False)
+    reader = Reader(short)
+    assert "--model MODEL" in short and "--group-key group" in short
+    assert tuple(a["id"] for _, a in reader.tags if "id" in a) == SECTIONS
+    full = Reader(page)
+    for columns in (("group", "cells"), ("latent", "belongs to"), ("latent", "can it tell")):
+        pd.testing.assert_frame_equal(reader.table(*columns), full.table(*columns))
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    assert set(adata.uns) == set(before.uns) and (adata.X != before.X).nnz == 0
+
+
+@pytest.mark.slow
+def test_it_is_written_whole_or_not_at_all(fitted, tmp_path, monkeypatch):
+    adata, _ = fitted
+    path = tmp_path / "report.html"
+    path.write_text("the old one")
+    with pytest.raises(SettingsError, match=r"folder .* does not exist"):
+        write_report(tmp_path / "none" / "report.html", adata, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("pyro_mgvi.report.page.os.replace", refuse)
+        with pytest.raises(SettingsError, match="disk is full"):
+            write_report(path, adata, progress=False)
+    assert path.read_text() == "the old one" and [p.name for p in tmp_path.iterdir()] == [path.name]
+    write_report(path, adata, progress=False)
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def refuse(*_):
+    raise OSError("disk is full")

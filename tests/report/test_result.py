@@ -1,0 +1,91 @@
+"""A fit is read back whole, or what is missing is named."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.html_reader import Reader
+
+import pyro_mgvi
+from pyro_mgvi import DataError, SettingsError
+from pyro_mgvi.report import render
+
+
+def test_columns_are_chosen_if_none_are_named(fitted):
+    adata, _ = fitted
+    adata = adata.copy()
+    adata.obs["many"] = [f"level {i}" for i in range(adata.n_obs)]
+    adata.obs["one"] = "same"
+    adata.obs["twin"] = adata.obs["celltype"].astype(str).str.lower()
+    adata.obs["half"] = np.where(np.arange(adata.n_obs) < 60, "left", "right")
+    adata.obs["score"] = np.arange(adata.n_obs) % 3
+    probed = set(
+        Reader(render(adata, progress=False)).table("latent", "can it tell")["can it tell"]
+    )
+    assert {"group", "celltype", "donor", "half"} <= probed
+    assert not {"many", "one", "twin", "score"} & probed
+
+
+def broken(adata, **changes):
+    adata = adata.copy()
+    record = dict(adata.uns["mgvi"])
+    settings = json.loads(record["settings"])
+    for key, value in changes.items():
+        if key == "settings":
+            settings = {k: v for k, v in (settings | value).items() if v != "gone"}
+        else:
+            record[key] = value
+    adata.uns["mgvi"] = {"settings": json.dumps(settings)} | {
+        key: value for key, value in record.items() if key != "settings"
+    }
+    return adata
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_named(fitted):
+    adata, mgvi = fitted
+    bare, no_latent, no_uns = adata.copy(), adata.copy(), adata.copy()
+    del no_latent.obsm["X_mgvi_t_plain"]
+    del no_uns.uns["mgvi"]
+    bare.uns["mgvi"] = {"settings": "{not json"}
+    unknown = adata.copy()
+    unknown.obsm["X_mgvi_z"] = np.full_like(adata.obsm["X_mgvi_z"], np.nan)
+    wide = adata.copy()
+    wide.obsm["X_mgvi_z"] = np.ones((adata.n_obs, 7))
+    no_group = adata.copy()
+    del no_group.obs["group"]
+    cases = [
+        (no_uns, "no uns"),
+        (bare, "uns.*damaged"),
+        (broken(adata, settings={"group_key": "gone"}), "lacks settings: group_key"),
+        (broken(adata, settings={"latents": "gone"}), "lacks settings: latents"),
+        (broken(adata, history=pd.DataFrame({"x": [1]})), "lacks history: epoch, history: train"),
+        (no_latent, r"X_mgvi_t_plain'\] is missing; the latents there are: X_mgvi_"),
+        (unknown, "not finite"),
+        (wide, r"shape \(120, 7\), not \(120, 3\)"),
+        (no_group, "group_key 'group' is not a column"),
+    ]
+    for wrong, message in cases:
+        with pytest.raises(DataError, match=message):
+            render(wrong, progress=False)
+    assert "Top genes" in render(no_uns, mgvi, progress=False)  # the model knows its settings
+    with pytest.raises(DataError, match=r"label 'organ' is not a column of adata\.obs; it has: "):
+        render(adata, labels=["organ"], progress=False)
+    with pytest.raises(SettingsError, match="name it"):
+        render(adata, diagnosed=True, progress=False)
+
+
+def test_another_model_is_refused(fitted, adata):
+    cells, mgvi = fitted
+    latents = (pyro_mgvi.shared(3), pyro_mgvi.private(2))
+    genes = cells.copy()
+    genes.var_names = [f"other{g}" for g in range(cells.n_vars)]
+    with pytest.raises(DataError, match="lack 60 of its genes"):
+        render(genes, mgvi, progress=False)
+    untrained = pyro_mgvi.MGVI.from_anndata(cells, "group", batch_key="donor", latents=latents)
+    with pytest.raises(DataError, match=r"does not give the latents in obsm.'X_mgvi_z'"):
+        render(cells, untrained, progress=False)
+    groups = pyro_mgvi.MGVI.from_anndata(cells, "celltype", latents=latents[:1])
+    with pytest.raises(DataError, match="model is of other groups"):
+        render(cells, groups, progress=False)

@@ -1,0 +1,86 @@
+"""The code of docs/extend.md runs as it stands; its variants train, and are as short as it says."""
+
+import ast
+
+import numpy as np
+import pyro
+import pytest
+from helpers.documents import cells_of_regions, python_blocks, run
+from pyro.infer import SVI
+
+from pyro_mgvi import MGVI, Likelihood, TrainingPlan
+
+BLOCKS = python_blocks("docs/extend.md")
+LATENT, FOREIGN = "A latent of some groups", "A prior for foreign cells, with its divergence"
+OWNERS, LIKELIHOOD = "A prior for the cells that own a latent", "A likelihood"
+NETWORKS = "An encoder and a decoder"
+VARIANTS = (LATENT, OWNERS, FOREIGN, LIKELIHOOD, NETWORKS)
+
+
+@pytest.fixture
+def regions(adata):
+    return cells_of_regions(adata, "Ileum", "Jejunum", "Colon")
+
+
+@pytest.mark.parametrize("heading", [heading for heading in BLOCKS if heading not in VARIANTS])
+def test_the_code_of_a_section_runs(heading, regions):
+    run(BLOCKS[heading], regions)
+
+
+def steps(mgvi, adata):
+    plan = TrainingPlan(max_epochs=4, batch_size=60, validation_fraction=0, search=None)
+    setup = mgvi.training_setup(adata, plan)
+    svi = SVI(setup.model, setup.guide, pyro.optim.Adam({"lr": 5e-3}), setup.elbo)
+    losses = [svi.step(*batch) for epoch in range(4) for batch in setup.minibatches(epoch)]
+    setup.finish()
+    return losses
+
+
+def defined(space, kind=object):
+    """Return the classes of a kind that the code defined."""
+    classes = [value for value in space.values() if isinstance(value, type)]
+    return [x for x in classes if x.__module__ == "a_document" and issubclass(x, kind)]
+
+
+def assert_trains_and_comes_back(mgvi, adata, own, path):
+    losses = steps(mgvi, adata)
+    assert np.mean(losses[-2:]) < np.mean(losses[:2])
+    mgvi.save(path)
+    loaded = MGVI.load(path, components=own).latents(adata)
+    for key, value in mgvi.latents(adata).items():
+        np.testing.assert_array_equal(loaded[key], value)
+
+
+@pytest.mark.parametrize("heading", VARIANTS)
+def test_a_variant_trains_and_is_saved(heading, regions, tmp_path):
+    space = run(BLOCKS[heading], regions)
+    assert_trains_and_comes_back(space["mgvi"], regions, defined(space), tmp_path / "m")
+
+
+def test_each_likelihood_trains_and_ranks_genes(regions, tmp_path):
+    likelihoods = defined(run(BLOCKS[LIKELIHOOD], regions), Likelihood)
+    assert len(likelihoods) == 2
+    for likelihood in likelihoods:
+        mgvi = MGVI.from_anndata(regions, "region", likelihood=likelihood)
+        assert_trains_and_comes_back(mgvi, regions, [likelihood], tmp_path / likelihood.__name__)
+        table = mgvi.rank_genes(regions, "Ileum", calibration=False)
+        assert set(table.index) == set(regions.var_names) and table["per_cell"].notna().all()
+
+
+def n_lines(code, leave_out):
+    """Return how many lines of code define something."""
+    lines, total = code.splitlines(), 0
+    for node in ast.parse(code).body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)) or getattr(node, "name", "") in leave_out:
+            continue
+        if isinstance(node, ast.Assign) and node.targets[0].id in ("latents", "mgvi"):
+            continue
+        first = min([node.lineno, *(x.lineno for x in getattr(node, "decorator_list", []))])
+        total += sum(bool(line.strip()) for line in lines[first - 1 : node.end_lineno])
+    return total
+
+
+@pytest.mark.parametrize("heading", [LATENT, OWNERS, FOREIGN, LIKELIHOOD])
+def test_a_variant_takes_ten_lines(heading):
+    (code,) = BLOCKS[heading]
+    assert n_lines(code, leave_out={"PoissonLogNormal"}) <= 10  # the longer of two likelihoods

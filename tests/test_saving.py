@@ -1,0 +1,304 @@
+"""Saved models: they come back the same, and nothing in their files is run or lost."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pyro.distributions as dist
+import pytest
+import torch
+from helpers.fitting import PLAN, fitted, same, untrained
+
+from pyro_mgvi import (
+    MGVI,
+    PAPER,
+    DataError,
+    JointDecoder,
+    ModelFileError,
+    SearchSettings,
+    SettingsError,
+    private,
+    saving,
+    shared,
+    subsets,
+)
+from pyro_mgvi.core import Absent, SameAsOwn
+from pyro_mgvi.training import TrainingPlan
+
+FORMAT_3 = Path(__file__).parent / "data" / "format_3"
+
+
+@pytest.fixture(scope="module")
+def trained(adata):
+    return fitted(adata)
+
+
+def edited(path, **changes):
+    """Change the settings of a saved model."""
+    settings = json.loads((path / "settings.json").read_text())
+    (path / "settings.json").write_text(json.dumps(settings | changes))
+
+
+@pytest.mark.slow
+def test_save_and_load_in_a_new_process(adata, trained, tmp_path):
+    trained.save(tmp_path / "model")
+    adata.write_h5ad(tmp_path / "data.h5ad")
+    code = (
+        "import sys, anndata, numpy, pyro_mgvi\n"
+        "model = pyro_mgvi.MGVI.load(sys.argv[1] + '/model')\n"
+        "latents = model.latents(anndata.read_h5ad(sys.argv[1] + '/data.h5ad'))\n"
+        "numpy.savez(sys.argv[1] + '/latents.npz', **latents)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    assert same(dict(np.load(tmp_path / "latents.npz")), trained.latents(adata))
+
+
+def test_loaded_models_keep_settings_and_reorder_genes(adata, trained, tmp_path):
+    trained.save(tmp_path / "m")
+    trained.save(tmp_path / "m")  # a saved model may be replaced
+    assert [file.name for file in tmp_path.iterdir()] == ["m"]
+    loaded = MGVI.load(tmp_path / "m")
+    assert loaded.schema == trained.schema and loaded.own_weight == trained.own_weight
+    assert loaded.plan == trained.plan == PLAN
+    pd.testing.assert_frame_equal(loaded.history, trained.history)
+    shuffled = adata[::-1, np.random.default_rng(0).permutation(adata.n_vars)]
+    back = loaded.latents(shuffled)
+    for key, value in trained.latents(adata).items():
+        pd.testing.assert_frame_equal(back[key][::-1], value, rtol=1e-4, atol=1e-5)
+    with pytest.raises(DataError, match="lack 1 of its genes"):
+        loaded.latents(adata[:, 1:])
+    loaded.fit(adata, max_epochs=1, progress=False)
+    assert list(loaded.history["epoch"]) == [1, 2, 3, 4]
+
+
+def test_everything_that_is_set_comes_back(adata, tmp_path):
+    latents = (
+        shared(3, prior=dist.StudentT(5.0, 0.0, 1.5)),
+        private(2, foreign=SameAsOwn(), prior=dist.Laplace(0.0, 1.0)),
+        subsets("few", {"first": ["group1"], "rest": ["group2", "group3"]}, 1, Absent()),
+    )
+    mgvi = untrained(
+        adata,
+        latents=latents,
+        decoder=partial(JointDecoder, hidden=8),
+        own_weight={"t": 2.0},
+        foreign_sample=7,
+        observed_library=True,
+        seed=3,
+    )
+    plan = TrainingPlan(max_epochs=2, search=SearchSettings(epoch=1, clusters=4), seed=5)
+    mgvi.fit(adata, plan, progress=False)
+    mgvi.save(tmp_path / "m")
+    loaded = MGVI.load(tmp_path / "m")
+    for ours, theirs in zip(mgvi.families, loaded.families, strict=True):
+        assert replace(ours, prior=None) == replace(theirs, prior=None)
+        assert type(ours.prior) is type(theirs.prior)
+    assert loaded.families["z"].prior.df == 5.0 and loaded.families["z"].prior.scale == 1.5
+    assert [copy.key for copy in loaded.families.copies] == [
+        copy.key for copy in mgvi.families.copies
+    ]
+    assert loaded.given_weight == {"t": 2.0} and loaded.own_weight == mgvi.own_weight
+    assert loaded.plan == plan and loaded.seed == 3
+    assert loaded.guide.foreign_sample == 7 and loaded.model.observed_library
+    assert saving.describe(loaded.components["decoder"]) == {
+        "class": "JointDecoder",
+        "settings": {"hidden": 8},
+    }
+    assert same(loaded.latents(adata, draw=0), mgvi.latents(adata, draw=0))
+
+
+def test_an_untrained_model_is_saved_too(adata, tmp_path):
+    mgvi = untrained(adata, own_weight=np.float32(0.5))
+    mgvi.save(tmp_path / "m")
+    loaded = MGVI.load(tmp_path / "m")
+    assert loaded.plan is None and not len(loaded.history)
+    assert loaded.own_weight == {"z": 0.5, "t": 0.5}
+    assert same(loaded.latents(adata), mgvi.latents(adata))
+
+
+def test_the_paper_s_plan_is_saved(adata, tmp_path):
+    mgvi = untrained(adata, **PAPER.settings)
+    plan = replace(PAPER.plan, max_epochs=1)
+    mgvi.fit(adata, plan, progress=False)
+    mgvi.save(tmp_path / "m")
+    assert MGVI.load(tmp_path / "m").plan == plan
+
+
+def test_files_that_do_not_fit_are_refused(trained, tmp_path):
+    trained.save(tmp_path / "m")
+    settings = json.loads((tmp_path / "m" / "settings.json").read_text())
+
+    def broken(**changes):
+        (tmp_path / "m" / "settings.json").write_text(json.dumps(settings | changes))
+        return MGVI.load(tmp_path / "m")
+
+    with pytest.raises(ModelFileError, match=r"format 99.*reads formats 3 and 4"):
+        broken(format=99)
+    with pytest.raises(ModelFileError, match=r"'Evil'.*components=\[Evil\]"):
+        broken(decoder={"class": "Evil", "settings": {}})
+    with pytest.raises(ModelFileError, match="do not fit"):
+        broken(latents=settings["latents"][:1], own_weight={})
+    with pytest.raises(ModelFileError, match="damaged"):
+        broken(schema={})
+    with pytest.raises(ModelFileError, match="damaged"):
+        broken(plan={"epochs": 3})
+    with pytest.raises(ModelFileError, match="unknown prior 'Evil'"):
+        broken(latents=[settings["latents"][0] | {"prior": {"class": "Evil", "settings": {}}}])
+    (tmp_path / "m" / "settings.json").write_text("{")
+    with pytest.raises(ModelFileError, match="damaged"):
+        MGVI.load(tmp_path / "m")
+    with pytest.raises(ModelFileError, match="not a saved model"):
+        MGVI.load(tmp_path / "nothing")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "precious.txt").write_text("keep")
+    with pytest.raises(ModelFileError, match="exists and is not a saved model"):
+        trained.save(tmp_path / "other")
+    assert (tmp_path / "other" / "precious.txt").read_text() == "keep"
+
+
+def test_weights_that_hold_code_are_not_run(trained, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "owned"), "w")
+
+    trained.save(tmp_path / "m")
+    torch.save({"model": Evil()}, tmp_path / "m" / "weights.pt")
+    with pytest.raises(ModelFileError, match="damaged"):
+        MGVI.load(tmp_path / "m")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_save_that_fails_leaves_the_old_model(adata, trained, tmp_path, monkeypatch):
+    trained.save(tmp_path / "m")
+
+    def full(*args):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="no space left"):
+        untrained(adata).save(tmp_path / "m")
+    assert [file.name for file in tmp_path.iterdir()] == ["m"]
+    assert same(MGVI.load(tmp_path / "m").latents(adata), trained.latents(adata))
+
+
+def test_a_user_s_own_component_is_saved_by_name(adata, tmp_path):
+    class MyDecoder(JointDecoder):
+        pass
+
+    mgvi = untrained(adata, decoder=MyDecoder)
+    mgvi.save(tmp_path / "m")
+    loaded = MGVI.load(tmp_path / "m", components=[MyDecoder])
+    assert isinstance(loaded.model.decoder, MyDecoder)
+    assert same(loaded.latents(adata), mgvi.latents(adata))
+    with pytest.raises(ModelFileError, match=r"components=\[MyDecoder\]"):
+        MGVI.load(tmp_path / "m")
+
+
+def test_a_user_s_own_prior_is_saved_by_name(adata, tmp_path):
+    @dataclass(frozen=True)
+    class Wide:
+        scale: float
+
+        def __call__(self, own, member):
+            wide = dist.Normal(torch.zeros(own.event_shape), self.scale).to_event(1)
+            return dist.MaskedMixture(member, wide.expand(member.shape), own)
+
+    mgvi = untrained(adata, latents=(shared(3), private(2, foreign=Wide(3.0))))
+    mgvi.save(tmp_path / "m")
+    loaded = MGVI.load(tmp_path / "m", components=[Wide])
+    assert loaded.families["t"].foreign == Wide(3.0)
+
+
+def test_what_cannot_be_described_is_not_saved(adata, tmp_path):
+    def build(latents, initial, n_outputs):
+        return JointDecoder(latents, initial, n_outputs)
+
+    for decoder in (build, partial(build)):
+        with pytest.raises(SettingsError, match="cannot be saved"):
+            untrained(adata, decoder=decoder).save(tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+# A model of format 3 and what it said, written by the version before format 4:
+#
+#   adata = clear_recipe(seed=0, n_cells=40, n_shared_genes=15, n_program_genes=5)
+#   adata.obs["donor"] = np.where(np.arange(40) % 2, "d1", "d2")
+#   MGVI.from_anndata(adata, "group", batch_key="donor", latents=(shared(3), private(2)),
+#       encoder=partial(SeparateEncoders, hidden=4, foreign_sample=8),
+#       decoder=partial(JointDecoder, hidden=4), own_weight={"z": 0.3})
+#   .fit(adata, max_epochs=30, batch_size=8, learning_rate=0.02, search_after=None, relevance=0.08)
+
+
+@pytest.fixture(scope="module")
+def format_3():
+    """Return the cells, and what the version that saved the model said of them."""
+    said = dict(np.load(FORMAT_3 / "latents.npz"))
+    counts, genes = said.pop("counts"), pd.Index(said.pop("genes"))
+    obs = pd.DataFrame({name: pd.Categorical(said.pop(name)) for name in ("group", "donor")})
+    obs.index = obs.index.astype(str)
+    return ad.AnnData(counts, obs, pd.DataFrame(index=genes)), said
+
+
+def assert_says(mgvi, adata, said):
+    """Compare all that the old version said; only the last bits may depend on the machine."""
+    found = {f"latents/{key}": value for key, value in mgvi.latents(adata).items()}
+    found |= {f"encoded/{key}": value for key, value in mgvi.latents(adata, "encode").items()}
+    found["expression"] = mgvi.normalized_expression(adata)
+    found["expression_shared"] = mgvi.normalized_expression(adata, latents="z")
+    assert found.keys() == said.keys()
+    for key, value in found.items():
+        np.testing.assert_allclose(value, said[key], rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+def test_a_model_of_format_3_says_the_same(format_3):
+    adata, said = format_3
+    loaded = MGVI.load(FORMAT_3)
+    assert_says(loaded, adata, said)
+    assert loaded.model.active["z"].tolist() == [[False, True, False]]
+    assert loaded.model.active["t"].tolist() == [[True, True], [False, True]]
+    assert loaded.guide.foreign_sample == 8 and loaded.guide.encoder.hidden == 4
+    assert loaded.given_weight == {"z": 0.3}
+    assert loaded.own_weight["t"] == pytest.approx(0.81 * 2)  # 20 cells of a group, 20 genes
+    assert loaded.plan is None and len(loaded.history) == 30
+
+
+def test_a_model_of_format_3_goes_on_and_is_saved_in_the_new_one(format_3, tmp_path):
+    adata, said = format_3
+    loaded = MGVI.load(FORMAT_3)
+    loaded.save(tmp_path / "m")
+    assert json.loads((tmp_path / "m" / "settings.json").read_text())["format"] == 4
+    assert_says(MGVI.load(tmp_path / "m"), adata, said)
+    loaded.fit(adata, TrainingPlan(batch_size=8, search=None), max_epochs=2, progress=False)
+    assert list(loaded.history["epoch"]) == [*range(1, 31), 31, 32]
+    assert loaded.history["kept"].sum() == 1 and loaded.history["kept"].iloc[-2:].any()
+    assert loaded.model.active["z"].tolist() == [[False, True, False]]
+
+
+def prior_of_t(path, foreign):
+    """Give the saved latent t another prior for foreign cells."""
+    latents = json.loads((path / "settings.json").read_text())["latents"]
+    assert latents[1]["name"] == "t"
+    edited(path, latents=[latents[0], latents[1] | {"foreign": foreign}])
+
+
+def test_davison_s_prior_of_format_3_is_that_of_the_owners(format_3, tmp_path):
+    adata, said = format_3
+    shutil.copytree(FORMAT_3, tmp_path / "m")
+    prior_of_t(tmp_path / "m", {"class": "Davison", "settings": {}})
+    loaded = MGVI.load(tmp_path / "m")
+    assert loaded.families["t"].foreign == SameAsOwn()
+    assert_says(loaded, adata, said)
+
+
+def test_a_dirac_away_from_zero_of_format_3_is_refused(tmp_path):
+    shutil.copytree(FORMAT_3, tmp_path / "m")
+    prior_of_t(tmp_path / "m", {"class": "Dirac", "settings": {"value": 1.0}})
+    with pytest.raises(ModelFileError, match=r"'t' has a Dirac prior away from zero.*train"):
+        MGVI.load(tmp_path / "m")

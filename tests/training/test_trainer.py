@@ -1,0 +1,191 @@
+"""The training loop: what it returns, keeps, leaves alone, resumes and refuses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyro
+import pytest
+import torch
+from helpers.fitting import PLAN, fitted, same, untrained
+
+from pyro_mgvi import (
+    MGVI,
+    DataError,
+    SettingsError,
+    TrainingError,
+    TrainingPlan,
+    WassersteinTraceELBO,
+    pairwise,
+)
+from pyro_mgvi.training import Trainer
+
+
+@pytest.fixture(scope="module")
+def trained(adata):
+    return fitted(adata)
+
+
+def test_history_splits_the_loss_and_it_falls(trained):
+    history = trained.history
+    assert list(history["epoch"]) == [1, 2, 3]
+    for part, also in (("train", ["decoder_prior"]), ("validation", [])):
+        sites = [f"{part}_{site}" for site in ("z", "t", "library", "counts", *also)]
+        np.testing.assert_allclose(history[sites].sum(axis=1), history[part], rtol=1e-6)
+        assert history[part].iloc[-1] < history[part].iloc[0]
+    assert list(history["kept"]) == [False, False, True]
+    assert trained.plan == TrainingPlan(max_epochs=3, batch_size=32)
+
+
+def test_the_same_seed_gives_bit_equal_latents_and_another_does_not(adata, trained):
+    assert same(fitted(adata).latents(adata), trained.latents(adata))
+    assert not same(fitted(adata, seed=1).latents(adata), trained.latents(adata))
+
+
+def test_the_seed_of_a_plan_is_that_of_the_model_unless_it_is_given(adata, trained):
+    assert same(fitted(adata, plan=replace(PLAN, seed=0)).latents(adata), trained.latents(adata))
+    other = fitted(adata, plan=replace(PLAN, seed=1))
+    assert not same(other.latents(adata), trained.latents(adata))
+
+
+def test_fit_changes_nothing_of_the_caller(adata):
+    pyro.param("mine", torch.tensor(1.0))
+    before, counts, obs = torch.get_rng_state(), adata.X.copy(), adata.obs.copy()
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
+    validation = torch.distributions.Distribution._validate_args
+    fitted(adata)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
+    assert list(pyro.get_param_store().keys()) == ["mine"]
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.distributions.Distribution._validate_args == validation
+    assert not adata.obsm and not adata.uns
+    assert (adata.X != counts).nnz == 0
+    pd.testing.assert_frame_equal(adata.obs, obs)
+
+
+def test_works_under_another_default_dtype(adata):
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert (fitted(adata).latents(adata)["z"].dtypes == np.float32).all()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_early_stopping_keeps_the_best_weights(adata):
+    plan = replace(PLAN, max_epochs=200, learning_rate=0.02, patience=3, prune_below=0.0)
+    mgvi = fitted(adata, plan=plan)
+    validation = mgvi.history["validation"]
+    assert len(validation) < 200
+    assert len(validation) - 1 - validation.idxmin() == 3
+    assert mgvi.history.index[mgvi.history["kept"]].tolist() == [validation.idxmin()]
+    # The weights in place are those of the best epoch: they give its loss again.
+    data = mgvi.read(adata)
+    held_out = data.subset(data.split(0.1, seed=0)[1])
+    torch.manual_seed(0)
+    batch = held_out.rows(np.arange(len(held_out)))
+    terms = WassersteinTraceELBO().terms(mgvi.model, mgvi.guide, *batch)
+    terms.pop("decoder_prior")
+    assert sum(terms.values()).item() / len(held_out) == pytest.approx(validation.min(), rel=1e-6)
+
+
+def test_without_validation_cells_training_loss_decides(adata):
+    mgvi = fitted(adata, plan=replace(PLAN, validation_fraction=0.0))
+    assert "validation" not in mgvi.history and len(mgvi.history) == 3
+    assert mgvi.history["train"].idxmin() == mgvi.history["kept"].idxmax()
+
+
+def test_a_second_fit_goes_on(adata, trained):
+    mgvi = fitted(adata)
+    mgvi.fit(adata, PLAN, max_epochs=2, progress=False)
+    assert list(mgvi.history["epoch"]) == [1, 2, 3, 4, 5]
+    pd.testing.assert_frame_equal(
+        mgvi.history.iloc[:3].drop(columns="kept"), trained.history.drop(columns="kept")
+    )
+    assert not mgvi.history["kept"].iloc[:3].any() and mgvi.history["kept"].sum() == 1
+    assert mgvi.history["train"].iloc[3] < mgvi.history["train"].iloc[0]
+    assert mgvi.plan == replace(PLAN, max_epochs=2)
+
+
+def interrupt(monkeypatch, at):
+    """Let the user press Ctrl-C in an epoch."""
+    epoch = Trainer._epoch
+
+    def interrupted(self, number):
+        if number == at:
+            raise KeyboardInterrupt
+        epoch(self, number)
+
+    monkeypatch.setattr(Trainer, "_epoch", interrupted)
+
+
+def test_an_interrupted_run_is_resumed_and_ends_bit_equal(adata, tmp_path, monkeypatch):
+    plan = replace(PLAN, max_epochs=4)
+    whole = fitted(adata, plan=plan)
+    settings = {"progress": False, "checkpoint": tmp_path / "run.pt"}
+    interrupt(monkeypatch, at=2)
+    mgvi = untrained(adata)
+    with pytest.raises(KeyboardInterrupt):
+        mgvi.fit(adata, plan, **settings)
+    assert len(mgvi.history) == 2
+    monkeypatch.undo()
+    resumed = untrained(adata)
+    resumed.fit(adata, plan, **settings)
+    assert same(resumed.latents(adata), whole.latents(adata))
+    pd.testing.assert_frame_equal(resumed.history, whole.history)
+    with pytest.raises(SettingsError, match=r"of another training, with other plan\.batch_size:"):
+        resumed.fit(adata, replace(plan, batch_size=16), **settings)
+
+
+def test_a_run_interrupted_in_one_session_is_resumed_there(adata, tmp_path, monkeypatch):
+    plan = replace(PLAN, max_epochs=4)
+    whole = fitted(adata, plan=plan)
+    settings = {"progress": False, "checkpoint": tmp_path / "run.pt"}
+    mgvi = untrained(adata)
+    interrupt(monkeypatch, at=2)
+    with pytest.raises(KeyboardInterrupt):
+        mgvi.fit(adata, plan, **settings)
+    monkeypatch.undo()
+    mgvi.fit(adata, plan, **settings)
+    assert same(mgvi.latents(adata), whole.latents(adata))
+    pd.testing.assert_frame_equal(mgvi.history, whole.history)
+
+
+def test_a_checkpoint_of_other_data_or_settings_is_refused(adata, tmp_path):
+    path = tmp_path / "run.pt"
+    untrained(adata).fit(adata, PLAN, checkpoint=path, progress=False)
+    other = adata.copy()
+    other.X[0, 0] += 1
+    with pytest.raises(SettingsError, match=r"with other counts:"):
+        untrained(adata).fit(other, PLAN, checkpoint=path, progress=False)
+    with pytest.raises(SettingsError, match=r"with other own_weight:"):
+        weighted = untrained(adata, own_weight={"t": 3.0})
+        weighted.fit(adata, PLAN, checkpoint=path, progress=False)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(SettingsError, match=r"cannot be read.*damaged"):
+        untrained(adata).fit(adata, PLAN, checkpoint=path, progress=False)
+    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_cause(adata):
+    mgvi = untrained(adata)
+    mgvi.fit(adata, max_epochs=1, progress=False)
+    before = mgvi.latents(adata)
+    plan = TrainingPlan(max_epochs=5, batch_size=32, learning_rate=1e12)
+    with pytest.raises(TrainingError, match=r"became (nan|inf).*epoch.*not finite.*learning_rate"):
+        mgvi.fit(adata, plan, progress=False)
+    assert same(mgvi.latents(adata), before)
+
+
+def test_a_copy_that_no_cell_owns(adata):
+    mgvi = MGVI.from_anndata(adata, "group", latents=("z:3", "t:2", pairwise(2)))
+    before = {k: v.clone() for k, v in mgvi.model.state_dict().items()}
+    some = adata[(adata.obs["group"] == "group1").to_numpy()]
+    with pytest.raises(DataError, match="no cell belongs to latent 't_group2'"):
+        mgvi.fit(some, max_epochs=1, progress=False)
+    assert all(torch.equal(v, before[k]) for k, v in mgvi.model.state_dict().items())
+
+
+def test_an_accelerator_that_is_not_there(mgvi, adata):
+    with pytest.raises(SettingsError, match=r"accelerator 'abacus' cannot be used here"):
+        mgvi.fit(adata, max_epochs=1, accelerator="abacus", progress=False)
