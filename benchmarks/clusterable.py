@@ -1,6 +1,6 @@
 """What clustering finds of known labels: in latents, and in principal components beside them.
 
-    python benchmarks/clusterable.py DATA.h5ad --latents disentangle/DATA-default-*.npz
+    python -m benchmarks.clusterable DATA.h5ad --latents disentangle/DATA-default-*.npz
 
 For each representation: k-means, k-means started at the true centres, the nearest true centre, and
 a cross-validated classifier, each as adjusted Rand index. Principal components are of log counts
@@ -17,14 +17,14 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
-from detectable import pearson_residuals
-from disentangle import known_labels
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import cross_val_predict
 
+from benchmarks.known_truth import known_labels
+from benchmarks.pearson import pearson_residuals
 from pyro_mgvi.analysis.metrics import kmeans_ari, log_shares
 
 
@@ -43,7 +43,7 @@ def scores(latent_nk: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def components(adata, numbers: list[int]) -> Iterator[tuple[str, np.ndarray]]:
+def components(adata: ad.AnnData, numbers: list[int]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield principal components of the counts, plain and whitened, by name."""
     group = adata.obs["group"].astype(str).to_numpy()
     counts_ng = adata.to_df().to_numpy(float)

@@ -1,7 +1,7 @@
 """What can be seen of a simulated group's own programs at all, and by what means.
 
-    python benchmarks/detectable.py SPLATTER.h5ad [...] --out DIR
-    python benchmarks/detectable.py --draws 0 1 2 --out DIR  # of the paper's recipe, at full size
+    python -m benchmarks.detectable SPLATTER.h5ad [...] --out DIR
+    python -m benchmarks.detectable --draws 0 1 2 --out DIR  # of the paper's recipe, at full size
 
 Balanced accuracy of a linear probe for a group's program (chance 0.5), when told ever less:
 
@@ -20,14 +20,17 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from paper import RECIPES
 from sklearn.decomposition import PCA
 
-from pyro_mgvi.training.search.directions import LARGEST, Residuals, leading_directions
+from benchmarks.pearson import pearson_residuals
+from benchmarks.recipes import RECIPES
+from pyro_mgvi import SearchSettings
 from pyro_mgvi.analysis.metrics import log_shares, probe
+from pyro_mgvi.training.search.pairs import leading_directions
+from pyro_mgvi.training.search.residuals import Residuals
 
 
-def residuals(adata, group: str) -> Residuals:
+def residuals(adata: ad.AnnData, group: str) -> Residuals:
     """Return Pearson residuals of a group's cells about all that is shared.
 
     That is each cell's true type and, as type and program genes are drawn with library sizes of
@@ -47,17 +50,7 @@ def residuals(adata, group: str) -> Residuals:
     return Residuals(*(torch.from_numpy(v).float() for v in as_tensors), cells)
 
 
-def pearson_residuals(x_ng: np.ndarray, mean_ng: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return counts' distance from their means in standard deviations, and these.
-
-    Overdispersion by moments: the variance is m + m^2 / theta.
-    """
-    excess_g = ((x_ng - mean_ng) ** 2 - mean_ng).sum(0) / (mean_ng**2).sum(0)
-    sd_ng = np.sqrt(mean_ng + mean_ng**2 * np.clip(excess_g, 0, None))
-    return np.clip((x_ng - mean_ng) / sd_ng, -LARGEST, LARGEST), sd_ng
-
-
-def detectable(adata) -> list[dict]:
+def detectable(adata: ad.AnnData) -> list[dict]:
     """Return, for each group, what each way to look for its programs sees."""
     groups = sorted(adata.obs["group"].astype(str).unique())
     each = {group: residuals(adata, group) for group in groups}
@@ -68,7 +61,7 @@ def detectable(adata) -> list[dict]:
         program_n = adata.obs["program"].astype(str).to_numpy()[cells]
         others = torch.cat([each[other].r_ng for other in groups if other != group])
         everywhere_g = torch.ones(adata.n_vars, dtype=torch.bool)
-        found = leading_directions([each[group]], others, everywhere_g)
+        found, _ = leading_directions([each[group]], others, everywhere_g, SearchSettings())
         scores = [direction.score_n.numpy() for direction in found]
         components = PCA(10, random_state=0).fit_transform(r_ng.numpy())
         seen = {

@@ -1,8 +1,8 @@
 """How far a gene ranking can be trusted: recovery, error rates, interferon, agreement of seeds.
 
-    python benchmarks/genes.py recovery SPLATTER.h5ad --seeds 2 --out DIR
-    python benchmarks/genes.py interferon KANG.h5ad --seeds 2 --out DIR
-    python benchmarks/genes.py errors --datasets 10 --without 20 --out DIR
+    python -m benchmarks.genes recovery SPLATTER.h5ad --seeds 2 --out DIR
+    python -m benchmarks.genes interferon KANG.h5ad --seeds 2 --out DIR
+    python -m benchmarks.genes errors --datasets 10 --without 20 --out DIR
 
 ``recovery`` needs the truth of Splatter (``obs["program"]``, ``var["DEFacP1"]``, ...) and the
 extra ``benchmark``; ``interferon`` a group "stim" and types in ``obs["label"]``; ``errors``
@@ -13,6 +13,7 @@ is there is not run again.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
 
@@ -20,17 +21,18 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from interferon import STIMULATED
 from scipy.optimize import minimize_scalar
 from scipy.stats import nbinom, spearmanr
 from sklearn.feature_selection import f_classif
 from sklearn.metrics import average_precision_score
 from tqdm import tqdm
 
+from benchmarks.interferon import STIMULATED
 from pyro_mgvi import MGVI, CrossFit, cross_fit
-from pyro_mgvi.analysis.attribution import hotspot, integrated_gradients
+from pyro_mgvi.analysis.latent_values import latent_values
 from pyro_mgvi.analysis.metrics import log_shares
-from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped
+from pyro_mgvi.baselines import hotspot, integrated_gradients
+from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
 
 KEYS = ["part", "dataset", "group", "score", "seed", "metric"]
 TOP = 200  # genes over which seeds are compared
@@ -59,7 +61,9 @@ class Rows:
         self.table.to_csv(self.path, index=False)
 
 
-def fitted(adata, name: str, seed: int, folder: Path, refit: bool):
+def fitted(
+    adata: ad.AnnData, name: str, seed: int, folder: Path, refit: bool
+) -> tuple[MGVI, CrossFit | bool]:
     """Return a trained model and its refits, from the folder where they are there already."""
     path = folder / f"{name}-{seed}.mgvi"
     if path.exists():
@@ -74,32 +78,33 @@ def fitted(adata, name: str, seed: int, folder: Path, refit: bool):
     folds = folder / f"{name}-{seed}-folds.npy"
     if folds.exists():
         return mgvi, CrossFit(tuple(map(MGVI.load, parts)), np.load(folds), seed)
-    refits = cross_fit(mgvi, adata, progress=True)
-    for refit, part in zip(refits.refits, parts):
-        refit.save(part)
+    refits = cross_fit(mgvi, adata)
+    for model, part in zip(refits.refits, parts):
+        model.save(part)
     np.save(folds, refits.fold_n)
     return mgvi, refits
 
 
-def rankings(adata, mgvi: MGVI, refits: CrossFit | bool, group: str, baselines: bool):
+def rankings(
+    adata: ad.AnnData, mgvi: MGVI, refits: CrossFit | bool, group: str, baselines: bool
+) -> Iterator[tuple[str, np.ndarray]]:
     """Yield names of gene scores, and each gene's in the order of the data."""
-    genes = list(adata.var_names)
+    genes = adata.var_names
     for offset in ("averaged", "own"):
-        table = mgvi.rank_genes(adata, group, offset=offset, calibration=refits)
-        table = table.set_index("gene").loc[genes]
+        table = mgvi.rank_genes(adata, group, offset=offset, calibration=refits).loc[genes]
         yield f"Bayes factor, {offset}", table["bayes_factor"].to_numpy()
         if refits:
             yield f"z_score, {offset}", table["z_score"].to_numpy()
-    t_nk = mgvi.latents(adata)[f"t_{group}"]
+    t_nk = latent_values(mgvi, mgvi.read(adata))[f"t_{group}"]
     if baselines and np.nanvar(t_nk) > 0:  # an empty latent gives them nothing to rank by
         for name, table in (
             ("integrated gradients", integrated_gradients(mgvi, adata, group)),
             ("Hotspot on t", hotspot(adata, t_nk)),
         ):
-            yield name, table.set_index("gene").loc[genes, "score"].fillna(-np.inf).to_numpy()
+            yield name, table.loc[genes, "score"].fillna(-np.inf).to_numpy()
 
 
-def truth(adata, group: str) -> tuple[np.ndarray, np.ndarray]:
+def truth(adata: ad.AnnData, group: str) -> tuple[np.ndarray, np.ndarray]:
     """Return which genes differ between the group's two programs, and which count at all."""
     own = sorted(adata.obs.loc[adata.obs["group"] == group, "program"].astype(str).unique())
     columns = [c for c in adata.var if c.startswith("DEFacP")]
@@ -110,7 +115,7 @@ def truth(adata, group: str) -> tuple[np.ndarray, np.ndarray]:
     return positive, positive | ~elsewhere
 
 
-def oracles(adata, group: str):
+def oracles(adata: ad.AnnData, group: str) -> Iterator[tuple[str, np.ndarray]]:
     """Yield scores of tests that know each cell's program: what no ranking can be asked to pass."""
     own = (adata.obs["group"] == group).to_numpy()
     program = adata.obs["program"].astype(str).to_numpy()
@@ -123,7 +128,7 @@ def oracles(adata, group: str):
     yield "oracle: likelihood ratio, its programs", np.array(ratio)
 
 
-def likelihood_ratio(x_n, size_n, label_n) -> float:
+def likelihood_ratio(x_n: np.ndarray, size_n: np.ndarray, label_n: np.ndarray) -> float:
     """Return twice the log likelihood ratio of a gene's negative binomial, with and without labels.
 
     Means are the labels' shares of all counts, the dispersion is fitted to each side.
@@ -144,7 +149,10 @@ def likelihood_ratio(x_n, size_n, label_n) -> float:
     return 2 * (best(np.zeros(len(x_n))) - best(label_n)) if x_n.any() else 0.0
 
 
-def recovery_of(score_g, positive_g, counts_g) -> dict[str, float]:
+def recovery_of(
+    score_g: np.ndarray, positive_g: np.ndarray, counts_g: np.ndarray
+) -> dict[str, float]:
+    """Return how many of the first genes are true ones, of those that count."""
     score_g = np.nan_to_num(score_g, nan=-np.inf)[counts_g]
     positive_g = positive_g[counts_g]
     first = positive_g[np.argsort(-score_g, kind="stable")]
@@ -159,7 +167,8 @@ def agreement(scores: list[np.ndarray]) -> float:
     return np.mean([spearmanr(a[top], b[top]).statistic for a, b, top in pairs])
 
 
-def recovery(arguments, rows: Rows) -> None:
+def recovery(arguments: argparse.Namespace, rows: Rows) -> None:
+    """Compare rankings of simulated genes with the truth, and with tests that know it."""
     adata = ad.read_h5ad(arguments.data)
     for group in sorted(adata.obs["group"].astype(str).unique()):
         key = ("recovery", arguments.data.stem, group)
@@ -171,7 +180,8 @@ def recovery(arguments, rows: Rows) -> None:
     _rank_all(adata, arguments, rows, truth, not arguments.no_baselines)
 
 
-def interferon(arguments, rows: Rows) -> None:
+def interferon(arguments: argparse.Namespace, rows: Rows) -> None:
+    """Count interferon-stimulated genes at the top of rankings of stimulated cells."""
     adata = ad.read_h5ad(arguments.data)
     _rank_all(adata, arguments, rows, None, not arguments.no_baselines)
     for seed in range(arguments.seeds):
@@ -180,14 +190,14 @@ def interferon(arguments, rows: Rows) -> None:
         rows.add("interferon", arguments.data.stem, "stim", "t", seed, **found)
 
 
-def interferon_in_private(adata, mgvi: MGVI) -> float:
+def interferon_in_private(adata: ad.AnnData, mgvi: MGVI) -> float:
     """Return how well the best private unit follows the stimulated genes' mean within types.
 
     The absolute correlation over stimulated cells; 0 if the private latent is empty.
     """
     own = (adata.obs["group"] == "stim").to_numpy()
     score_n = log_shares(adata.X)[:, adata.var_names.isin(STIMULATED)].mean(1)[own]
-    table = pd.DataFrame(mgvi.latents(adata)["t_stim"][own]).assign(score=score_n)
+    table = mgvi.latents(adata)["t_stim"][own].reset_index(drop=True).assign(score=score_n)
     within = table - table.groupby(adata.obs["label"].astype(str).to_numpy()[own]).transform("mean")
     return float(within.corr()["score"].drop("score").abs().fillna(0.0).max())
 
@@ -224,7 +234,7 @@ def _rank_all(adata, arguments, rows: Rows, truth_of, baselines: bool) -> None:
             rows.add(part, name, group, score, -1, **metric)
 
 
-def errors(arguments, rows: Rows) -> None:
+def errors(arguments: argparse.Namespace, rows: Rows) -> None:
     """Count false discoveries on simulated data, with programs and without."""
     sizes = (arguments.cells, arguments.shared_genes, arguments.program_genes)
     without = SplatParams(lib_loc=7.0, de_prob=0.0)
@@ -243,7 +253,7 @@ def errors(arguments, rows: Rows) -> None:
         for group in ("group1", "group2"):
             for offset in ("averaged", "own"):
                 table = mgvi.rank_genes(adata, group, offset=offset, calibration=refits)
-                q_g = table.set_index("gene").loc[adata.var_names, "q_value"].to_numpy()
+                q_g = table.loc[adata.var_names, "q_value"].to_numpy()
                 positive = truth(adata, group)[0]
                 if offset == "averaged":  # a mean shift against the other group is one, too
                     positive = adata.var.filter(like="DEFacP").nunique(axis=1).to_numpy() > 1

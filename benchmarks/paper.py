@@ -1,6 +1,6 @@
 """The paper's benchmark (section 5): simulate, train every method, score, draw figures 2 to 4.
 
-    python benchmarks/paper.py --recipe clear --seeds 5 --jobs 2 --out DIR
+    python -m benchmarks.paper --recipe clear --seeds 5 --jobs 2 --out DIR
 
 One dataset, and ``--seeds`` trainings of each method on it, as in the paper. Each training leaves
 its latents and scores in ``DIR/runs``; with ``--resume`` only what is missing is run. Results:
@@ -25,16 +25,23 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from paper_figures import figure2, figure3, figure4, genes_markdown, markdown
-from paper_scores import EXTRA, RANKINGS, agreement, flatten, recovery, references, scores
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from benchmarks.paper_figures import figure2, figure3, figure4, genes_markdown, markdown
+from benchmarks.paper_scores import (
+    EXTRA,
+    RANKINGS,
+    agreement,
+    flatten,
+    recovery,
+    references,
+    scores,
+)
+from benchmarks.recipes import RECIPES
 from pyro_mgvi import GroupedCounts, SettingsError
 from pyro_mgvi.baselines import METHODS, method
-from pyro_mgvi.datasets.simulate import clear_recipe, paper_recipe
 
-RECIPES = {"paper": paper_recipe, "clear": clear_recipe}
 SMALL = {"n_cells": 300, "n_shared_genes": 200, "n_program_genes": 60}
 DRAWN = ("MGVI (defaults)", "MGVI")  # whose latents and genes are drawn (figures 2 and 4)
 NULL = ("private -> type, ", "private -> program, ", "program ARI, ", "active private units, ")

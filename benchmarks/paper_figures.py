@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from pyro_mgvi.analysis.metrics import log_shares
-from pyro_mgvi.plots.results import PALETTE, scatter
+from pyro_mgvi.plots import PALETTE, scatter
 
 DRAWN = 1500  # cells in figure 2
 TABLES = {

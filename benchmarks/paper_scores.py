@@ -7,25 +7,19 @@ from itertools import chain
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from sklearn.exceptions import ConvergenceWarning
 
-from pyro_mgvi.analysis.attribution import hotspot, integrated_gradients
-from pyro_mgvi.analysis.ranking import rank_genes
-from pyro_mgvi.analysis.metrics import (
-    active_units,
-    kmeans_ari,
-    linear_cka,
-    log_shares,
-    probe,
-    program_score,
-    silhouette,
-)
+from benchmarks.known_truth import program_ceilings
+from pyro_mgvi.analysis import rank_genes
+from pyro_mgvi.analysis.metrics import active_units, kmeans_ari, linear_cka, probe, silhouette
+from pyro_mgvi.baselines import Fitted, hotspot, integrated_gradients
 
 TOP = (5, 10, 20, 30, 40, 50, 75, 100, 125, 150, 175, 200)  # top n genes (figure 4)
 EXPLAINED = 500  # cells of a group for integrated gradients: 50 passes of the encoder for each
 
 
-def scores(adata, means: dict, draws: dict) -> dict[str, float]:
+def scores(adata: AnnData, means: dict, draws: dict) -> dict[str, float]:
     """Return all scores of one trained method: the paper's, and what leaks where."""
     label, group, program = (
         adata.obs[key].astype(str).to_numpy() for key in ("celltype", "group", "program")
@@ -59,7 +53,7 @@ def scores(adata, means: dict, draws: dict) -> dict[str, float]:
     return out
 
 
-def references(adata) -> tuple[dict[str, float], dict[str, float]]:
+def references(adata: AnnData) -> tuple[dict[str, float], dict[str, float]]:
     """Return the ceiling of each score that has one, and what chance alone reaches."""
     label = adata.obs["celltype"].astype(str).to_numpy()
     types = sorted(np.unique(label))
@@ -71,12 +65,9 @@ def references(adata) -> tuple[dict[str, float], dict[str, float]]:
     by_group = 1 / adata.obs["group"].nunique()
     chance = {"shared -> group": by_group, "shared -> group (draws)": by_group}
     for g in adata.obs["group"].cat.categories:
-        score, program = program_score(adata, g)
-        mine = (adata.obs["group"] == g).to_numpy()
-        genes = log_shares(adata.X[:, adata.var["is_program"].to_numpy(bool)][mine])
-        ceiling[f"program ARI, {g}"] = kmeans_ari(score, program)
-        ceiling[f"private -> program, {g}"] = probe(genes, program)
-        n_programs = len(np.unique(program))
+        ari, accuracy = program_ceilings(adata, g)
+        ceiling[f"program ARI, {g}"], ceiling[f"private -> program, {g}"] = ari, accuracy
+        n_programs = adata.obs["program"][adata.obs["group"] == g].nunique()
         chance[f"private -> type, {g}"] = 1 / len(types)
         chance[f"private -> type (draws), {g}"] = 1 / len(types)
         chance[f"shared -> program, {g}"] = 1 / n_programs
@@ -97,14 +88,14 @@ def agreement(latents: dict[int, dict]) -> list[dict]:
     return rows
 
 
-def likelihood_ratio(adata, fitted, group: str) -> pd.DataFrame | None:
+def likelihood_ratio(adata: AnnData, fitted: Fitted, group: str) -> pd.DataFrame | None:
     """Rank genes by equation 12, if the method has a likelihood."""
     if fitted.mgvi is None:
         return None
     return rank_genes(fitted.mgvi, adata, group, calibration=False)
 
 
-def gradients(adata, fitted, group: str) -> pd.DataFrame | None:
+def gradients(adata: AnnData, fitted: Fitted, group: str) -> pd.DataFrame | None:
     """Rank genes by label-free integrated gradients of the group's own latents."""
     if fitted.mgvi is None or is_constant(fitted.means["t"][group]):
         return None
@@ -114,7 +105,7 @@ def gradients(adata, fitted, group: str) -> pd.DataFrame | None:
     return integrated_gradients(fitted.mgvi, adata, group, cells)
 
 
-def autocorrelation(adata, fitted, group: str) -> pd.DataFrame | None:
+def autocorrelation(adata: AnnData, fitted: Fitted, group: str) -> pd.DataFrame | None:
     """Rank genes by Hotspot's Z in the group's own latents."""
     if is_constant(fitted.means["t"][group]):
         return None
@@ -135,14 +126,14 @@ RANKINGS = {
 EXTRA = {"integrated gradients": "captum", "Hotspot": "hotspot"}  # packages of [benchmark]
 
 
-def carriers(adata, group: str) -> np.ndarray:
+def carriers(adata: AnnData, group: str) -> np.ndarray:
     """Return the names of the genes that a program of the group truly changes."""
     programs = adata.obs["program"][adata.obs["group"] == group].astype(str).unique()
     factors = adata.var[[f"DEFac{program}" for program in programs]].to_numpy(float)
     return adata.var_names[(factors != 1).any(1)].to_numpy()
 
 
-def recovery(adata, fitted, rankings) -> list[dict]:
+def recovery(adata: AnnData, fitted: Fitted, rankings: list[str]) -> list[dict]:
     """Return the fraction of the top n genes that carry an effect of the group (figure 4)."""
     rows = []
     for group in fitted.means["t"]:
@@ -152,7 +143,7 @@ def recovery(adata, fitted, rankings) -> list[dict]:
             table = RANKINGS[name](adata, fitted, group)
             if table is None:
                 continue
-            genes = table["gene"].to_numpy()
+            genes = table.index.to_numpy()
             for n in TOP:
                 top = genes[:n]
                 rows.append(

@@ -1,8 +1,8 @@
 """Cells per second of a training step, beside its floor and scvi-tools' ContrastiveVI.
 
-    python benchmarks/speed.py steps --out DIR          # a training step, each way to take it
-    python benchmarks/speed.py fit DATA.h5ad --out DIR  # time to 99 % of the held-out gain
-    python benchmarks/speed.py memory --out DIR         # 100,000 cells x 2,000 genes at 5 %
+    python -m benchmarks.speed steps --out DIR          # a training step, each way to take it
+    python -m benchmarks.speed fit DATA.h5ad --out DIR  # time to 99 % of the held-out gain
+    python -m benchmarks.speed memory --out DIR         # 100,000 cells x 2,000 genes at 5 %
 
 All alternatives of one setting are built first and take turns, so that a noisy machine slows all of
 them; figures are medians. The floor is the matrix products of the very same step, forward and
@@ -23,12 +23,10 @@ import numpy as np
 import pandas as pd
 import pyro
 import torch
-from scipy import sparse
 from torch.profiler import ProfilerActivity, profile
 
-from pyro_mgvi import MGVI, WassersteinTraceELBO
-from pyro_mgvi.kernels.compiled import compilation
-from pyro_mgvi.training.trainer import Objective
+from benchmarks.training_steps import Step, grouped_counts, in_turns, our_step
+from pyro_mgvi import MGVI
 
 SETTINGS = (  # genes, groups, cells a step, density
     (5200, 2, 256, 0.65),
@@ -39,46 +37,7 @@ SETTINGS = (  # genes, groups, cells a step, density
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddbmm")
 
 
-def grouped_counts(n_cells: int, genes: int, groups: int, density: float, seed: int = 0):
-    """Return AnnData of negative binomial counts, about ``density`` of them above zero."""
-    rng, theta = np.random.default_rng(seed), 2.0
-    mean_g = rng.lognormal(0, 1.5, genes)
-    low, high = 1e-6, 1e3
-    for _ in range(60):  # bisect for the scale of the means that gives the density
-        scale = np.sqrt(low * high)
-        above = (1 - (theta / (theta + scale * mean_g)) ** theta).mean() > density
-        low, high = (low, scale) if above else (scale, high)
-    blocks = []
-    for start in range(0, n_cells, 4096):
-        size = min(4096, n_cells - start)
-        rate = rng.gamma(theta, scale * mean_g / theta, (size, genes))
-        blocks.append(sparse.csr_matrix(rng.poisson(rate).astype(np.int32)))
-    x = sparse.vstack(blocks, format="csr")
-    empty = np.flatnonzero(np.diff(x.indptr) == 0)
-    x = x[np.setdiff1d(np.arange(n_cells), empty)]
-    return ad.AnnData(x, obs={"group": [f"g{i % groups}" for i in range(x.shape[0])]})
-
-
-def our_step(mgvi, data, cells: int, compiled: bool, keep_sparse: bool):
-    """Return a function that takes one training step, minibatch included."""
-    objective = Objective(mgvi.model, mgvi.guide, WassersteinTraceELBO(own_weight=mgvi.own_weight))
-    objective.train()
-    adam = torch.optim.Adam(objective.parameters(), lr=1e-4, fused=True)
-    rng = np.random.default_rng(0)
-
-    def step():
-        chosen = rng.choice(len(data), cells, replace=False)
-        batch = data.rows(chosen, torch.from_numpy(chosen), keep_sparse)
-        with pyro.validation_enabled(False), compilation(compiled):
-            loss = sum(objective(*batch).values()) / len(data)
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-
-    return step
-
-
-def contrastive_step(adata, cells: int):
+def contrastive_step(adata: ad.AnnData, cells: int) -> Step:
     """Return a function that takes one step of scvi-tools' ContrastiveVI, dense minibatch ready."""
     from scvi.external import ContrastiveVI
 
@@ -89,7 +48,7 @@ def contrastive_step(adata, cells: int):
     for name, group in (("background", "g0"), ("target", "g1")):
         rows[name] = np.flatnonzero(adata.obs["group"] == group)
 
-    def step():
+    def step() -> None:
         tensors = {}
         for name, candidates in rows.items():
             x = adata.X[rng.choice(candidates, cells // 2, replace=False)].toarray()
@@ -107,7 +66,7 @@ def contrastive_step(adata, cells: int):
     return step
 
 
-def floor(mgvi, cells: int):
+def floor(mgvi: MGVI, cells: int) -> Step:
     """Return a function that does the matrix products of one step of this model, and no more."""
     encoder, decoder = mgvi.guide.encoder, mgvi.model.decoder
     networks, genes, hidden = encoder.first.weight.shape
@@ -125,7 +84,7 @@ def floor(mgvi, cells: int):
         for n, k, m, wanted in products
     ]
 
-    def step():
+    def step() -> None:
         for x, w, gradient, wanted in operands:
             x @ w
             x.T @ gradient
@@ -135,7 +94,7 @@ def floor(mgvi, cells: int):
     return step
 
 
-def steps(arguments) -> pd.DataFrame:
+def steps(arguments: argparse.Namespace) -> pd.DataFrame:
     """Time all alternatives of each setting, taking turns."""
     rows = []
     for genes, groups, cells, density in SETTINGS[: arguments.settings]:
@@ -153,15 +112,8 @@ def steps(arguments) -> pd.DataFrame:
             alternatives["ContrastiveVI"] = contrastive_step(adata, cells)
         for threads in arguments.threads:
             torch.set_num_threads(threads)
-            seconds = {name: [] for name in alternatives}
-            for turn in range(arguments.repeats + 2):
-                for name, step in alternatives.items():
-                    start = time.perf_counter()
-                    step()
-                    if turn > 1:  # the first ones warm up, and compile
-                        seconds[name].append(time.perf_counter() - start)
+            medians = in_turns(alternatives, arguments.repeats).median().to_dict()
             key = {"genes": genes, "groups": groups, "cells": cells, "threads": threads}
-            medians = {name: np.median(values) for name, values in seconds.items()}
             for name, median in medians.items():
                 measures = {
                     "ms": 1e3 * median,
@@ -176,7 +128,7 @@ def steps(arguments) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def shares(step) -> str:
+def shares(step: Step) -> str:
     """Return where a step's time goes, in percent."""
     with warnings.catch_warnings(), profile(activities=[ProfilerActivity.CPU]) as profiled:
         warnings.simplefilter("ignore")
@@ -200,7 +152,7 @@ def shares(step) -> str:
     return ", ".join(f"{kind} {100 * time_ / wall:.0f} %" for kind, time_ in kinds.items())
 
 
-def fit(arguments) -> pd.DataFrame:
+def fit(arguments: argparse.Namespace) -> pd.DataFrame:
     """Time the seconds of training to 99 % of the final gain in held-out ELBO."""
     rows = []
     torch.set_num_threads(max(arguments.threads))
@@ -228,7 +180,7 @@ def fit(arguments) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def memory(arguments) -> pd.DataFrame:
+def memory(arguments: argparse.Namespace) -> pd.DataFrame:
     """Train one epoch on and encode many cells; report peak memory over the counts' own.
 
     Another process simulates the cells: what it needs for that is none of ours.

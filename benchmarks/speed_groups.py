@@ -1,6 +1,6 @@
 """How a training step's cost grows with the number of groups: many against two, taking turns.
 
-    python benchmarks/speed_groups.py --out groups.csv
+    python -m benchmarks.speed_groups --out groups.csv
 
 Both sides have the same genes, cells a step and density, one thread, the compiled likelihood and
 the default latents. Only ratios within one run mean anything: machines differ, and are shared.
@@ -9,56 +9,46 @@ the default latents. Only ratios within one run mean anything: machines differ, 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pyro
 import torch
-from speed import grouped_counts, our_step
 
+from benchmarks.training_steps import Step, grouped_counts, in_turns, our_step
 from pyro_mgvi import MGVI, SeparateEncoders, SharedTrunk
 
-SAMPLED = partial(SeparateEncoders, foreign_sample=8)
-ENCODERS = {  # of many groups, and of the two that they are compared with
-    "all cells": (SeparateEncoders, SeparateEncoders),
-    "sampled": (SAMPLED, SeparateEncoders),
-    "shared trunk": (SharedTrunk, SharedTrunk),
-    "shared trunk, sampled": (partial(SharedTrunk, foreign_sample=8), SharedTrunk),
+SAMPLED = 8  # foreign cells that each copy encodes in a step
+ENCODERS = {  # settings of many groups; the two that they are compared with encode all cells
+    "all cells": {"encoder": SeparateEncoders},
+    "sampled": {"encoder": SeparateEncoders, "foreign_sample": SAMPLED},
+    "shared trunk": {"encoder": SharedTrunk},
+    "shared trunk, sampled": {"encoder": SharedTrunk, "foreign_sample": SAMPLED},
 }
 
 
-def training_step(encoder, groups: int, genes: int, cells: int, density: float) -> Callable:
+def training_step(settings: dict, groups: int, genes: int, cells: int, density: float) -> Step:
     """Return a function that takes one training step, minibatch included."""
     adata = grouped_counts(4 * cells, genes, groups, density)
-    mgvi = MGVI.from_anndata(adata, "group", encoder=encoder)
+    mgvi = MGVI.from_anndata(adata, "group", **settings)
     data = mgvi.read(adata)
     return our_step(mgvi, data, cells, compiled=True, keep_sparse=data.mostly_zero)
 
 
-def in_turns(steps: dict, repeats: int) -> pd.DataFrame:
-    """Return the milliseconds of each step, a row per repeat and a column per step."""
-    rows = []
-    for repeat in range(repeats + 2):
-        row = {}
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            row[name] = 1e3 * (time.perf_counter() - start)
-        if repeat > 1:  # the first ones warm up, and compile
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def measure(groups=50, genes=2000, cells=512, density=0.05, repeats=15) -> pd.DataFrame:
+def measure(
+    groups: int = 50,
+    genes: int = 2000,
+    cells: int = 512,
+    density: float = 0.05,
+    repeats: int = 15,
+) -> pd.DataFrame:
     """Return the median of each step and of the ratio of two in the same turn, by encoder."""
     steps = {}
-    for name, (encoder, plain) in ENCODERS.items():
-        steps[name, "many"] = training_step(encoder, groups, genes, cells, density)
+    for name, settings in ENCODERS.items():
+        plain = {"encoder": settings["encoder"]}
+        steps[name, "many"] = training_step(settings, groups, genes, cells, density)
         steps[name, "two"] = training_step(plain, 2, genes, cells, density)
-    times = in_turns(steps, repeats)
+    times = 1e3 * in_turns(steps, repeats)
     rows = []
     for name in ENCODERS:
         two, many = times[name, "two"], times[name, "many"]

@@ -51,7 +51,7 @@ class CrossFit:
         r"""Return each gene's normal score, or NaN for all where there are too few cells.
 
         In-sample Bayes factors are no evidence by themselves: a flexible model explains noise, too
-        (benchmarks/RESULTS_genes.md). So for each fold, the refit that has not seen its cells
+        (benchmarks/notes/RESULTS_genes.md). So for each fold, the refit that has not seen its cells
         predicts the contrast :math:`\delta_{ng}`, the log ratio of gene g's mean with all latents
         to that without the latents left out. For this it encodes each cell from *other genes*, nine
         tenths of them and their total: a gene's own noise cannot predict itself. The statistic is

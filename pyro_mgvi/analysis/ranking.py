@@ -73,7 +73,7 @@ def rank_genes(
     their ratio; ``z_score``, how far the effect that the refits predict shows on cells they have
     not seen, about standard normal without one; and its ``q_value``; both NaN where there are
     too few cells. The Bayes factor also counts what the model fits to noise; ``z_score``
-    does not (benchmarks/RESULTS_genes.md).
+    does not (benchmarks/notes/RESULTS_genes.md).
 
     Raises
     ------
