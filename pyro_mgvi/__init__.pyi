@@ -49,10 +49,13 @@ from .errors import (
     ChainDiagnosticsWarning,
     ComponentWarning,
     DataError,
+    DataWarning,
     MGVIError,
     ModelFileError,
     SettingsError,
     TrainingError,
+    TrainingInterrupted,
+    UntrainedWarning,
 )
 from .likelihoods import NB, ZINB, Gaussian, Poisson, ZeroInflatedNegativeBinomial
 from .mgvi import MGVI
@@ -84,6 +87,7 @@ __all__ = [
     "CrossFit",
     "DataError",
     "DataKind",
+    "DataWarning",
     "Decoder",
     "DecoderInput",
     "Diagnosis",
@@ -113,9 +117,11 @@ __all__ = [
     "SettingsError",
     "SharedTrunk",
     "TrainingError",
+    "TrainingInterrupted",
     "TrainingPlan",
     "TrainingSetup",
     "TrunkEncoder",
+    "UntrainedWarning",
     "WassersteinTraceELBO",
     "ZeroInflatedNegativeBinomial",
     "analysis",

@@ -11,14 +11,14 @@ from anndata import AnnData
 
 from pyro_mgvi import analysis, saving
 from pyro_mgvi.core import Decoder, Encoder, Latent, Likelihood
-from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.likelihoods import ZINB
+from pyro_mgvi.model.component_checks import kind_of
 from pyro_mgvi.model.own_weight import OwnWeight
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
 from pyro_mgvi.training import Trainer, TrainingPlan, TrainingSetup, add_group
 from pyro_mgvi.training.plan import chosen_plan
-from pyro_mgvi.training.program import LATENTS, Program, kind_of
+from pyro_mgvi.training.program import LATENTS, Program
 
 
 class MGVI(Program):
@@ -40,6 +40,8 @@ class MGVI(Program):
         How it was trained, or None.
     history
         Losses per epoch in nats per cell; see :meth:`~pyro_mgvi.training.Trainer.run`.
+    interrupted
+        Whether a Ctrl-C ended its last training.
 
     Examples
     --------
@@ -62,6 +64,8 @@ class MGVI(Program):
         covariate_keys: Sequence[str] = (),
         drop_empty: bool = False,
         *,
+        use_raw: bool = False,
+        round_counts: bool = False,
         latents: Latent | str | Iterable[Latent | str] = LATENTS,
         encoder: Callable[..., Encoder] = SeparateEncoders,
         decoder: Callable[..., Decoder] = JointDecoder,
@@ -77,8 +81,9 @@ class MGVI(Program):
         ----------
         adata, group_key, layer, batch_key, covariate_keys
             As for :meth:`GroupedCounts.from_anndata`.
-        drop_empty
-            Leave out cells without a single count, here and whenever the model reads data.
+        drop_empty, use_raw, round_counts
+            Leave out cells without a single count; take ``adata.raw``; round fractional counts
+            (corrected for ambient RNA): here and whenever the model reads data.
         latents, encoder, decoder, likelihood, observed_library, own_weight, foreign_sample, seed
             As for :class:`~pyro_mgvi.training.program.Program`.
 
@@ -87,15 +92,8 @@ class MGVI(Program):
         DataError, SettingsError
             Naming what is at fault in the data or the settings.
         """
-        data = GroupedCounts.from_anndata(
-            adata,
-            group_key,
-            layer,
-            batch_key,
-            covariate_keys,
-            drop_empty,
-            kind_of(likelihood),
-        )
+        where = adata, group_key, layer, batch_key, covariate_keys, drop_empty
+        data = GroupedCounts.from_anndata(*where, kind_of(likelihood), use_raw, round_counts)
         return cls.from_counts(
             data,
             latents=latents,
@@ -154,6 +152,7 @@ class MGVI(Program):
         max_epochs: int | None = None,
         accelerator: str = "cpu",
         checkpoint: str | Path | None = None,
+        resume: bool = True,
         progress: bool = True,
     ) -> None:
         """Train, keeping the weights of the best validation epoch.
@@ -170,9 +169,13 @@ class MGVI(Program):
         max_epochs
             Upper bound of passes over the cells, instead of that of the plan.
         accelerator
-            Where to train, as for ``lightning_fabric.Fabric``.
+            Where to train: ``"cpu"``, ``"gpu"``, ``"cuda:1"`` or ``"auto"``.
         checkpoint
-            File for the state after each epoch; an existing one is resumed.
+            Folder for the state after each epoch: a process that ends, however it ends, is gone
+            on with by the same call.
+        resume
+            Go on from what ``checkpoint`` holds, if it is of the same data and settings; False
+            refuses a folder that holds something.
         progress
             Show a progress bar.
 
@@ -182,9 +185,12 @@ class MGVI(Program):
             If data or settings are invalid, or no cell owns some latent's copy.
         TrainingError
             If a loss is not finite.
+        TrainingInterrupted
+            After a Ctrl-C; the model has its best weights, as a finished training leaves them.
         """
         plan = chosen_plan(plan, max_epochs)
-        trainer = Trainer(self, self.read(adata), plan, accelerator, checkpoint)
+        data = self.read(adata, missing_genes=0)  # zeros would be learnt
+        trainer = Trainer(self, data, plan, accelerator, checkpoint, resume=resume)
         earlier = self.history
         try:
             trainer.run(progress)
@@ -192,7 +198,9 @@ class MGVI(Program):
             self.model.cpu()
             self.guide.cpu()
             earlier = earlier.iloc[: len(earlier) - trainer.n_resumed]
-            self.plan, self.history = plan, _continued(earlier, trainer.table())
+            if trainer.history:
+                self.plan, self.history = plan, _continued(earlier, trainer.table())
+                self.interrupted = trainer.interrupted
 
     def training_setup(
         self,
@@ -208,7 +216,8 @@ class MGVI(Program):
         adata, plan, max_epochs
             As for :meth:`fit`.
         """
-        return TrainingSetup(self, self.read(adata), chosen_plan(plan, max_epochs))
+        data = self.read(adata, missing_genes=0)
+        return TrainingSetup(self, data, chosen_plan(plan, max_epochs))
 
     def add_group(
         self,
@@ -245,7 +254,7 @@ class MGVI(Program):
         Raises
         ------
         ModelFileError
-            If ``path`` exists and is not a saved model.
+            If ``path`` exists and is not a saved model, or holds other files beside one.
         SettingsError
             If a component cannot be described as plain data.
         """
@@ -267,16 +276,7 @@ class MGVI(Program):
         ModelFileError
             If the folder is no saved model, is damaged or of an unknown version.
         """
-        saved = saving.read(path, components)
-        schema = saved.arguments["schema"]
-        blank = InitialValues.blank(
-            len(schema.genes), len(schema.groups), len(schema.batches), schema.n_covariates
-        )
-        mgvi = cls(initial=blank, **saved.arguments)
-        mgvi.own_weight = saved.own_weight
-        saving.fill(mgvi, saved.weights, path)
-        mgvi.history, mgvi.plan = saved.history, saved.plan
-        return mgvi
+        return saving.load(cls, path, components)
 
 
 def _continued(earlier: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:

@@ -47,6 +47,7 @@ PAPER = Preset(
         learning_rate=1e-3,
         validation_fraction=0.0,
         patience=None,
+        hurry=1.0,
         prune_below=0.0,
         search=None,
     ),

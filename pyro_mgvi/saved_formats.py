@@ -11,13 +11,19 @@ format written by    what is new
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from pyro_mgvi.errors import ModelFileError
 
 FORMAT = 4
 
+Settings = dict[str, Any]  # what settings.json holds
+Weights = dict[str, dict[str, Tensor]]  # states of model and guide
 
-def to_newest(settings: dict, weights: dict, path: Path) -> tuple[dict, dict]:
+
+def to_newest(settings: Settings, weights: Weights, path: Path) -> tuple[Settings, Weights]:
     """Return settings and weights as the newest format has them.
 
     Raises
@@ -36,7 +42,7 @@ def to_newest(settings: dict, weights: dict, path: Path) -> tuple[dict, dict]:
     return settings, weights
 
 
-def _from_3(settings: dict, weights: dict, path: Path) -> tuple[dict, dict]:
+def _from_3(settings: Settings, weights: Weights, path: Path) -> tuple[Settings, Weights]:
     settings = dict(settings)
     encoder = settings["encoder"]
     kept = dict(encoder["settings"])
@@ -53,7 +59,7 @@ def _from_3(settings: dict, weights: dict, path: Path) -> tuple[dict, dict]:
     return settings, {part: _renamed(state) for part, state in weights.items()}
 
 
-def _latent_from_3(item: dict, path: Path) -> dict:
+def _latent_from_3(item: Settings, path: Path) -> Settings:
     foreign = dict(item["foreign"])
     if foreign["class"] == "Davison":  # told own and foreign copies apart, as all priors do now
         foreign["class"] = "SameAsOwn"
@@ -67,14 +73,14 @@ def _latent_from_3(item: dict, path: Path) -> dict:
     return {**item, "foreign": foreign, "prior": None, "copy_names": None}
 
 
-def _overlapping(settings: dict) -> bool:
+def _overlapping(settings: Settings) -> bool:
     """Return whether some group owns several copies of one family."""
     groups = settings["schema"]["groups"]
     families = ([set(subset) for subset in item["subsets"]] for item in settings["latents"])
     return any(sum(group in owners for owners in each) > 1 for each in families for group in groups)
 
 
-def _renamed(state: dict) -> dict:
+def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     prefix = "in_use_"
     return {
         f"active.dims_{name.removeprefix(prefix)}" if name.startswith(prefix) else name: value

@@ -3,45 +3,34 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
-from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import pandas as pd
-import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import TorchDistributionMixin
 
-from pyro_mgvi import likelihoods, networks
-from pyro_mgvi.core import Absent, Dirac, Latent, SameAsOwn
+from pyro_mgvi.core import InitialValues, Latent
 from pyro_mgvi.data import Schema
-from pyro_mgvi.errors import ModelFileError, SettingsError
-from pyro_mgvi.saved_formats import FORMAT, to_newest
+from pyro_mgvi.errors import ModelFileError
+from pyro_mgvi.saved_components import (
+    BUILT_IN,
+    describe,
+    describe_prior,
+    plain,
+    rebuild,
+    rebuild_prior,
+)
+from pyro_mgvi.saved_formats import FORMAT, Settings, Weights, to_newest
+from pyro_mgvi.saved_sizes import check_sizes
 from pyro_mgvi.training import SearchSettings, TrainingPlan
 from pyro_mgvi.training.program import Program
+from pyro_mgvi.versions import versions
+from pyro_mgvi.whole_files import read_tensors, written_whole
 
+AnyProgram = TypeVar("AnyProgram", bound=Program)
 SETTINGS, WEIGHTS, HISTORY = "settings.json", "weights.pt", "history.csv"
-BUILT_IN = (
-    networks.SeparateEncoders,
-    networks.SharedTrunk,
-    networks.JointDecoder,
-    networks.AdditiveDecoder,
-    networks.LogLinearDecoder,
-    networks.BasisDecoder,
-    likelihoods.ZINB,
-    likelihoods.NB,
-    likelihoods.Poisson,
-    likelihoods.Gaussian,
-    Dirac,
-    SameAsOwn,
-    Absent,
-)
 
 
 class Saved(NamedTuple):
@@ -55,77 +44,39 @@ class Saved(NamedTuple):
         Weights of the divergence that were used.
     weights
         State of model and guide.
-    history, plan
-        How the model was trained.
+    history, plan, interrupted, trained
+        How the model was trained, and whether it was.
     """
 
     arguments: dict[str, Any]
     own_weight: dict[str, float]
-    weights: dict[str, dict]
+    weights: Weights
     history: pd.DataFrame
     plan: TrainingPlan | None
+    interrupted: bool
+    trained: bool
 
 
-def describe(component: object) -> dict:
-    """Return a class, a ``functools.partial`` of one, or a dataclass instance as plain data."""
-    if isinstance(component, type):
-        return {"class": component.__name__, "settings": {}}
-    if isinstance(component, partial) and isinstance(component.func, type) and not component.args:
-        return {"class": component.func.__name__, "settings": dict(component.keywords)}
-    try:
-        return {"class": type(component).__name__, "settings": asdict(component)}
-    except TypeError:
-        raise SettingsError(
-            f"{component!r} cannot be saved: use a class, functools.partial with keywords, "
-            "or a dataclass instance"
-        ) from None
+def check_target(path: str | Path) -> None:
+    """Refuse a path where a model cannot be saved, or where saving it would destroy something.
 
-
-def rebuild(description: dict, known: dict[str, type]) -> Callable:
-    """Return the class (or partial of it) that :func:`describe` described."""
-    name, settings = description["class"], description["settings"]
-    if name not in known:
+    Raises
+    ------
+    ModelFileError
+        If ``path`` exists and is not a saved model, or holds other files beside one.
+    """
+    path = Path(path)
+    if not path.exists():
+        return
+    if not (path / SETTINGS).is_file():
+        raise ModelFileError(f"{path} exists and is not a saved model: choose another path")
+    names = {file.name for file in path.iterdir() if not file.name.startswith(".")}
+    others = sorted(names - {SETTINGS, WEIGHTS, HISTORY})
+    if others:
         raise ModelFileError(
-            f"the saved model uses {name!r}, which is not part of pyro_mgvi: "
-            f"pass it, MGVI.load(path, components=[{name}])"
+            f"{path} holds more than a saved model ({', '.join(others[:3])}), which would be lost: "
+            "move it, or choose another path"
         )
-    return partial(known[name], **settings) if settings else known[name]
-
-
-def describe_prior(prior: dist.TorchDistribution | None) -> dict | None:
-    """Return a univariate distribution of Pyro as plain data."""
-    if prior is None:
-        return None
-    name = type(prior).__name__
-    if vars(dist).get(name) is not type(prior):
-        raise SettingsError(
-            f"prior {prior!r} cannot be saved: use a distribution of pyro.distributions"
-        )
-    return {"class": name, "settings": {k: _numbers(vars(prior)[k]) for k in prior.arg_constraints}}
-
-
-def rebuild_prior(description: dict | None) -> dist.TorchDistribution | None:
-    """Return the distribution that :func:`describe_prior` described."""
-    if description is None:
-        return None
-    found = vars(dist).get(description["class"])
-    if not (isinstance(found, type) and issubclass(found, TorchDistributionMixin)):
-        raise ModelFileError(f"the saved model has an unknown prior {description['class']!r}")
-    return found(**{k: torch.tensor(value) for k, value in description["settings"].items()})
-
-
-def plain(value: object) -> object:
-    """Return NumPy's and torch's numbers as Python's, for JSON."""
-    if isinstance(value, (np.generic, torch.Tensor, np.ndarray)):
-        return _numbers(value)
-    raise SettingsError(
-        f"a setting of type {type(value).__name__} cannot be saved ({value!r}): use plain numbers "
-        "and texts"
-    )
-
-
-def _numbers(value) -> float | list:
-    return np.asarray(value.detach() if isinstance(value, torch.Tensor) else value).tolist()
 
 
 def write(path: str | Path, mgvi: Program) -> None:
@@ -134,34 +85,22 @@ def write(path: str | Path, mgvi: Program) -> None:
     Raises
     ------
     ModelFileError
-        If ``path`` exists and is not a saved model.
+        If ``path`` exists and is not a saved model, or holds other files beside one.
     """
     path = Path(path)
-    if path.exists() and not (path / SETTINGS).is_file():
-        raise ModelFileError(f"{path} exists and is not a saved model: choose another path")
+    check_target(path)
+    mgvi.warn_untrained()
     text = json.dumps(_settings(mgvi), indent=1, default=plain)
     weights = {"model": mgvi.model.state_dict(), "guide": mgvi.guide.state_dict()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    old = new.with_name(new.name + "-old")
-    try:
+    with written_whole(path) as new:
+        new.mkdir()
         (new / SETTINGS).write_text(text)
         torch.save(weights, new / WEIGHTS)
         mgvi.history.to_csv(new / HISTORY, index=False)
-        new.chmod(0o755)
-        if path.exists():  # moved aside, not deleted, until the new one is there
-            path.rename(old)
-        new.rename(path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
-def _settings(mgvi: Program) -> dict:
+def _settings(mgvi: Program) -> Settings:
     return {
         "format": FORMAT,
         "versions": versions(),
@@ -184,7 +123,34 @@ def _settings(mgvi: Program) -> dict:
         "own_weight": mgvi.own_weight,
         "given_weight": mgvi.given_weight,
         "plan": None if mgvi.plan is None else asdict(mgvi.plan),
+        "interrupted": mgvi.interrupted,
+        "trained": mgvi.trained,
     }
+
+
+def load(kind: type[AnyProgram], path: str | Path, components: Iterable[type] = ()) -> AnyProgram:
+    """Build a saved model again.
+
+    Raises
+    ------
+    ModelFileError
+        If ``path`` is no saved model, is damaged, or is of an unknown version.
+    """
+    saved = read(path, components)
+    schema = saved.arguments["schema"]
+    try:
+        blank = InitialValues.blank(
+            len(schema.genes), len(schema.groups), len(schema.batches), schema.n_covariates
+        )
+        mgvi = kind(initial=blank, **saved.arguments)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ModelFileError(f"the saved model {path} cannot be built again: {reason}") from error
+    fill(mgvi, saved.weights, path)
+    mgvi.mark(saved.trained)
+    mgvi.own_weight = saved.own_weight
+    mgvi.history, mgvi.plan, mgvi.interrupted = saved.history, saved.plan, saved.interrupted
+    return mgvi
 
 
 def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
@@ -201,12 +167,13 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
     try:
         settings = json.loads((path / SETTINGS).read_text())
         settings["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # of reading, of decoding, of text that is nested without end
         raise ModelFileError(f"{path / SETTINGS} is damaged: {error!r}") from error
     known = {component.__name__: component for component in (*BUILT_IN, *components)}
     try:
-        weights = torch.load(path / WEIGHTS, map_location="cpu", weights_only=True)
+        weights = read_tensors(path / WEIGHTS)
         settings, weights = to_newest(settings, weights, path)
+        check_sizes(settings, weights, path, [component.__name__ for component in BUILT_IN])
         history = path / HISTORY
         table = pd.read_csv(history) if history.stat().st_size > 1 else pd.DataFrame()
         return Saved(
@@ -215,6 +182,8 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
             weights,
             table,
             _plan(settings["plan"]),
+            bool(settings.get("interrupted", False)),
+            bool(settings.get("trained", True)),
         )
     except ModelFileError:
         raise
@@ -222,7 +191,7 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
         raise ModelFileError(f"the saved model {path} is damaged: {error!r}") from error
 
 
-def _arguments(settings: dict, known: dict[str, type]) -> dict[str, Any]:
+def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
     schema = dict(settings["schema"])
     for name in ("covariate_keys", "genes", "groups", "batches"):
         schema[name] = tuple(schema[name])
@@ -251,14 +220,14 @@ def _arguments(settings: dict, known: dict[str, type]) -> dict[str, Any]:
     }
 
 
-def _plan(described: dict | None) -> TrainingPlan | None:
+def _plan(described: Settings | None) -> TrainingPlan | None:
     if described is None:
         return None
     search = described["search"]
     return TrainingPlan(**described | {"search": search and SearchSettings(**search)})
 
 
-def fill(mgvi: Program, weights: dict[str, dict], path: str | Path) -> None:
+def fill(mgvi: Program, weights: Weights, path: str | Path) -> None:
     """Put saved weights into a model of the saved settings.
 
     Raises
@@ -270,12 +239,5 @@ def fill(mgvi: Program, weights: dict[str, dict], path: str | Path) -> None:
         mgvi.model.load_state_dict(weights["model"])
         mgvi.guide.load_state_dict(weights["guide"])
     except (KeyError, RuntimeError) as error:
-        raise ModelFileError(f"weights and settings of {path} do not fit: {error}") from error
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    return {
-        name.replace("-", "_"): version(name)
-        for name in ("pyro-mgvi", "pyro-ppl", "torch", "anndata", "numpy")
-    }
+        reason = " ".join(str(error).split())
+        raise ModelFileError(f"weights and settings of {path} do not fit: {reason}") from error

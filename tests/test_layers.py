@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pyro_mgvi"
 #: From the ground up: each layer may import those before it, and itself.
 LAYERS = (
     ("errors",),
-    ("optional", "old_paths"),
+    ("optional", "old_paths", "versions", "whole_files"),
     ("kernels",),
     ("core",),
     ("networks", "likelihoods", "data"),
@@ -19,6 +19,7 @@ LAYERS = (
     ("training",),
     ("analysis",),
     ("presets", "saved_formats"),
+    ("saved_components", "saved_sizes"),
     ("saving",),
     ("mgvi",),
     ("criticism", "baselines", "datasets"),

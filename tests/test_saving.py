@@ -72,8 +72,8 @@ def test_loaded_models_keep_settings_and_reorder_genes(adata, trained, tmp_path)
     back = loaded.latents(shuffled)
     for key, value in trained.latents(adata).items():
         pd.testing.assert_frame_equal(back[key][::-1], value, rtol=1e-4, atol=1e-5)
-    with pytest.raises(DataError, match="lack 1 of its genes"):
-        loaded.latents(adata[:, 1:])
+    with pytest.raises(DataError, match="lack 7 of its genes"):
+        loaded.latents(adata[:, 7:])
     loaded.fit(adata, max_epochs=1, progress=False)
     assert list(loaded.history["epoch"]) == [1, 2, 3, 4]
 
@@ -302,3 +302,94 @@ def test_a_dirac_away_from_zero_of_format_3_is_refused(tmp_path):
     prior_of_t(tmp_path / "m", {"class": "Dirac", "settings": {"value": 1.0}})
     with pytest.raises(ModelFileError, match=r"'t' has a Dirac prior away from zero.*train"):
         MGVI.load(tmp_path / "m")
+
+
+def test_sizes_that_the_weights_do_not_have_are_refused_before_anything_is_made(
+    trained, tmp_path, monkeypatch
+):
+    trained.save(tmp_path / "m")
+    settings = json.loads((tmp_path / "m" / "settings.json").read_text())
+    latent, *others = settings["latents"]
+    schema, huge = settings["schema"], 10**9
+
+    def never(*args, **kwargs):
+        raise AssertionError("a model was made")
+
+    monkeypatch.setattr(saving.InitialValues, "blank", never)
+    for changes, message in (
+        ({"latents": [latent | {"dim": huge}, *others]}, "dims_z is .* settings say .*1000000000"),
+        ({"latents": [latent | {"subsets": latent["subsets"] * 1000}, *others]}, "dims_z"),
+        ({"schema": schema | {"genes": [str(i) for i in range(10**6)]}}, "input_g is"),
+        ({"schema": schema | {"genes": huge}}, "damaged"),
+        ({"schema": schema | {"batches": list("abc")}}, "log_library_b2 is"),
+        ({"decoder": {"class": "JointDecoder", "settings": {"hidden": huge}}}, "hidden=1000000000"),
+        ({"encoder": {"class": "SharedTrunk", "settings": {"hidden": huge}}}, "hidden=1000000000"),
+    ):
+        edited(tmp_path / "m", **(settings | changes))
+        with pytest.raises(ModelFileError, match=message) as caught:
+            MGVI.load(tmp_path / "m")
+        assert "\n" not in str(caught.value)
+
+
+def test_settings_that_build_no_model_are_refused(trained, tmp_path):
+    trained.save(tmp_path / "m")
+    settings = json.loads((tmp_path / "m" / "settings.json").read_text())
+    latents = settings["latents"]
+    for changes in (
+        {"decoder": {"class": "JointDecoder", "settings": {"hidden": -1}}},
+        {"decoder": {"class": "JointDecoder", "settings": {"hidden": "many"}}},
+        {"decoder": {"class": "JointDecoder", "settings": {"hiden": 8}}},
+        {"decoder": {"class": "ZINB", "settings": {}}},
+        {"latents": [latents[0] | {"dim": "3"}, latents[1]]},
+        {"latents": "z:3"},
+        {"given_weight": {"u": 1.0}},
+        {"seed": "zero"},
+        {"foreign_sample": -4},
+        {"schema": settings["schema"] | {"groups": ["a", "b"]}},
+    ):
+        edited(tmp_path / "m", **(settings | changes))
+        with pytest.raises(ModelFileError) as caught:
+            MGVI.load(tmp_path / "m")
+        assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value), changes
+    for text in ("[" * 100_000, "\xff", "[]", "7", "null", '{"format": []}'):
+        (tmp_path / "m" / "settings.json").write_text(text, encoding="latin-1")
+        with pytest.raises(ModelFileError) as caught:
+            MGVI.load(tmp_path / "m")
+        assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_none_are_refused(trained, tmp_path):
+    trained.save(tmp_path / "m")
+    good = torch.load(tmp_path / "m" / "weights.pt", weights_only=True)
+    some = next(iter(good["guide"]))
+    for wrong in (
+        {},
+        [1, 2],
+        {"model": {}, "guide": {}},
+        {"model": good["model"]},
+        good | {"guide": {k: v for k, v in good["guide"].items() if k != some}},
+        good | {"guide": good["guide"] | {some: "text"}},
+        good | {"guide": good["guide"] | {"input_g": torch.zeros(1).expand(10**12)}},
+    ):
+        torch.save(wrong, tmp_path / "m" / "weights.pt")
+        with pytest.raises(ModelFileError) as caught:
+            MGVI.load(tmp_path / "m")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_holds_more_than_a_model_is_not_replaced(trained, tmp_path):
+    trained.save(tmp_path / "m")
+    (tmp_path / "m" / "notes.txt").write_text("mine")
+    with pytest.raises(ModelFileError, match=r"holds more than a saved model \(notes.txt\)"):
+        trained.save(tmp_path / "m")
+    assert (tmp_path / "m" / "notes.txt").read_text() == "mine"
+    assert len(MGVI.load(tmp_path / "m").history) == 3
+
+
+def test_whether_training_was_interrupted_is_saved(adata, tmp_path):
+    mgvi = untrained(adata)
+    for interrupted in (True, False):
+        mgvi.interrupted = interrupted
+        mgvi.save(tmp_path / "m")
+        assert MGVI.load(tmp_path / "m").interrupted is interrupted
+    assert MGVI.load(FORMAT_3).interrupted is False

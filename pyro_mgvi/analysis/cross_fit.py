@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from pyro_mgvi.analysis.efficient_scores import efficient_scores, q_values, recentred
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.errors import DataError
+from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.training import TrainingPlan, train
 from pyro_mgvi.training.plan import chosen_plan
@@ -183,6 +183,8 @@ def _scores(
     for cells, full in mgvi.posteriors(data):
         batch = full.batch
         log_size = model.observed_log_library(batch.counts)
+        if log_size is None:
+            raise SettingsError("scores of genes need a likelihood of counts, such as ZINB or NB")
         shared = [full.mean(x.name).movedim(0, 1).flatten(1) for x in mgvi.families.shared]
         z_nk = torch.cat(shared or [batch.counts[:, :0]], -1)
         ones = torch.ones_like(log_size)[:, None]

@@ -12,14 +12,16 @@ from anndata import AnnData
 
 from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit
 from pyro_mgvi.analysis.latent_values import latent_values
-from pyro_mgvi.analysis.metrics import linear_cka, probe_and_chance
+from pyro_mgvi.analysis.metrics import known_labels, linear_cka, probe_and_chance
 from pyro_mgvi.analysis.verdict import ACTIVE, verdict
+from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.checks import some
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.training import TrainingPlan
 from pyro_mgvi.training.program import Program
 
-Labels = str | Sequence | np.ndarray | pd.Series | None
+Labels = str | Sequence[object] | np.ndarray | pd.Series | None
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def diagnose(
     adata
         The data it was trained on.
     labels
-        Column of ``obs``, or one label per cell, of what should be shared (cell types).
+        Column of ``obs``, or one label per cell, of what should be shared (cell types). Cells
+        without a label are left out of the probes.
     refits, shuffled
         Refits that are there already, from :func:`~pyro_mgvi.cross_fit` and
         :func:`shuffled_fit`; each takes about one training otherwise.
@@ -112,7 +115,7 @@ def diagnose(
     >>> list(report.copies.index)
     ['z', 't_group1', 't_group2']
     """
-    data = mgvi.read(adata)
+    data = mgvi.read_for_results(adata)
     label_n = _labels(adata, labels, data)
     nuisances = _nuisances(adata, batch, data)
     if refits is None:
@@ -169,7 +172,8 @@ def _owned(program: Program, data: GroupedCounts) -> dict[str, np.ndarray]:
 @torch.no_grad()
 def _dimensions(program: Program, data: GroupedCounts) -> pd.DataFrame:
     """Return what each dimension says, over the cells that own it."""
-    families, parts = program.families, {copy: ([], []) for copy in program.families.copies}
+    families, copies = program.families, program.families.copies
+    parts: dict[Copy, tuple[list[np.ndarray], list[np.ndarray]]] = {c: ([], []) for c in copies}
     for _, posterior in program.posteriors(data):
         for latent in families:
             owned, kl = posterior.owned(latent.name), posterior.divergence(latent.name)
@@ -180,8 +184,8 @@ def _dimensions(program: Program, data: GroupedCounts) -> pd.DataFrame:
                     found.append(value[copy.index][mine].double().cpu().numpy())
     rows = []
     for copy, both in parts.items():
-        kl, mean = map(np.concatenate, both)
-        kl_d, variance_d = kl.mean(0), mean.var(0)
+        kl_nd, mean_nd = map(np.concatenate, both)
+        kl_d, variance_d = kl_nd.mean(0), mean_nd.var(0)
         rows += [
             (copy.key, d, kl_d[d], variance_d[d], variance_d[d] > ACTIVE) for d in range(copy.dim)
         ]
@@ -191,19 +195,13 @@ def _dimensions(program: Program, data: GroupedCounts) -> pd.DataFrame:
 @torch.no_grad()
 def _worth(refits: CrossFit, data: GroupedCounts) -> pd.DataFrame:
     """Return what each copy is worth to the unseen cells that own it: mean, standard error."""
-    gains: dict[str, list] = {}
+    gains: dict[str, list[np.ndarray]] = {}
     for fold, mgvi in enumerate(refits.refits):
-        unseen, model = data.subset(np.flatnonzero(refits.fold_n == fold)), mgvi.model
+        unseen = data.subset(np.flatnonzero(refits.fold_n == fold))
         generator = torch.Generator().manual_seed(refits.seed)
         for _, posterior in mgvi.posteriors(unseen):
-            batch, size = posterior.batch, posterior.log_library()
             draws = posterior.draw(generator)
-
-            def log_p(values, batch=batch, size=size, model=model):
-                parts = model.decode(values, batch.group, batch.covariates)
-                return model.likelihood(parts, size).log_prob(batch.counts)
-
-            with_all = log_p(draws)
+            with_all = posterior.log_likelihood(draws)
             for copy in mgvi.families.copies:
                 if mgvi.families[copy.latent] in mgvi.families.shared:
                     gains[copy.key] = [np.full(1, np.nan)]
@@ -211,8 +209,9 @@ def _worth(refits: CrossFit, data: GroupedCounts) -> pd.DataFrame:
                 values = {k: v.clone() for k, v in draws.items()}
                 values[copy.latent][copy.index] = 0.0
                 kl = posterior.divergence(copy.latent)[copy.index].sum(-1)
-                gain = (with_all - log_p(values) - kl)[posterior.owned(copy.latent)[copy.index]]
-                gains.setdefault(copy.key, []).append(gain.cpu().numpy())
+                gain_n = with_all - posterior.log_likelihood(values) - kl
+                gain_n = gain_n[posterior.owned(copy.latent)[copy.index]]
+                gains.setdefault(copy.key, []).append(gain_n.cpu().numpy())
     joined = {key: np.concatenate(parts).astype(float) for key, parts in gains.items()}
     return pd.DataFrame({key: (x.mean(), x.std() / np.sqrt(len(x))) for key, x in joined.items()}).T
 
@@ -249,16 +248,30 @@ def _probes(
 def _labels(
     adata: AnnData | GroupedCounts, labels: Labels, data: GroupedCounts, name: str = "labels"
 ) -> np.ndarray | None:
+    """Return one label per cell as text, None where it is missing."""
     if labels is None:
         return None
+    names = None if isinstance(adata, GroupedCounts) else adata.obs_names
     if isinstance(labels, str):
         if isinstance(adata, GroupedCounts) or labels not in adata.obs:
             raise DataError(f"{name} {labels!r} is not a column of adata.obs")
-        labels = adata.obs[labels].iloc[data.cells]
-    found = np.asarray(labels).astype(str)
-    if found.shape != (len(data),):
+        labels = adata.obs[labels]
+    elif isinstance(labels, pd.Series) and names is not None:
+        shared = names.isin(labels.index)
+        in_order = any(labels.index.equals(cells) for cells in (names, names[data.cells]))
+        if shared.all() and labels.index.is_unique:
+            labels = labels.reindex(names)  # the same cells, perhaps in another order
+        elif shared.any() and not in_order:
+            raise DataError(
+                f"{name} is a Series that knows only some of the cells by name; "
+                f"missing: {some(names[~shared])}"
+            )
+    text_n, _ = known_labels(labels)
+    if names is not None and len(text_n) == len(names) != len(data):
+        text_n = text_n[data.cells]  # without those that the model leaves out
+    if text_n.shape != (len(data),):
         raise DataError(f"{name} must hold one label for each of the {len(data)} cells")
-    return found
+    return text_n
 
 
 def _nuisances(

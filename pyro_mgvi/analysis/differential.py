@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from pyro_mgvi.data.selection import Cells, cell_positions
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.validation import whole_number
 
 
 @torch.no_grad()
@@ -84,9 +86,10 @@ def differential_expression(
     """
     if mgvi.data_kind is not DataKind.COUNTS:
         raise SettingsError("fold changes need a likelihood of counts: ZINB, NB or Poisson")
-    if n_draws < 2 or threshold < 0:
-        raise SettingsError(f"need n_draws >= 2, threshold >= 0; not {n_draws}, {threshold}")
-    decoding, data = Decoding.keeping(mgvi.families, latents), mgvi.read(adata)
+    n_draws = whole_number("n_draws", n_draws, least=2)
+    if not isinstance(threshold, Real) or not threshold >= 0:
+        raise SettingsError(f"threshold must be a number of at least 0, not {threshold!r}")
+    decoding, data = Decoding.keeping(mgvi.families, latents), mgvi.read_for_results(adata)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     sides = [
         data.subset(rng.choice(_cells(adata, data, which, name), n_draws))

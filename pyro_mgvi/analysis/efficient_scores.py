@@ -30,7 +30,7 @@ def recentred(z_g: np.ndarray) -> np.ndarray:
     """
     centre = float(max(0.0, np.median(z_g)))
     below = np.median(z_g) - z_g[z_g <= np.median(z_g)]
-    return (z_g - centre) / max(1.0, np.median(below) / THIRD_QUARTILE)
+    return (z_g - centre) / max(1.0, float(np.median(below)) / THIRD_QUARTILE)
 
 
 def efficient_scores(

@@ -16,6 +16,7 @@ from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.model import Posterior
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.validation import whole_number
 
 
 def expected(
@@ -69,7 +70,7 @@ def normalized_expression(
         raise SettingsError(f"unknown batch {batch!r}; the model has {known}")
     decoding = Decoding.keeping(program.families, latents)
     names, position = gene_positions(schema, genes)
-    data = program.read(adata)
+    data = program.read_for_results(adata)
     out = np.empty((len(data), len(names)), np.float32)
     for cells, posterior in program.posteriors(data, keep_sparse=True):
         if batch is not None:  # the batch's one-hot columns come first
@@ -133,11 +134,10 @@ def expression_draws(
     >>> mean.shape, bool((std > 0).all().all())
     ((120, 80), True)
     """
-    if n_draws < 2:
-        raise SettingsError(f"n_draws must be at least 2, not {n_draws}")
+    n_draws = whole_number("n_draws", n_draws, least=2)
     decoding = Decoding.keeping(mgvi.families, latents)
     names, position = gene_positions(mgvi.schema, genes)
-    data, generator = mgvi.read(adata), torch.Generator().manual_seed(seed)
+    data, generator = mgvi.read_for_results(adata), torch.Generator().manual_seed(seed)
     mean, std = (np.empty((len(data), len(names)), np.float32) for _ in range(2))
     for cells, posterior in mgvi.posteriors(data):
         total = torch.zeros(len(cells), len(names), dtype=torch.float64)
@@ -150,4 +150,5 @@ def expression_draws(
         variance = (squares - total**2 / n_draws) / (n_draws - 1)
         std[cells] = variance.clamp(min=0).sqrt().numpy()
     index = cell_index(data, adata)
-    return tuple(pd.DataFrame(table, index=index, columns=names) for table in (mean, std))
+    of_mean, of_std = (pd.DataFrame(x, index=index, columns=names) for x in (mean, std))
+    return of_mean, of_std

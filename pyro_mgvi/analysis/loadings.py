@@ -7,6 +7,7 @@ from anndata import AnnData
 
 from pyro_mgvi.core.interfaces import HasLoadings, HasPrograms
 from pyro_mgvi.data import checks
+from pyro_mgvi.data.matching import gene_columns
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.training.program import Program
 
@@ -39,16 +40,17 @@ def loadings(program: Program, latent: str, adata: AnnData | None = None) -> pd.
             f"{type(decoder).__name__} has no readable loadings: "
             "train with decoder=LogLinearDecoder"
         )
+    program.warn_untrained()
     found, tables = decoder.loadings(), {}
     for copy in program.families.resolve(latent):
         columns = [f"{copy.key}_{i + 1}" for i in range(copy.dim)]
         loading_gk = found[copy.latent][copy.index].cpu().numpy()
         tables[copy.key] = pd.DataFrame(loading_gk, list(program.schema.genes), columns)
     if adata is not None:
-        checks.names(adata)
-        checks.gene_order(adata.var_names, program.schema.genes)
+        checks.names(adata.var_names)
+        gene_columns(adata.var_names, program.schema.genes)
         for key, table in tables.items():
-            adata.varm[f"X_mgvi_{key}"] = table.loc[adata.var_names].to_numpy()
+            adata.varm[f"X_mgvi_{key}"] = table.reindex(adata.var_names).to_numpy()
     return pd.concat(tables.values(), axis=1)
 
 
@@ -65,6 +67,7 @@ def gene_programs(program: Program) -> pd.DataFrame:
         raise SettingsError(
             f"{type(decoder).__name__} has no gene programs: train with decoder=BasisDecoder"
         )
+    program.warn_untrained()
     probability, cluster = decoder.probabilities.detach().cpu().max(-1)
     index = pd.Index(program.schema.genes, name="gene")
     return pd.DataFrame({"cluster": cluster, "probability": probability}, index)

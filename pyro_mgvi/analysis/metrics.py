@@ -2,17 +2,96 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 from pyro_mgvi.errors import DataError
+from pyro_mgvi.kernels.sparse import is_sparse
+
+FOLDS = 3  # of a probe's cross-validation; rarer labels cannot be in each
+Labels = Sequence[Any] | np.ndarray | pd.Series | pd.Categorical
 
 
-def kmeans_ari(latent_nk: np.ndarray, labels: Sequence, seed: int = 0) -> float:
+def known_labels(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels as text, and which of them there are.
+
+    Missing are NaN, None, NA and NaT, in any kind of column; the text "nan" is a label like any
+    other.
+
+    Parameters
+    ----------
+    labels
+        One per cell.
+
+    Examples
+    --------
+    >>> text, known = known_labels(["a", np.nan, 1, None])
+    >>> text[known].tolist(), known.tolist()
+    (['a', '1'], [True, False, True, False])
+    """
+    try:
+        column = labels if isinstance(labels, pd.Series) else pd.Series(labels)
+    except ValueError as error:
+        raise DataError(f"labels must be one per cell: {error}") from error
+    known_n: np.ndarray = column.notna().to_numpy()
+    text_n = np.full(len(column), None, object)
+    text_n[known_n] = [str(label) for label in column[known_n]]
+    return text_n, known_n
+
+
+def in_use(latent_nk: np.ndarray) -> np.ndarray:
+    """Return which dimensions of a latent are in use: those that are not the same in every cell.
+
+    Examples
+    --------
+    >>> in_use(np.array([[1.0, 0.0, 7.0], [2.0, 0.0, 7.0]])).tolist()
+    [True, False, False]
+    """
+    if not len(latent_nk):
+        return np.zeros(latent_nk.shape[1], bool)
+    # A mean of equal numbers is not always equal to them: what rounding does is no difference.
+    widest = np.abs(latent_nk).max(0)
+    return np.ptp(latent_nk, axis=0) > 1e-6 * widest
+
+
+def _labelled(
+    latent_nk: ArrayLike, labels: Labels, folds: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return latent and label of the cells that have both, of labels of ``folds`` cells or more."""
+    latent_nk, has_n = cells_with(latent_nk)
+    text_n, known_n = known_labels(labels)
+    if len(text_n) != len(latent_nk):
+        raise DataError(f"{len(text_n)} labels for {len(latent_nk)} cells: pass one per cell")
+    known_n = known_n & has_n
+    names, code_n, sizes = np.unique(
+        text_n[known_n].astype(str), return_inverse=True, return_counts=True
+    )
+    common = sizes[code_n] >= folds
+    return latent_nk[known_n][common], names[code_n][common]
+
+
+def cells_with(latent_nk: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return a latent as an array, and which cells have it; NaN says that they do not own it."""
+    latent_nk = np.asarray(latent_nk)
+    if latent_nk.ndim != 2 or latent_nk.dtype.kind not in "fiub":
+        shape = f"{latent_nk.dtype} values of shape {latent_nk.shape}"
+        raise DataError(f"a latent is numbers, cells x dims, not {shape}")
+    if np.isinf(latent_nk).any():
+        raise DataError("a latent holds infinite values: correct or remove these cells")
+    return latent_nk.astype(np.result_type(latent_nk, np.float32)), ~np.isnan(latent_nk).any(1)
+
+
+def kmeans_ari(latent_nk: ArrayLike, labels: Labels, seed: int = 0) -> float:
     """Return the adjusted Rand index of k-means clusters against labels (as in the paper).
+
+    Cells without a label or without the latent (NaN, as for foreign copies) are left out.
 
     Parameters
     ----------
@@ -23,21 +102,39 @@ def kmeans_ari(latent_nk: np.ndarray, labels: Sequence, seed: int = 0) -> float:
     seed
         Seed of k-means.
 
+    Raises
+    ------
+    DataError
+        If fewer than two labels are left.
+
     Examples
     --------
     >>> kmeans_ari(np.array([[0.0], [0.1], [5.0], [5.1]]), ["a", "a", "b", "b"])
     1.0
     """
     from sklearn.cluster import KMeans  # takes a second to import
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.metrics import adjusted_rand_score
 
-    labels = np.asarray(labels)
-    kmeans = KMeans(len(np.unique(labels)), n_init=10, random_state=seed)
-    return float(adjusted_rand_score(labels, kmeans.fit_predict(latent_nk)))
+    latent_nk, label_n = _labelled(latent_nk, labels)
+    n_labels = _two_labels(label_n, "clusters are compared with")
+    kmeans = KMeans(n_labels, n_init=10, random_state=seed)
+    with warnings.catch_warnings():
+        # An empty latent has fewer points than there are labels: one cluster, an index of 0.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = kmeans.fit_predict(latent_nk)
+    return float(adjusted_rand_score(label_n, found))
 
 
-def silhouette(latent_nk: np.ndarray, labels: Sequence) -> float:
+def silhouette(latent_nk: ArrayLike, labels: Labels) -> float:
     """Return the average silhouette width of labels, unscaled (-1 to 1; 0 is mixed).
+
+    Cells without a label or without the latent (NaN, as for foreign copies) are left out.
+
+    Raises
+    ------
+    DataError
+        If fewer than two labels are left, or no two cells have the same.
 
     Examples
     --------
@@ -46,10 +143,23 @@ def silhouette(latent_nk: np.ndarray, labels: Sequence) -> float:
     """
     from sklearn.metrics import silhouette_score
 
-    return float(silhouette_score(latent_nk, np.asarray(labels)))
+    latent_nk, label_n = _labelled(latent_nk, labels)
+    if _two_labels(label_n, "a silhouette is of") == len(label_n):
+        raise DataError("each cell has a label of its own: a silhouette needs cells that share one")
+    return float(silhouette_score(latent_nk, label_n))
 
 
-def probe(latent_nk: np.ndarray, labels: Sequence, folds: int = 3) -> float:
+def _two_labels(label_n: np.ndarray, what: str) -> int:
+    n_labels = len(np.unique(label_n))
+    if n_labels < 2:
+        raise DataError(
+            f"{what} two labels or more, and {len(label_n)} cell(s) with {n_labels} are left: NaN "
+            "rows and missing labels do not count"
+        )
+    return n_labels
+
+
+def probe(latent_nk: ArrayLike, labels: Labels, folds: int = FOLDS) -> float:
     """Return how well a linear classifier reads labels from a latent.
 
     Cross-validated balanced accuracy of a logistic regression on standardised dimensions;
@@ -78,7 +188,7 @@ def probe(latent_nk: np.ndarray, labels: Sequence, folds: int = 3) -> float:
 
 
 def probe_and_chance(
-    latent_nk: np.ndarray, labels: Sequence, folds: int = 3
+    latent_nk: ArrayLike, labels: Labels, folds: int = FOLDS
 ) -> tuple[float, float] | None:
     """Return :func:`probe` and what guessing would reach; None with fewer than two labels."""
     from sklearn.linear_model import LogisticRegression
@@ -86,39 +196,40 @@ def probe_and_chance(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    latent_nk, label_n = np.asarray(latent_nk, float), pd.Series(np.asarray(labels))
-    kept = np.isfinite(latent_nk).all(1) & label_n.notna().to_numpy()
-    sizes = label_n[kept].astype(str).value_counts()
-    common = sizes.index[sizes >= folds]
-    if len(common) < 2:
+    latent_nk, label_n = _labelled(latent_nk, labels, folds)
+    n_labels = len(np.unique(label_n))
+    if n_labels < 2:
         return None
-    text_n = label_n.astype(str)
-    kept &= text_n.isin(common).to_numpy()
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     scores = cross_val_score(
-        classifier,
-        latent_nk[kept],
-        text_n[kept].to_numpy(str),
-        cv=folds,
-        scoring="balanced_accuracy",
+        classifier, latent_nk.astype(float), label_n, cv=folds, scoring="balanced_accuracy"
     )
-    return float(scores.mean()), 1 / len(common)
+    return float(scores.mean()), 1 / n_labels
 
 
-def active_units(latent_nk: np.ndarray, threshold: float = 0.01) -> int:
+def active_units(latent_nk: ArrayLike, threshold: float = 0.01) -> int:
     """Return how many dimensions vary: posterior means with a variance over cells above it.
 
-    After Burda et al. (2016), "Importance weighted autoencoders".
+    After Burda et al. (2016), "Importance weighted autoencoders". Cells without the latent (NaN,
+    as for foreign copies) are left out.
+
+    Raises
+    ------
+    DataError
+        If no cell is left.
 
     Examples
     --------
     >>> active_units(np.array([[1.0, 0.0], [-1.0, 0.01]]))
     1
     """
-    return int((np.var(latent_nk, axis=0) > threshold).sum())
+    values_nk, known_n = cells_with(latent_nk)
+    if not known_n.any():
+        raise DataError("no cell has the latent: all rows are NaN")
+    return int((np.var(values_nk[known_n], axis=0) > threshold).sum())
 
 
-def linear_cka(a_nk: np.ndarray, b_nk: np.ndarray) -> float:
+def linear_cka(a_nk: ArrayLike, b_nk: ArrayLike) -> float:
     """Return linear centred kernel alignment of two latents of the same cells (0 to 1).
 
     Kornblith et al. (2019); does not change under rotation or scaling of either.
@@ -126,7 +237,7 @@ def linear_cka(a_nk: np.ndarray, b_nk: np.ndarray) -> float:
     Raises
     ------
     DataError
-        If a value is not finite.
+        If a value is not finite, or the latents are of different numbers of cells.
 
     Examples
     --------
@@ -134,18 +245,23 @@ def linear_cka(a_nk: np.ndarray, b_nk: np.ndarray) -> float:
     >>> round(linear_cka(x, 2 * x[:, ::-1]), 6)
     1.0
     """
-    for x in (a_nk, b_nk):
-        if not np.isfinite(x).all():
+    both = [cells_with(x) for x in (a_nk, b_nk)]
+    sizes = [len(known_n) for _, known_n in both]
+    if sizes[0] != sizes[1]:
+        raise DataError(f"latents of {sizes[0]} and {sizes[1]} cells: compare those of the same")
+    for _, known_n in both:
+        if not known_n.all():
             raise DataError(
                 "a latent has NaN rows, as private ones have for other groups' cells: compare "
                 "the cells that own it"
             )
-    a, b = (np.asarray(x, float) - np.mean(x, axis=0) for x in (a_nk, b_nk))
+    # A constant minus its mean may be a rounding error, which would agree with itself.
+    a, b = ((x - x.mean(axis=0, dtype=float)) * in_use(x) for x, _ in both)
     norms = np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)
     return float(np.linalg.norm(b.T @ a) ** 2 / norms) if norms > 0 else 0.0
 
 
-def log_shares(x) -> np.ndarray:
+def log_shares(x: sparse.csr_matrix | np.ndarray) -> np.ndarray:
     """Return log1p of counts scaled to their median library size, dense.
 
     Examples
@@ -154,12 +270,12 @@ def log_shares(x) -> np.ndarray:
     >>> log_shares(sparse.csr_matrix([[1, 3], [2, 2]])).shape
     (2, 2)
     """
-    x = x.toarray() if sparse.issparse(x) else np.asarray(x)
+    x = x.toarray() if is_sparse(x) else np.asarray(x)
     library = x.sum(1, keepdims=True)
     return np.log1p(x / np.maximum(library, 1) * np.median(library))
 
 
-def program_score(adata, group: str) -> tuple[np.ndarray, np.ndarray]:
+def program_score(adata: AnnData, group: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the ideal score of a simulated group's programs, and the programs.
 
     Shares of the program genes' counts weighted with the difference of the true log factors: a

@@ -100,7 +100,7 @@ def rank_genes(
             "train with a likelihood of counts, such as ZINB or NB"
         )
     without = Decoding.leaving_out(mgvi.families, latents, offset)
-    data = mgvi.read(adata)
+    data = mgvi.read_for_results(adata)
     chosen, own = cells_of_group(adata, data, group, cells)
     sums = _sums(mgvi, data.subset(own), without)
     if calibration is True:
@@ -130,7 +130,8 @@ def _sums(mgvi: Program, data: GroupedCounts, without: Decoding) -> dict[str, np
     sums = {name: np.zeros(data.shape[1]) for name in ("bf", "favour", "all", "shared")}
     likelihood, everything = mgvi.model.likelihood, Decoding.everything(mgvi.families)
     for _, posterior in mgvi.posteriors(data):
-        size = posterior.log_library().double()
+        log_library = posterior.log_library()
+        size = None if log_library is None else log_library.double()
         # In double precision: single loses the difference beside the log-gammas of large counts.
         sides = [
             [

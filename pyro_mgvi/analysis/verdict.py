@@ -41,11 +41,12 @@ def verdict(
     schema = program.schema
     shared = {copy.key for copy in program.families.copies if copy.shared}
     registered = ("group", "label", schema.batch_key, *schema.categories)
-    for row in probes.itertuples():
-        wanted = row.target == "label" and row.latent in shared
-        if not wanted and row.accuracy - row.chance > LEAK:
-            advice = "" if row.target in registered else "; register it as batch_key"
+    columns = probes[["latent", "target", "accuracy", "chance"]]
+    for latent, target, accuracy, chance in columns.itertuples(index=False, name=None):
+        wanted = target == "label" and latent in shared
+        if not wanted and accuracy - chance > LEAK:
+            advice = "" if target in registered else "; register it as batch_key"
             yield (
-                f"{row.latent}: leaks the {row.target} (linear probe {row.accuracy:.2f}, "
-                f"chance {row.chance:.2f}){advice}."
+                f"{latent}: leaks the {target} (linear probe {accuracy:.2f}, "
+                f"chance {chance:.2f}){advice}."
             )

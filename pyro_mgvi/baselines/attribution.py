@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from pyro_mgvi.core.interfaces import EncoderInput
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.kernels.sparse import to_dense
 from pyro_mgvi.optional import require
 from pyro_mgvi.training.program import Program
 
@@ -69,7 +70,7 @@ def integrated_gradients(
     >>> list(integrated_gradients(mgvi, adata, "group1"))
     ['score']
     """
-    data = mgvi.read(adata)
+    data = mgvi.read_for_results(adata)
     _, own = cells_of_group(adata, data, group, cells)
     total_g = np.zeros(len(mgvi.schema.genes))
     for attribution_ng, _ in _attributions(mgvi, data.subset(own), group):
@@ -86,16 +87,16 @@ def _attributions(
     if not owned:
         raise SettingsError(f"no latent of the model belongs to {group!r} but not to all groups")
 
-    def h(x, covariates):
+    def h(x: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
         moments = mgvi.guide.encode(EncoderInput(x, covariates))
         return torch.cat([moments[copy.latent][0][copy.index] for copy in owned], -1)
 
-    def similarity(x, fixed, covariates):
+    def similarity(x: torch.Tensor, fixed: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
         return (h(x, covariates) * fixed).sum(-1)
 
     method = captum.IntegratedGradients(similarity)
     for _, batch in mgvi.batches(data, CELLS):
-        x = mgvi.guide.input(batch.counts)
+        x = to_dense(mgvi.guide.input(batch.counts))
         with torch.no_grad():
             fixed = h(x, batch.covariates)
         attribution_ng = method.attribute(
@@ -107,7 +108,7 @@ def _attributions(
         yield attribution_ng.detach(), x
 
 
-def ranked(genes, score_g: np.ndarray) -> pd.DataFrame:
+def ranked(genes: Iterable[str], score_g: np.ndarray) -> pd.DataFrame:
     """Return scores by gene, highest first."""
     table = pd.DataFrame({"score": score_g}, index=pd.Index(list(genes), name="gene"))
     return table.sort_values("score", ascending=False, kind="stable")

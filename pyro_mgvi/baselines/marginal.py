@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
+Array = TypeVar("Array", np.ndarray, Tensor)
 
-class Factors(NamedTuple):
+
+class Factors(NamedTuple, Generic[Array]):
     """Shared loadings (p, K), private ones (p, J) of each group, and log uniquenesses (G, p)."""
 
-    shared_pk: np.ndarray
-    private_pj: list
-    log_psi_gp: np.ndarray
+    shared_pk: Array
+    private_pj: list[Array]
+    log_psi_gp: Array
 
 
-def maximise(centred: list, n_shared: int, n_private, floor, prior_p, seed, **options):
+def maximise(
+    centred: list[np.ndarray],
+    n_shared: int,
+    n_private: Sequence[int],
+    floor: float,
+    prior_p: np.ndarray,
+    seed: int,
+    **options: Any,
+) -> tuple[Factors[np.ndarray], OptimizeResult]:
     """Return the factors of highest posterior density, and scipy's account of the search.
 
     Parameters
@@ -39,30 +50,35 @@ def maximise(centred: list, n_shared: int, n_private, floor, prior_p, seed, **op
     """
     sizes = [len(y) for y in centred]
     # The likelihood knows the data by their cross-products alone: keep the smaller root of them.
-    roots = [np.linalg.qr(y, mode="r") if len(y) > y.shape[1] else y for y in centred]
+    roots = [_root(y) for y in centred]
     begin = start(roots, sizes, n_shared, n_private, seed)
     shapes = [part.shape for part in (begin.shared_pk, *begin.private_pj, begin.log_psi_gp)]
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
     tensors = [torch.from_numpy(np.ascontiguousarray(root)) for root in roots]
     prior_p1 = torch.from_numpy(0.5 * prior_p)[:, None]
 
-    def unpack(flat) -> Factors:
+    def unpack(flat: Array) -> Factors[Array]:
         pieces = [flat[end - np.prod(shape, dtype=int) : end] for end, shape in zip(ends, shapes)]
-        shared, *private, log_psi = (piece.reshape(s) for piece, s in zip(pieces, shapes))
-        return Factors(shared, private, log_psi)
+        parts = [piece.reshape(shape) for piece, shape in zip(pieces, shapes)]
+        return Factors(parts[0], parts[1:-1], parts[-1])
 
-    def objective(flat):
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         leaf = torch.from_numpy(flat).requires_grad_()
         factors = unpack(leaf)
         loss = (prior_p1 * factors.shared_pk**2).sum()
-        for root, n, own_pj, log_psi_p in zip(tensors, sizes, *factors[1:]):
+        for root, n, own_pj, log_psi_p in zip(
+            tensors, sizes, factors.private_pj, factors.log_psi_gp
+        ):
             loadings_pf = torch.cat([factors.shared_pk, own_pj], 1)
             loss = loss + (prior_p1 * own_pj**2).sum()
             loss = loss - log_density(root, n, loadings_pf, log_psi_p)
         (loss / sum(sizes)).backward()
+        assert leaf.grad is not None  # by backward()
         return loss.item() / sum(sizes), leaf.grad.numpy()
 
-    flat = np.concatenate([part.ravel() for part in (begin[0], *begin[1], begin[2])])
+    flat = np.concatenate(
+        [part.ravel() for part in (begin.shared_pk, *begin.private_pj, begin.log_psi_gp)]
+    )
     least = np.full(len(flat), -np.inf)
     least[ends[-2] :] = np.log(floor)
     bounds = np.column_stack([least, np.full(len(flat), np.inf)])
@@ -81,10 +97,21 @@ def log_density(root_rp: Tensor, n: int, loadings_pf: Tensor, log_psi_p: Tensor)
     explained = torch.linalg.solve_triangular(lower_ff, (root_rp @ weighted_pf).T, upper=False)
     squares = (root_rp.square().sum(0) * torch.exp(-log_psi_p)).sum() - explained.square().sum()
     log_det = log_psi_p.sum() + 2 * lower_ff.diagonal().log().sum()
-    return -0.5 * (n * log_det + squares)
+    log_p: Tensor = -0.5 * (n * log_det + squares)
+    return log_p
 
 
-def start(roots: list, sizes: list, n_shared: int, n_private, seed: int) -> Factors:
+def _root(y_np: np.ndarray) -> np.ndarray:
+    """Return a root of the cross-products of cells, of no more rows than there are cells."""
+    if len(y_np) <= y_np.shape[1]:
+        return y_np
+    # NumPy's annotation leaves out that the result depends on the mode.
+    return np.linalg.qr(y_np, mode="r")  # type: ignore[return-value]
+
+
+def start(
+    roots: list[np.ndarray], sizes: list[int], n_shared: int, n_private: Sequence[int], seed: int
+) -> Factors[np.ndarray]:
     """Return loadings from principal components: those that groups agree on, then the rest.
 
     Without the comparison of groups a strong private direction starts as a shared one, and the
@@ -99,7 +126,7 @@ def start(roots: list, sizes: list, n_shared: int, n_private, seed: int) -> Fact
     agreed = cosine[:n_shared] ** 2 > (1 + 1 / len(bases)) / 2 - 1e-6
     common = directions[:n_shared][agreed]
 
-    def loadings(basis, cells: list, n: int, width: int) -> np.ndarray:
+    def loadings(basis: np.ndarray, cells: list[np.ndarray], n: int, width: int) -> np.ndarray:
         out_pf = 0.1 * rng.normal(size=(n_variables, width))
         excess = sum(((y @ basis.T) ** 2).sum(0) for y in cells) / n - 1
         out_pf[:, : len(basis)] = basis.T * np.sqrt(np.maximum(excess, 0.1))

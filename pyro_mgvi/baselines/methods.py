@@ -11,7 +11,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import anndata
 import numpy as np
@@ -26,7 +26,12 @@ from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.optional import require
 from pyro_mgvi.training import TrainingPlan
 
-Latents = dict  # {"z": array, "t": {group: array}}
+
+class Latents(TypedDict):
+    """Shared latents, (n, K), and those of each group or set of groups, (n, J)."""
+
+    z: np.ndarray
+    t: dict[str, np.ndarray]
 
 
 class Fitted(NamedTuple):
@@ -86,7 +91,7 @@ class Deep(Method):
 class Linear(Method):
     """Multi-group factor analysis of log1p of counts scaled to a common library size."""
 
-    settings: Mapping = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int | None = None) -> Fitted:
         """Train on ``data``, to convergence: it has no epochs."""
@@ -98,7 +103,7 @@ class TwoStage(Method):
     """The shared latents of one method, and multi-group factor analysis of these."""
 
     first: Method
-    settings: Mapping = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int | None = None) -> Fitted:
         """Train one after the other; ``max_epochs`` is for the first."""
@@ -152,11 +157,13 @@ def by_group(mgvi: MGVI, data: GroupedCounts, draw: int | None = None) -> Latent
     return {"z": np.hstack(shared), "t": {key: np.hstack(t) for key, t in private.items()}}
 
 
-def factors(x_np: np.ndarray, data: GroupedCounts, seed: int, settings: Mapping) -> Fitted:
+def factors(
+    x_np: np.ndarray, data: GroupedCounts, seed: int, settings: Mapping[str, Any]
+) -> Fitted:
     """Fit multi-group factor analysis to ``x_np`` and return its scores by group."""
     mgfa = MGFA(**settings).fit(x_np, data.group_n, seed)
 
-    def scores(draw=None) -> Latents:
+    def scores(draw: int | None = None) -> Latents:
         z_nk, t = mgfa.scores(x_np, data.group_n, draw)
         return {"z": z_nk, "t": dict(zip(data.schema.groups, t))}
 

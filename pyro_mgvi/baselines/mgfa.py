@@ -100,9 +100,10 @@ class MGFA:
         sizes = np.bincount(group_n)
         if sizes.min() < 2:
             raise DataError(f"group {sizes.argmin()} has fewer than 2 cells: MGFA needs a variance")
-        if np.ndim(self.n_private) and len(self.n_private) != len(sizes):
-            raise SettingsError(f"n_private has {len(self.n_private)} entries, not {len(sizes)}")
-        n_private = [int(k) for k in np.broadcast_to(self.n_private, len(sizes))]
+        given = np.asarray(self.n_private)
+        if given.ndim and len(given) != len(sizes):
+            raise SettingsError(f"n_private has {len(given)} entries, not {len(sizes)}")
+        n_private = [int(k) for k in np.broadcast_to(given, len(sizes))]
         self.mean_gp = np.stack([x_np[group_n == g].mean(0) for g in range(len(sizes))])
         centred = [x_np[group_n == g] - mean for g, mean in enumerate(self.mean_gp)]
         variance_p = sum((y**2).sum(0) for y in centred) / len(x_np)
@@ -129,8 +130,10 @@ class MGFA:
     def distribution(self, group: int) -> LowRankMultivariateNormal:
         """Return the marginal distribution of the cells of one group."""
         loadings_pf = np.hstack([self.shared_pk, self.private_pj[group]])
-        arguments = (self.mean_gp[group], loadings_pf, self.psi_gp[group])
-        return LowRankMultivariateNormal(*map(torch.as_tensor, arguments))
+        mean_p, factor_pf, diagonal_p = map(
+            torch.as_tensor, (self.mean_gp[group], loadings_pf, self.psi_gp[group])
+        )
+        return LowRankMultivariateNormal(mean_p, factor_pf, diagonal_p)
 
     def log_likelihood(self, x_np: np.ndarray, group_n: np.ndarray) -> float:
         """Return the mean log-likelihood per cell, in nats."""
@@ -139,7 +142,9 @@ class MGFA:
         total = sum(self.distribution(g).log_prob(x[group_n == g]).sum() for g in groups)
         return float(total) / len(x)
 
-    def scores(self, x_np, group_n, draw: int | None = None) -> tuple[np.ndarray, list]:
+    def scores(
+        self, x_np: np.ndarray, group_n: np.ndarray, draw: int | None = None
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return the factors' posterior means, (I + W'Psi^-1 W)^-1 W'Psi^-1 (x - mu).
 
         Parameters

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pyro_mgvi.baselines.methods import Deep, Linear, Method, ScviTools, TwoStage
-from pyro_mgvi.core.latents import Latent, private, shared
-from pyro_mgvi.core.priors import Absent, Dirac, SameAsOwn
+from pyro_mgvi.core.latents import Latent, Subsets, private, shared
+from pyro_mgvi.core.priors import Absent, Dirac, ForeignPrior, SameAsOwn
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.networks.additive_decoder import AdditiveDecoder
 from pyro_mgvi.presets import PAPER
@@ -17,12 +17,12 @@ CPVAE = {**PAPER.settings, "decoder": AdditiveDecoder}
 PLAN = replace(PAPER.plan, max_epochs=None, learning_rate=TrainingPlan().learning_rate)
 
 
-def every_but_the_first(groups):
+def every_but_the_first(groups: tuple[str, ...]) -> Subsets:
     """Return one subset: the groups whose variation contrastiveVI calls salient."""
     return (tuple(groups[1:]),)
 
 
-def _groups_latents(foreign) -> dict:
+def _groups_latents(foreign: ForeignPrior) -> dict[str, tuple[Latent, ...]]:
     return {"latents": (shared(10), private(10, foreign=foreign))}
 
 

@@ -3,82 +3,151 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
+import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from anndata import AnnData
 
-from pyro_mgvi.cli.files import query, read_h5ad, writable, write_h5ad
+from pyro_mgvi.cli.files import query, read_cells
+from pyro_mgvi.cli.outputs import Kind, Output, check_outputs, write_cells, write_table, writing
 from pyro_mgvi.core.copies import parse
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.selection import cells_of_group
-from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.saving import versions
+from pyro_mgvi.training.checkpoint import states, usable_folder
+
+INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
 
 
-def demo(arguments: Namespace) -> None:
+def demo(arguments: Namespace) -> int:
     """Simulate, fit, score and draw."""
     from pyro_mgvi.cli import demo as run  # plotting is imported only where it is used
 
-    writable(arguments.out / "latents.h5ad", make_folder=True)
+    folder = arguments.out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out {folder} is not and cannot become a folder: {error}") from error
+    kinds = {
+        "model": Kind.MODEL,
+        "latents.h5ad": Kind.CELLS,
+        "latents.png": Kind.PICTURE,
+        "scores.csv": Kind.TABLE,
+    }
+    check_outputs([Output("--out", folder / name, kind) for name, kind in kinds.items()])
     adata, mgvi, table = run.run(arguments.seed, arguments.epochs)
     settings = {"command": "demo", "group_key": "group", "latents": ["z:10", "t:10"]}
     record(adata, mgvi, settings | {"seed": arguments.seed})
-    write_h5ad(adata, arguments.out / "latents.h5ad")
-    mgvi.save(arguments.out / "model")
-    run.figure(adata).savefig(arguments.out / "latents.png", dpi=120)
-    table.to_csv(arguments.out / "scores.csv", index=False)
+    _save(mgvi, folder / "model")
+    write_cells(adata, folder / "latents.h5ad")
+    with writing(folder / "latents.png") as part:
+        run.figure(adata).savefig(part, dpi=120)
+    write_table(table, folder / "scores.csv", index=False)
     print(table.to_string(index=False, float_format="{:.3f}".format))
-    print(f"\nwritten to {arguments.out}: latents.h5ad, latents.png, scores.csv, model")
+    print(f"\nwritten to {folder}: latents.h5ad, latents.png, scores.csv, model")
+    return 0
 
 
-def fit(arguments: Namespace) -> None:
-    """Fit an h5ad, and write its latents and the model."""
+def fit(arguments: Namespace) -> int:
+    """Fit annotated data, and write the model and the latents."""
     latents = [parse(spec) for spec in arguments.latents]
-    writable(arguments.out)
+    outputs = [Output("--out", arguments.out, Kind.CELLS)]
     if arguments.model is not None:
-        writable(arguments.model)
-        if arguments.model.exists() and not (arguments.model / "settings.json").is_file():
-            raise SettingsError(f"--model {arguments.model} exists and is not a saved model")
-    adata = read_h5ad(arguments.input)
+        outputs.append(Output("--model", arguments.model, Kind.MODEL))
+    check_outputs(outputs, [arguments.input], arguments.force)
+    _check_checkpoint(arguments, outputs)
+    adata = read_cells(arguments.input)
     keys = {
         "group_key": arguments.group_key,
         "layer": arguments.layer,
         "batch_key": arguments.batch_key,
         "covariate_keys": arguments.covariate_key,
+        "use_raw": arguments.use_raw,
+        "round_counts": arguments.round_counts,
     }
     data = GroupedCounts.from_anndata(adata, **keys, drop_empty=arguments.drop_empty)
     if len(data) < adata.n_obs:
         adata = adata[data.cells].copy()
     mgvi = MGVI.from_counts(data, seed=arguments.seed, latents=latents)
-    mgvi.fit(
-        data,
-        max_epochs=arguments.epochs,
-        accelerator=arguments.accelerator,
-        progress=not arguments.quiet,
-    )
+    try:
+        mgvi.fit(
+            data,
+            max_epochs=arguments.epochs,
+            accelerator=arguments.accelerator,
+            checkpoint=arguments.checkpoint,
+            resume=arguments.resume,
+            progress=not arguments.quiet,
+        )
+    except TrainingInterrupted:
+        if not mgvi.interrupted:  # no epoch was finished: there is nothing to write
+            raise
+        _say(f"interrupted after {len(mgvi.history)} epochs; writing what there is")
+    if arguments.model is not None:
+        _save(mgvi, arguments.model)
+        print(f"written to {arguments.model}: the model")
     mgvi.write_latents(adata, arguments.foreign)
     keys["latents"] = arguments.latents
     record(adata, mgvi, keys | {"foreign": arguments.foreign, "seed": arguments.seed})
-    write_h5ad(adata, arguments.out)
-    if arguments.model is not None:
-        mgvi.save(arguments.model)
-    kept = mgvi.history.loc[mgvi.history["kept"], "validation"].iloc[-1]
+    write_cells(adata, arguments.out)
+    losses = mgvi.history["validation" if "validation" in mgvi.history else "train"]
+    kept = losses[mgvi.history["kept"]].iloc[-1]
     written = ", ".join(key for key in adata.obsm if key.startswith("X_mgvi_"))
-    print(
-        f"{len(data)} cells, {len(mgvi.history)} epochs, validation loss {kept:.2f} nats per cell"
-    )
+    trained = f"{len(mgvi.history)} epochs, {losses.name} loss {kept:.2f} nats per cell"
+    print(f"{len(data)} cells, {trained}")
     print(f"written to {arguments.out}: obsm {written}; uns mgvi")
+    if not mgvi.interrupted:
+        return 0
+    further = "" if arguments.checkpoint is None else "; the same command with --resume goes on"
+    _say(
+        f"interrupted after {len(mgvi.history)} epochs: what is written holds the best weights so "
+        f'far, and says so (uns["mgvi"]["interrupted"]){further}'
+    )
+    return INTERRUPTED
 
 
-def rank_genes(arguments: Namespace) -> None:
+def _check_checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
+    """Refuse a folder that cannot be used for a checkpoint, and say whether it is resumed."""
+    folder = arguments.checkpoint
+    if folder is None:
+        if arguments.resume:
+            raise SettingsError(
+                "--resume goes on from a checkpoint: name its folder (--checkpoint)"
+            )
+        return
+    for output in outputs:
+        inside = (folder.resolve(), *folder.resolve().parents)
+        if output.path.resolve() in inside:
+            raise SettingsError(
+                f"--checkpoint {folder} is in what {output.option} writes: choose another folder"
+            )
+    usable_folder(folder, arguments.resume)
+    if arguments.resume:
+        found = states(folder)
+        done = f"{max(found)} epochs of it are done" if found else "it holds nothing yet"
+        _say(f"going on from --checkpoint {folder}: {done}")
+
+
+def _save(mgvi: MGVI, path: Path) -> None:
+    try:
+        mgvi.save(path)
+    except OSError as error:
+        raise SettingsError(f"cannot write {path}: {error}") from error
+
+
+def _say(message: str) -> None:
+    print(f"pyro-mgvi: {message}", file=sys.stderr)
+
+
+def rank_genes(arguments: Namespace) -> int:
     """Rank the genes of a group, and write the table."""
-    writable(arguments.out)
+    inputs = [arguments.input, arguments.model]
+    check_outputs([Output("--out", arguments.out, Kind.TABLE)], inputs)
     mgvi = MGVI.load(arguments.model)
-    adata = read_h5ad(arguments.input)
+    adata = read_cells(arguments.input)
     data = mgvi.read(adata)
     cells = None if arguments.where is None else query(adata, arguments.where)
     cells_of_group(adata, data, arguments.group, cells)  # refused before the refits
@@ -90,9 +159,7 @@ def rank_genes(arguments: Namespace) -> None:
         calibration=not arguments.no_q,
         progress=not arguments.quiet,
     )
-    with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".mgvi-") as folder:
-        table.to_csv(Path(folder) / "genes.csv")
-        os.replace(Path(folder) / "genes.csv", arguments.out)
+    write_table(table, arguments.out)
     print(table.head(10).reset_index().to_string(index=False, float_format="{:.3g}".format))
     if arguments.no_q:
         print("no q-values, as asked")
@@ -101,17 +168,19 @@ def rank_genes(arguments: Namespace) -> None:
     else:
         print(f"{(table['q_value'] < 0.1).sum()} genes at q < 0.1")
     print(f"written to {arguments.out}")
+    return 0
 
 
-def report(arguments: Namespace) -> None:
+def report(arguments: Namespace) -> int:
     """Write the report of a fit."""
     from pyro_mgvi.report import write_report
 
-    writable(arguments.out)
+    inputs = [path for path in (arguments.input, arguments.model) if path is not None]
+    check_outputs([Output("--out", arguments.out, Kind.PAGE)], inputs)
     mgvi = None if arguments.model is None else MGVI.load(arguments.model)
     write_report(
         arguments.out,
-        read_h5ad(arguments.input),
+        read_cells(arguments.input),
         mgvi,
         labels=arguments.labels,
         diagnosed=arguments.diagnose,
@@ -120,14 +189,16 @@ def report(arguments: Namespace) -> None:
         progress=not arguments.quiet,
     )
     print(f"written to {arguments.out}")
+    return 0
 
 
-def record(adata: AnnData, mgvi: MGVI, settings: dict) -> None:
-    """Write settings, versions and history to ``adata.uns["mgvi"]``."""
+def record(adata: AnnData, mgvi: MGVI, settings: dict[str, Any]) -> None:
+    """Write settings, versions and history to ``adata.uns["mgvi"]``, and whether they are whole."""
     adata.uns["mgvi"] = {
         "settings": json.dumps(settings),
         "versions": versions(),
         "history": mgvi.history,
+        "interrupted": mgvi.interrupted,
     }
 
 

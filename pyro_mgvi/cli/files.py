@@ -1,16 +1,17 @@
-"""Files of the command line: read or refused, written whole or not at all."""
+"""Inputs of the command line: read, or refused in one line."""
 
 from __future__ import annotations
 
-import os
-import tempfile
+import warnings
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from pyro_mgvi.cli.outputs import zarr_encoding
 from pyro_mgvi.errors import DataError, SettingsError
 
 
@@ -28,40 +29,39 @@ def query(adata: AnnData, where: str) -> np.ndarray:
     boolean = isinstance(kept, pd.Series) and pd.api.types.is_bool_dtype(kept.dtype)
     if not boolean or len(kept) != adata.n_obs:
         raise SettingsError(f"--where {where!r} is not true or false for each cell")
-    return kept.to_numpy(bool, na_value=False)
+    chosen: np.ndarray = kept.to_numpy(bool, na_value=False)
+    return chosen
 
 
-def read_h5ad(path: Path) -> AnnData:
-    """Read an h5ad, or say why it cannot be read."""
-    if not path.is_file():
-        raise DataError(f"{path} does not exist: name an h5ad file")
+def read_cells(path: Path) -> AnnData:
+    """Read annotated data from an h5ad or from a zarr folder, or say why they cannot be read."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist: name an h5ad file or a zarr folder")
     try:
-        return anndata.read_h5ad(path)
+        form = _form(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of anndata and zarr, on how the file was written
+            return anndata.read_zarr(path) if form == "zarr" else anndata.read_h5ad(path)
+    except DataError:
+        raise
     except Exception as error:
-        raise DataError(f"{path} cannot be read as h5ad: {error}") from error
+        reason = " ".join(str(error).split())
+        named = "zarr" if path.is_dir() else "h5ad"
+        raise DataError(f"{path} cannot be read as {named}: {reason}") from error
 
 
-def writable(path: Path, make_folder: bool = False) -> None:
-    """Refuse a path that cannot be written, before any work is done."""
-    if make_folder:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SettingsError(f"folder {path.parent} cannot be made: {error}") from error
-    if not path.parent.is_dir():
-        raise SettingsError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if path.suffix in (".h5ad", ".csv", ".html") and path.is_dir():
-        raise SettingsError(f"cannot write {path}: it is a folder")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise SettingsError(f"cannot write {path}: {error}") from error
-
-
-def write_h5ad(adata: AnnData, path: Path) -> None:
-    """Write an h5ad, whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mgvi-") as folder:
-        partial = Path(folder) / path.name
-        adata.write_h5ad(partial, compression="gzip")
-        os.replace(partial, path)
+def _form(path: Path) -> str:
+    """Return "h5ad" or "zarr", or refuse what is neither."""
+    if path.is_dir():
+        form, encoding = "zarr", zarr_encoding(path)
+        if encoding is None:
+            raise DataError(f"{path} is a folder and no zarr: name an h5ad file or a zarr folder")
+    else:
+        with h5py.File(path, "r") as file:
+            form, encoding = "h5ad", str(file.attrs.get("encoding-type", "unknown"))
+    if encoding.lower() == "mudata":
+        raise DataError(
+            f"{path} holds several modalities (MuData): write the one with the RNA counts as "
+            f"h5ad, mudata.read({path.name!r})['rna'].write_h5ad('rna.h5ad'), and name that"
+        )
+    return form

@@ -4,29 +4,53 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 import pyro_mgvi
-from pyro_mgvi.errors import MGVIError
+from pyro_mgvi import errors
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DESCRIPTION = "Shared and group-specific variation in grouped single-cell counts."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code (2 for bad input, with one line on stderr)."""
+    """Run the command line; return the exit code.
+
+    It is 2 for bad input, with one line on stderr, and 130 after a Ctrl-C.
+    """
     arguments = _parser().parse_args(argv)
     from pyro_mgvi.cli import commands  # takes seconds to import
 
     try:
-        commands.COMMANDS[arguments.run](arguments)
-    except MGVIError as error:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            return commands.COMMANDS[arguments.run](arguments)
+    except errors.MGVIError as error:
         print(f"pyro-mgvi: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("pyro-mgvi: interrupted; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+        print("pyro-mgvi: interrupted; nothing is written but what is named above", file=sys.stderr)
+        return commands.INTERRUPTED
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning of ours in one line, and others as Python does."""
+    if category.__module__ == errors.__name__:
+        print(f"pyro-mgvi: {message}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_demo(commands) -> None:
+def _add_demo(commands: Commands) -> None:
     demo = commands.add_parser("demo", help="simulate groups with known truth, fit, score, draw")
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--epochs", type=int, default=40, help="at most (default 40)")
@@ -48,11 +72,15 @@ def _add_demo(commands) -> None:
     demo.set_defaults(run="demo")
 
 
-def _add_fit(commands) -> None:
-    fit = commands.add_parser("fit", help="fit an h5ad of grouped counts, write its latents")
-    fit.add_argument("input", type=Path, metavar="IN.h5ad")
+def _add_fit(commands: Commands) -> None:
+    fit = commands.add_parser("fit", help="fit grouped counts, write latents and the model")
+    fit.add_argument("input", type=Path, metavar="IN", help="h5ad file or zarr folder")
     fit.add_argument("--group-key", required=True, help="column of obs with the groups")
     fit.add_argument("--layer", help="layer with the counts (default: X)")
+    fit.add_argument("--use-raw", action="store_true", help="take the counts of adata.raw")
+    fit.add_argument(
+        "--round-counts", action="store_true", help="round counts that were corrected, as by SoupX"
+    )
     fit.add_argument("--batch-key", help="column of obs with the batch (replicate, donor)")
     fit.add_argument(
         "--covariate-key", action="append", default=[], help="another covariate; may be repeated"
@@ -76,17 +104,35 @@ def _add_fit(commands) -> None:
         default="nan",
         help="private latents of other groups' cells: NaN, or what the encoder says",
     )
-    fit.add_argument("--accelerator", default="cpu", help="cpu, gpu or auto (default cpu)")
-    fit.add_argument("--out", type=Path, required=True, metavar="OUT.h5ad")
+    fit.add_argument("--accelerator", default="cpu", help="cpu, gpu, cuda:1 or auto (default cpu)")
+    fit.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="the input with the latents: an h5ad file, or a zarr folder if it ends in .zarr",
+    )
     fit.add_argument("--model", type=Path, metavar="DIR", help="save the trained model, too")
+    fit.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="DIR",
+        help="keep the state of training here after each epoch; delete it when all is done",
+    )
+    fit.add_argument(
+        "--resume", action="store_true", help="go on from what --checkpoint holds, if anything"
+    )
+    fit.add_argument(
+        "--force", action="store_true", help="let --out overwrite the input, or a file of others"
+    )
     fit.add_argument("--quiet", action="store_true", help="no progress bar")
     fit.set_defaults(run="fit")
 
 
-def _add_rank(commands) -> None:
+def _add_rank(commands: Commands) -> None:
     rank = commands.add_parser("rank-genes", help="rank genes by a group's own variation")
     rank.add_argument("model", type=Path, metavar="MODEL", help="folder that fit --model wrote")
-    rank.add_argument("input", type=Path, metavar="IN.h5ad", help="the cells it was trained on")
+    rank.add_argument("input", type=Path, metavar="IN", help="the cells it was trained on")
     rank.add_argument("--group", required=True, help="name of the group")
     rank.add_argument(
         "--where",
@@ -108,9 +154,9 @@ def _add_rank(commands) -> None:
     rank.set_defaults(run="rank_genes")
 
 
-def _add_report(commands) -> None:
+def _add_report(commands: Commands) -> None:
     report = commands.add_parser("report", help="one HTML file that shows a fit to a colleague")
-    report.add_argument("input", type=Path, metavar="RESULT.h5ad", help="what fit --out wrote")
+    report.add_argument("input", type=Path, metavar="RESULT", help="what fit --out wrote")
     report.add_argument(
         "--model",
         type=Path,

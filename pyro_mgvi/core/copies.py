@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from pyro_mgvi.core.latents import Latent, pairwise, private, shared, subsets
 from pyro_mgvi.core.priors import Dirac
 from pyro_mgvi.errors import SettingsError
 
+ESCAPED = r"[+,:\\]"  # what a backslash goes before in names of groups
 FAMILIES: dict[str, Callable[[int], Latent]] = {"z": shared, "t": private, "pair": pairwise}
 
 
@@ -73,6 +75,8 @@ class Latents:
 
     def __init__(self, latents: Latent | str | Iterable[Latent | str], groups: Sequence[str]):
         self.groups = tuple(groups)
+        if not isinstance(latents, (Latent, str, Iterable)):
+            raise SettingsError(f"latents={latents!r} is no latent: write shared(10) or 'z:10'")
         listed = [latents] if isinstance(latents, (Latent, str)) else list(latents)
         for latent in listed:
             if not isinstance(latent, (Latent, str)):
@@ -162,6 +166,8 @@ class Latents:
         """
         if names is None:
             return self.copies
+        if not isinstance(names, (str, Iterable)):
+            raise SettingsError(f"latents={names!r}: give names, such as 'z' or ['t_Ileum']")
         wanted = [names] if isinstance(names, str) else list(names)
         known = {copy.key for copy in self.copies} | {family.name for family in self.families}
         unknown = [name for name in wanted if name not in known]
@@ -176,13 +182,14 @@ class Latents:
 
 
 def parse(spec: str) -> Latent:
-    """Return the latent that a short text stands for.
+    r"""Return the latent that a short text stands for.
 
     Parameters
     ----------
     spec
         ``z:10`` (shared), ``t:10`` (one per group), ``pair:5`` (one per two groups), or subsets
-        of your own with a name: ``small=Ileum+Jejunum:5``, several separated by commas.
+        of your own with a name: ``small=Ileum+Jejunum:5``, several separated by commas. In names
+        of groups, a backslash goes before ``+``, ``,`` and ``:``.
 
     Raises
     ------
@@ -193,15 +200,53 @@ def parse(spec: str) -> Latent:
     --------
     >>> parse("small=Ileum+Jejunum,Colon:5").subsets
     (('Ileum', 'Jejunum'), ('Colon',))
+    >>> parse(r"both=CD4\++CD8\+:3").subsets
+    (('CD4+', 'CD8+'),)
     """
     head, colon, dim = spec.rpartition(":")
     name, equals, groups = head.partition("=")
-    if not colon or not dim.isdigit() or not (equals or name in FAMILIES):
+    if not colon or not re.fullmatch("[0-9]+", dim) or not (equals or name in FAMILIES):
         raise SettingsError(
             f"latent {spec!r} is not understood: write z:10, t:10, pair:5, or NAME=A+B:5 "
             "for a latent of the groups A and B"
         )
-    if equals:
-        named = [subset.split("+") if subset else [] for subset in groups.split(",")]
-        return subsets(name, named, int(dim))
-    return FAMILIES[name](int(dim))
+    if not equals:
+        return FAMILIES[name](int(dim))
+    named = [[_plain(group) for group in _parts(part, "+")] for part in _parts(groups, ",")]
+    if not all(group for part in named for group in part):
+        raise SettingsError(
+            f"latent {spec!r} names a group without a name: write NAME=A+B:5, with a backslash "
+            r"before every + , and : that belongs to a name, as in 'both=CD4\++CD8\+:5'"
+        )
+    return subsets(name, named, int(dim))
+
+
+def as_text(latent: Latent, groups: Sequence[str]) -> str:
+    r"""Return a text that :func:`parse` understands; priors and names of copies are not in it.
+
+    Examples
+    --------
+    >>> as_text(private(3), ("a", "b")), as_text(subsets("u", [["T+", "B"]], 2), ("T+", "B", "c"))
+    ('t:3', 'u=T\\++B:2')
+    """
+    bound = latent.over(groups)
+    family = FAMILIES.get(latent.name)
+    if family is not None and family(latent.dim).over(groups).owners == bound.owners:
+        return f"{latent.name}:{latent.dim}"
+    parts = ["+".join(re.sub(ESCAPED, r"\\\g<0>", x) for x in owners) for owners in bound.owners]
+    return f"{latent.name}={','.join(parts)}:{latent.dim}"
+
+
+def _parts(text: str, separator: str) -> list[str]:
+    """Split a text at a separator that no backslash precedes."""
+    parts = [""]
+    for token in re.findall(rf"\\{ESCAPED}|.", text, re.DOTALL):
+        if token == separator:
+            parts.append("")
+        else:
+            parts[-1] += token
+    return parts
+
+
+def _plain(text: str) -> str:
+    return re.sub(rf"\\({ESCAPED})", r"\1", text)

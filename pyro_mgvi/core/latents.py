@@ -17,6 +17,7 @@ from pyro_mgvi.errors import SettingsError
 
 Subsets = tuple[tuple[str, ...], ...]
 
+HINT = "; in a text, a backslash goes before every + , and : of a name"
 RESERVED = ("library", "counts", "cells", "decoder_prior")  # the model's own site and plate names
 
 
@@ -109,6 +110,7 @@ class Latent:
                 raise SettingsError(
                     f"latent {self.name!r} names unknown group(s) {unknown}, to which no cell "
                     f"belongs; the data have {list(groups)}"
+                    + (HINT if any(set("+,:") & set(group) for group in groups) else "")
                 )
             if len(set(subset)) < len(subset):
                 raise SettingsError(f"latent {self.name!r} names a group twice: {subset}")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.model import Posterior
 from pyro_mgvi.training.program import Program
 
@@ -70,7 +71,7 @@ def dense_posteriors(
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw from torch's generator at ``seed``, without gradients; the caller's state stays."""
-    with torch.random.fork_rng(), torch.no_grad():
+    with exclusive(), torch.no_grad():
         torch.manual_seed(seed)
         yield
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -35,7 +36,7 @@ def to_arviz(
     max_bytes: float = 2**30,
     seed: int = 0,
     progress: bool = True,
-):
+) -> Any:
     """Return posterior and predictive draws as an ArviZ object.
 
     One draw of all latents of all cells is one draw of the one chain. The weights of the model
@@ -121,7 +122,7 @@ def to_arviz(
     """
     n_draws = positive("n_draws", n_draws)
     check_foreign(foreign)
-    data, families = mgvi.read(adata), mgvi.families
+    data, families = mgvi.read_for_results(adata), mgvi.families
     cells_ = cell_index(data, adata)
     if not cells_.is_unique:
         twice = some(cells_[cells_.duplicated()].unique())
@@ -145,7 +146,7 @@ def to_arviz(
                 for name, value_snd in drawn.latents.items():
                     shown = reported(value_snd, found.owned(name), foreign)
                     posterior[name][i, cells] = shown.transpose(0, 1).cpu().numpy()
-                if mgvi.guide.has_library:
+                if drawn.log_library is not None and mgvi.guide.has_library:
                     posterior["library"][i, cells] = drawn.log_library.exp().cpu().numpy()
                 predicted[i, cells] = drawn.counts.sample().cpu().numpy()[:, position]
                 log_p = drawn.counts.log_prob(counts).double()
@@ -155,7 +156,7 @@ def to_arviz(
     # The log-likelihood has no genes: ArviZ leaves out trailing dims there.
     dims = {"library": ["cell"], "log_weight": ["cell"], "group": ["cell"]}
     dims["counts"] = ["cell", "gene"]
-    coords = {"cell": cells_.to_numpy(), "gene": names}
+    coords: dict[str, np.ndarray | list[str]] = {"cell": cells_.to_numpy(), "gene": names}
     for latent in families:
         subset, dimension = f"{latent.name}_subset", f"{latent.name}_dimension"
         coords[dimension] = [f"{latent.name}_{i + 1}" for i in range(latent.dim)]
@@ -165,7 +166,7 @@ def to_arviz(
             dims[latent.name] = ["cell", subset, dimension]
         else:
             posterior[latent.name] = posterior[latent.name][:, :, 0]
-    groups = {
+    groups: dict[str, dict[str, np.ndarray]] = {
         "posterior": {name: value[None] for name, value in posterior.items()},
         "posterior_predictive": {"counts": predicted[None]},
         "log_likelihood": {"counts": log_likelihood[None]},
@@ -177,7 +178,11 @@ def to_arviz(
     return _pack(groups, coords, dims)
 
 
-def _pack(groups: dict[str, dict], coords: dict, dims: dict):
+def _pack(
+    groups: dict[str, dict[str, np.ndarray]],
+    coords: dict[str, np.ndarray | list[str]],
+    dims: dict[str, list[str]],
+) -> Any:
     """Return an ArviZ object of either major version."""
     attrs = {"inference_library": "pyro_mgvi", "warning": NOT_A_CHAIN}
     arviz, version = arviz_and_version()

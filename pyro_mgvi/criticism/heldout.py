@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,7 +47,7 @@ class HeldOut:
     ess_n: np.ndarray
     n_draws: int
     cells: np.ndarray
-    measure: dict
+    measure: dict[str, object]
 
     @property
     def monte_carlo_error(self) -> float:
@@ -103,7 +104,7 @@ def held_out(
     n_draws = positive("n_draws", n_draws, least=2)
     if n_draws % 2:
         raise SettingsError(f"n_draws must be even (halves tell convergence), not {n_draws}")
-    data = mgvi.read(adata)
+    data = mgvi.read_for_results(adata)
     log_marginal_n, elbo_n, doubling_n, ess_n = np.empty((4, len(data)))
     with seeded(seed):
         for cells, posterior in dense_posteriors(mgvi, data, progress, "held-out likelihood"):
@@ -120,9 +121,11 @@ def held_out(
             ess_n[cells] = np.exp(
                 2 * logsumexp(log_weight_kn, axis=0) - logsumexp(2 * log_weight_kn, axis=0)
             )
-    measure = {
+    measure: dict[str, object] = {
         "genes": frozenset(mgvi.schema.genes),
         "layer": mgvi.schema.layer,
+        "use_raw": mgvi.schema.use_raw,
+        "round_counts": mgvi.schema.round_counts,
         "data_kind": mgvi.data_kind,
         "observed_library": mgvi.model.observed_library,
     }
@@ -204,7 +207,7 @@ def elpds(
     n_draws: int = 200,
     seed: int = 0,
     progress: bool = True,
-) -> dict:
+) -> dict[str, Any]:
     """Return ``ELPDData`` of each model, for ``arviz.compare`` and its plot, by name.
 
     Pointwise values are relative to the best model of each cell. ArviZ's stacking takes their
@@ -284,7 +287,8 @@ def _scores(
 
 def log_mean_exp(log_weight: np.ndarray, axis: int = 0) -> np.ndarray:
     """Return the log of the mean of the exponentials along an axis."""
-    return logsumexp(log_weight, axis=axis) - np.log(log_weight.shape[axis])
+    log_mean: np.ndarray = logsumexp(log_weight, axis=axis) - np.log(log_weight.shape[axis])
+    return log_mean
 
 
 def _standard_error(value_n: np.ndarray) -> float:

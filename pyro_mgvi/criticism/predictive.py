@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from torch import Tensor
 
 from pyro_mgvi.core import DataKind
 from pyro_mgvi.criticism.draws import dense_posteriors, draw, positive, seeded
@@ -121,7 +123,7 @@ def predictive_checks(
             f"{type(mgvi.model.likelihood).__name__} models transformed data; for these use "
             "pyro_mgvi.criticism.to_arviz and arviz's predictive plots"
         )
-    data = mgvi.read(adata)
+    data = mgvi.read_for_results(adata)
     n, n_genes = data.shape
     # sums over cells of the count, its square and its being zero: observed, and per replicate
     observed_3g, replicate_d3g = np.zeros((3, n_genes)), np.zeros((n_draws, 3, n_genes))
@@ -140,13 +142,14 @@ def predictive_checks(
         ("mean", "variance", "zeros"), _moments(observed_3g, n), _moments(replicate_d3g, n)
     )
     cells = pd.concat(per_cell)
-    cells.insert(0, "group", pd.Categorical.from_codes(data.group_n, mgvi.schema.groups))
+    group = pd.Categorical.from_codes(data.group_n, pd.Index(mgvi.schema.groups))
+    cells.insert(0, "group", group)  # type: ignore[arg-type] # the stubs leave out Categorical
     genes.index = pd.Index(mgvi.schema.genes, name="gene")
     cells.index = cell_index(data, adata)
     return PredictiveChecks(genes, cells, n_draws)
 
 
-def _gene_sums(counts_ng) -> np.ndarray:
+def _gene_sums(counts_ng: Tensor) -> np.ndarray:
     counts = counts_ng.double().cpu()
     return np.stack([x.sum(0).numpy() for x in (counts, counts**2, (counts == 0).double())])
 
@@ -157,12 +160,12 @@ def _moments(sums_3g: np.ndarray, n: int) -> np.ndarray:
     return np.stack([mean, square - mean**2, zeros], axis=-2)
 
 
-def _cell_statistics(counts_ng) -> np.ndarray:
+def _cell_statistics(counts_ng: Tensor) -> np.ndarray:
     counts = counts_ng.double().cpu()
     return np.stack([counts.sum(1).numpy(), (counts == 0).double().mean(1).numpy()])
 
 
-def _table(names, observed_s: np.ndarray, replicate_ds: np.ndarray) -> pd.DataFrame:
+def _table(names: Sequence[str], observed_s: np.ndarray, replicate_ds: np.ndarray) -> pd.DataFrame:
     """Return each statistic beside its distribution over replicates; one row per unit."""
     tail = (1 - LEVEL) / 2
     lower, upper = np.quantile(replicate_ds, [tail, 1 - tail], axis=0)

@@ -2,38 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from scipy import sparse
 
 from pyro_mgvi.core.interfaces import DataKind
-from pyro_mgvi.errors import DataError
+from pyro_mgvi.errors import DataError, DataWarning, warn
 
-BLOCK = 1 << 24  # values checked at a time: bounds the memory of every check
+CODES = range(3, 11)  # so many different whole numbers are probably codes
 
 
-def some(names, limit: int = 5) -> str:
+def some(names: Iterable[object], limit: int = 5) -> str:
     """Return the first names, and how many more there are."""
-    names = [str(name) for name in names]
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    texts = [str(name) for name in names]
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
 
 
-def keys(adata, group_key, batch_key=None, covariate_keys=()) -> None:
+def annotated(adata: Any) -> AnnData:
+    """Return cells with their labels in memory, and refuse whatever is no AnnData.
+
+    Raises
+    ------
+    DataError
+        Saying how to get one, or that there is no cell in it.
+    """
+    if not isinstance(adata, AnnData):
+        how = "pass an AnnData of counts, cells x genes"
+        if isinstance(adata, (str, Path)):
+            how = f"read it first: adata = anndata.read_h5ad({str(adata)!r})"
+        elif type(adata).__name__ == "MuData":
+            modalities = list(adata.mod)
+            name = "rna" if "rna" in modalities or not modalities else modalities[0]
+            how = f"pass one modality of {some(modalities)}: adata = mdata[{name!r}]"
+        elif isinstance(adata, (pd.DataFrame, np.ndarray)) or sparse.issparse(adata):
+            how = "wrap it: anndata.AnnData(counts, obs=a table with the groups of the cells)"
+        raise DataError(f"adata is a {type(adata).__name__}, not an AnnData: {how}")
+    if not adata.n_obs:
+        raise DataError("adata holds no cell: look at what chose its cells")
+    if not isinstance(adata.obs, pd.DataFrame):  # of anndata's read_lazy
+        return AnnData(obs=adata.obs.to_memory())
+    return adata
+
+
+def flag(name: str, value: object) -> None:
+    """Refuse a switch that is neither True nor False, such as the text "no"."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise DataError(f"{name} must be True or False, not {value!r}")
+
+
+def keys(
+    adata: AnnData,
+    group_key: str | None,
+    batch_key: str | None = None,
+    covariate_keys: Sequence[str] = (),
+) -> None:
     """Refuse keys that ``obs`` lacks, and keys that say the same thing twice."""
     if isinstance(covariate_keys, str):
         raise DataError(f"covariate_keys must be a list of columns: write [{covariate_keys!r}]")
+    if not isinstance(covariate_keys, Iterable):
+        raise DataError(f"covariate_keys must be a list of columns, not {covariate_keys!r}")
     wanted = [("group_key", group_key), ("batch_key", batch_key)]
     wanted += [("covariate_keys", key) for key in covariate_keys]
-    seen = {}
+    seen: dict[str | None, str] = {}
     for option, key in wanted:
         if key is None and option == "group_key":
             raise DataError(
                 "group_key is None: name the column of adata.obs that holds the groups; it has: "
                 f"{some(adata.obs.columns, 20) or 'no column'}"
             )
-        if key is None:
+        if key is None and option == "batch_key":
             continue
+        if isinstance(key, (list, dict, set, np.ndarray, pd.Series, pd.Index)):
+            raise DataError(
+                f"{option} must be the name of one column of adata.obs, not the "
+                f"{type(key).__name__} {some(key)}; join several columns into one first"
+            )
+        if list(adata.obs.columns).count(key) > 1:
+            raise DataError(f"adata.obs has several columns {key!r} ({option}): rename them")
         if key not in adata.obs:
             raise DataError(
                 f"{option} {key!r} is not a column of adata.obs; it has: "
@@ -46,87 +97,20 @@ def keys(adata, group_key, batch_key=None, covariate_keys=()) -> None:
         seen[key] = option
 
 
-def counts(adata, layer: str | None, data_kind: DataKind = DataKind.COUNTS):
-    """Return the counts as CSR or as the caller's dense array, after checking every value.
-
-    For transformed data any finite value will do.
-    """
-    is_bad = _not_a_count if data_kind is DataKind.COUNTS else _not_finite
-    if layer is not None and layer not in adata.layers:
-        raise DataError(
-            f"layer {layer!r} is not in adata.layers; it has: {some(adata.layers, 20) or 'none'}"
-        )
-    x = adata.X if layer is None else adata.layers[layer]
-    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-    if x is None:
-        raise DataError(f"{where} is empty: name the layer that holds the counts")
-    if hasattr(x, "to_memory"):  # an AnnData opened in backed mode
-        x = x.to_memory()
-    x = x.tocsr() if sparse.issparse(x) else np.asarray(x)
-    if x.dtype.kind not in "iufb":
-        raise DataError(f"{where} holds {x.dtype} values, not counts")
-    n_cells, n_genes = x.shape
-    if sparse.issparse(x):
-        for start in range(0, x.nnz, BLOCK):
-            stop = min(start + BLOCK, x.nnz)
-            bad = is_bad(x.data[start:stop])
-            if bad is not None:
-                at = start + bad
-                cell = int(np.searchsorted(x.indptr, at, side="right")) - 1
-                _refuse(adata, where, x.data[at], cell, int(x.indices[at]))
-    else:
-        rows = max(1, BLOCK // max(1, n_genes))
-        for start in range(0, n_cells, rows):
-            bad = is_bad(x[start : start + rows].ravel())
-            if bad is not None:
-                cell, gene = start + bad // n_genes, bad % n_genes
-                _refuse(adata, where, x[cell, gene], cell, gene)
-    return x
-
-
-def _not_a_count(values: np.ndarray) -> int | None:
-    """Return the position of the first value that is no count, or None."""
-    if values.dtype.kind in "ub":
-        return None
-    bad = values < 0
-    if values.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            bad = ~((values >= 0) & (values == np.floor(values)) & np.isfinite(values))
-    return int(bad.argmax()) if bad.any() else None
-
-
-def _not_finite(values: np.ndarray) -> int | None:
-    """Return the position of the first value that is not finite, or None."""
-    bad = ~np.isfinite(values)
-    return int(bad.argmax()) if bad.any() else None
-
-
-def _refuse(adata, where: str, value, cell: int, gene: int) -> None:
-    kind = "not finite" if not np.isfinite(value) else "negative" if value < 0 else "fractional"
-    advice = (
-        "normalised data cannot be used: pass raw counts (layer=... if they lie in a layer), or "
-        "choose likelihood=Gaussian"
-        if kind == "fractional"
-        else "counts must be whole numbers from 0: correct or remove this value"
-    )
-    raise DataError(
-        f"{where} has the {kind} value {value} in cell {adata.obs_names[cell]!r}, "
-        f"gene {adata.var_names[gene]!r}; {advice}"
-    )
-
-
-def names(adata) -> None:
+def names(genes: pd.Index) -> None:
     """Refuse repeated gene names: results are addressed by them."""
-    twice = adata.var_names[adata.var_names.duplicated()].unique()
+    twice = genes[genes.duplicated()].unique()
     if len(twice):
         raise DataError(
             f"duplicate gene names: {some(twice)}; call adata.var_names_make_unique() first"
         )
-    if adata.n_vars < 2:
-        raise DataError(f"the data have {adata.n_vars} gene(s); at least 2 are needed")
+    if len(genes) < 2:
+        raise DataError(f"the data have {len(genes)} gene(s); at least 2 are needed")
 
 
-def nonempty(adata, x, drop_empty: bool, data_kind: DataKind) -> np.ndarray:
+def nonempty(
+    adata: AnnData, x: sparse.csr_matrix | np.ndarray, drop_empty: bool, data_kind: DataKind
+) -> np.ndarray:
     """Return the positions of the cells to keep: all, or those with counts.
 
     Raises
@@ -148,7 +132,7 @@ def nonempty(adata, x, drop_empty: bool, data_kind: DataKind) -> np.ndarray:
     return np.flatnonzero(~empty)
 
 
-def labels(adata, key: str) -> pd.Series:
+def labels(adata: AnnData, key: str) -> pd.Series:
     """Return a column as strings with named categories in a stable order, none missing."""
     column = adata.obs[key]
     missing = column.isna().to_numpy()
@@ -158,12 +142,16 @@ def labels(adata, key: str) -> pd.Series:
             f"{some(adata.obs_names[missing])}; label or remove them"
         )
     if not isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype("category")
+        try:
+            column = column.astype("category")
+        except TypeError as error:  # lists and the like
+            raise DataError(f"obs[{key!r}] holds values that are no labels: {error}") from error
     column = column.cat.remove_unused_categories()
     names_ = [str(level) for level in column.cat.categories]
     if len(set(names_)) < len(names_):
         raise DataError(f"obs[{key!r}] has levels that look the same as text: {some(names_, 20)}")
-    return column.cat.rename_categories(names_)
+    named: pd.Series = column.cat.rename_categories(names_)
+    return named
 
 
 def group_sizes(group: pd.Series, key: str) -> None:
@@ -182,14 +170,18 @@ def group_sizes(group: pd.Series, key: str) -> None:
         )
 
 
-def covariates(adata, covariate_keys) -> tuple[dict, dict]:
+def covariates(
+    adata: AnnData, covariate_keys: Iterable[str]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[float, float]]]:
     """Return levels of categorical covariates, and moments of continuous ones."""
-    categories, moments = {}, {}
+    categories: dict[str, tuple[str, ...]] = {}
+    moments: dict[str, tuple[float, float]] = {}
     for key in covariate_keys:
         column = adata.obs[key]
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
             values = continuous(adata, key)
             moments[key] = (float(values.mean()), float(values.std()))
+            _may_be_codes(column, key)
             constant = moments[key][1] <= 1e-12 * max(1.0, abs(moments[key][0]))
         else:
             categories[key] = tuple(labels(adata, key).cat.categories)
@@ -202,12 +194,53 @@ def covariates(adata, covariate_keys) -> tuple[dict, dict]:
     return categories, moments
 
 
-def continuous(adata, key: str) -> np.ndarray:
+def _may_be_codes(column: pd.Series, key: str) -> None:
+    """Warn of integers that may be codes; two levels are the same as codes and as numbers."""
+    levels = sorted(column.dropna().unique())
+    if pd.api.types.is_integer_dtype(column) and len(levels) in CODES:
+        warn(
+            f"covariate {key!r} holds {len(levels)} different whole numbers ({some(levels)}) and "
+            f"is taken as a number: if they are codes, write adata.obs[{key!r}] = "
+            f"adata.obs[{key!r}].astype('category'); if not, astype(float) says so",
+            DataWarning,
+        )
+
+
+def confounded(group: pd.Series, group_key: str, others: Mapping[str, pd.Series]) -> None:
+    """Warn of batches and covariates that tell the group of a cell: nested in it, or the same.
+
+    Parameters
+    ----------
+    group, group_key
+        Group of each cell, and the name of its column.
+    others
+        Labels of each cell, by what to call them.
+    """
+    said = []
+    for name, labels_n in others.items():
+        if group.groupby(labels_n, observed=True).nunique().max() > 1:
+            continue
+        if labels_n.nunique() == group.nunique():
+            said.append(
+                f"{name} is the same as the groups of {group_key!r}: what all cells of a group "
+                "have in common cannot be told from what its batch does; leave it out"
+            )
+        else:
+            said.append(
+                f"{name} is nested in {group_key!r}, each level within one group: a shift of a "
+                "whole group cannot be told from a shift of all its levels; what varies within "
+                "a group can"
+            )
+    if said:
+        warn("; ".join(said), DataWarning)
+
+
+def continuous(adata: AnnData, key: str) -> np.ndarray:
     """Return a numeric covariate; refuse text, and values that are not finite."""
     column = adata.obs[key]
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         raise DataError(f"covariate {key!r} was numeric, but holds {column.dtype} values here")
-    values = column.to_numpy(float)
+    values: np.ndarray = column.to_numpy(float, na_value=np.nan)
     bad = ~np.isfinite(values)
     if bad.any():
         raise DataError(
@@ -217,7 +250,7 @@ def continuous(adata, key: str) -> np.ndarray:
     return values
 
 
-def batches(adata, key: str) -> pd.Series:
+def batches(adata: AnnData, key: str) -> pd.Series:
     """Return the batch labels; refuse a single batch, which nothing would use."""
     batch = labels(adata, key)
     if len(batch.cat.categories) < 2:
@@ -228,7 +261,7 @@ def batches(adata, key: str) -> pd.Series:
     return batch
 
 
-def codes(adata, key: str, levels) -> np.ndarray:
+def codes(adata: AnnData, key: str, levels: Sequence[str]) -> np.ndarray:
     """Return integer codes of a column in the order of ``levels``; refuse unknown levels."""
     values = labels(adata, key)
     unknown = [level for level in values.cat.categories if level not in levels]
@@ -238,23 +271,3 @@ def codes(adata, key: str, levels) -> np.ndarray:
             f"it knows: {some(levels, 20)}"
         )
     return pd.Categorical(values, categories=list(levels)).codes.astype(np.int64)
-
-
-def gene_order(var_names: pd.Index, genes) -> np.ndarray | None:
-    """Return where the model's genes are among those of the data, or None if in order."""
-    if list(var_names) == list(genes):
-        return None
-    position = var_names.get_indexer(list(genes))
-    missing = [gene for gene, at in zip(genes, position, strict=True) if at < 0]
-    extra = var_names.difference(list(genes))
-    if missing or len(extra):
-        problem = (
-            f"lack {len(missing)} of its genes: {some(missing)}"
-            if missing
-            else (f"have {len(extra)} gene(s) it was not trained on: {some(extra)}")
-        )
-        raise DataError(
-            f"the data do not fit the model's {len(genes)} genes: they {problem}; "
-            "pass the genes it was trained on (any order)"
-        )
-    return position

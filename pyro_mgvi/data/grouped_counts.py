@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from anndata import AnnData
-from scipy import sparse
 from torch import Tensor
 
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind
-from pyro_mgvi.data.matching import matched
+from pyro_mgvi.data.counts import Counts, columns, dense
+from pyro_mgvi.data.matching import MISSING, matched
 from pyro_mgvi.data.minibatch import Minibatch, interleaved, stratified_split
 from pyro_mgvi.data.moments import initial_values_of_counts, initial_values_of_values
-from pyro_mgvi.data.reading import Counts, read_known, read_new
-from pyro_mgvi.data.schema import Schema
+from pyro_mgvi.data.reading import read_known, read_new
+from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.kernels.sparse import DENSITY, to_torch
+from pyro_mgvi.kernels.sparse import DENSITY, is_sparse, to_torch
 
 UNPACKED = 2**28  # bytes: up to here, counts that are not mostly zero are made dense for training
 
@@ -68,6 +68,8 @@ class GroupedCounts:
         covariate_keys: Sequence[str] = (),
         drop_empty: bool = False,
         data_kind: DataKind = DataKind.COUNTS,
+        use_raw: bool = False,
+        round_counts: bool = False,
     ) -> GroupedCounts:
         """Read counts and labels from ``adata``, which stays as it is.
 
@@ -83,11 +85,20 @@ class GroupedCounts:
             Drop cells without a single count instead of refusing them.
         data_kind
             Refuse everything but counts, or take any finite values.
+        use_raw
+            Take counts and genes from ``adata.raw``.
+        round_counts
+            Round fractional counts, as tools leave them that correct for ambient RNA.
 
         Raises
         ------
         DataError
             Naming the key, the cells or the genes at fault, and what to do.
+
+        Warns
+        -----
+        DataWarning
+            If batches or covariates can be used, but perhaps not as they were meant.
 
         Examples
         --------
@@ -97,23 +108,32 @@ class GroupedCounts:
         >>> data.schema.groups, data.group_n
         (('a', 'b'), array([0, 0, 1, 1]))
         """
+        source = Source(layer, use_raw, round_counts)
         schema, parts = read_new(
-            adata, group_key, layer, batch_key, covariate_keys, drop_empty, data_kind
+            adata, group_key, source, batch_key, covariate_keys, drop_empty, data_kind
         )
         return cls(parts.x, parts.group_n, parts.batch_n, parts.covariate_nc, schema, parts.cells)
 
     @classmethod
     def for_schema(
-        cls, adata: AnnData, schema: Schema, data_kind: DataKind = DataKind.COUNTS
+        cls,
+        adata: AnnData,
+        schema: Schema,
+        data_kind: DataKind = DataKind.COUNTS,
+        source: Source | None = None,
+        missing_genes: float = MISSING,
     ) -> GroupedCounts:
         """Read ``adata`` as ``schema`` says: genes in the model's order, known groups only.
+
+        Parameters are those of :meth:`Program.read <pyro_mgvi.training.program.Program.read>`,
+        with another ``source`` of the counts than the schema's, if given.
 
         Raises
         ------
         DataError
             If genes, groups, batches or covariate levels are not the model's, by name.
         """
-        parts = read_known(adata, schema, data_kind)
+        parts = read_known(adata, schema, data_kind, source or schema.source, missing_genes)
         return cls(parts.x, parts.group_n, parts.batch_n, parts.covariate_nc, schema, parts.cells)
 
     def __len__(self) -> int:
@@ -146,8 +166,8 @@ class GroupedCounts:
         """
         if self.schema == schema:
             return self
-        columns, group_n, batch_n = matched(self.schema, schema, self.group_n, self.batch_n)
-        source = self._source if columns is None else self._source[:, columns]
+        order, group_n, batch_n = matched(self.schema, schema, self.group_n, self.batch_n)
+        source = columns(self._source, order)
         covariate_nc = self.covariate_nc
         if schema.batch_key is not None:
             one_hot = np.eye(len(schema.batches), dtype=np.float32)[batch_n]
@@ -163,15 +183,15 @@ class GroupedCounts:
     def mostly_zero(self) -> bool:
         """Whether sparse products beat dense ones on these counts."""
         x = self._source
-        return sparse.issparse(x) and x.nnz < DENSITY * np.prod(x.shape)
+        return is_sparse(x) and bool(x.nnz < DENSITY * np.prod(x.shape))
 
     def unpacked(self) -> GroupedCounts:
         """Return the same counts, dense if they are not mostly zero and small enough."""
         too_large = 4.0 * len(self) * self.shape[1] > UNPACKED
-        if not sparse.issparse(self._source) or self.mostly_zero or too_large:
+        if not is_sparse(self._source) or self.mostly_zero or too_large:
             return self
         parts = self.group_n, self.batch_n, self.covariate_nc, self.schema, self.cells
-        return GroupedCounts(_dense(self.x), *parts)
+        return GroupedCounts(dense(self.x), *parts)
 
     def rows(
         self,
@@ -183,7 +203,7 @@ class GroupedCounts:
         """Return the cells at these positions as tensors; counts sparse if asked for."""
         x = self.counts(cells)
         return Minibatch(
-            counts=to_torch(x) if keep_sparse else torch.from_numpy(_dense(x)),
+            counts=to_torch(x) if keep_sparse else torch.from_numpy(dense(x)),
             group=torch.from_numpy(self.group_n[cells]),
             batch=torch.from_numpy(self.batch_n[cells]),
             covariates=torch.from_numpy(self.covariate_nc[cells]),
@@ -193,16 +213,22 @@ class GroupedCounts:
 
     def subset(self, cells: np.ndarray) -> GroupedCounts:
         """Return the cells at these positions as data of their own."""
-        return GroupedCounts(self.counts(cells), *self._labels(cells))
+        return self._with(self.counts(cells), cells)
 
     def view(self, cells: np.ndarray) -> GroupedCounts:
         """Return the cells at these positions without a copy of their counts."""
-        rows = cells if self._rows is None else self._rows[cells]
-        return GroupedCounts(self._source, *self._labels(cells), rows)
+        return self._with(self._source, cells, cells if self._rows is None else self._rows[cells])
 
-    def _labels(self, cells: np.ndarray) -> tuple:
-        parts = self.group_n, self.batch_n, self.covariate_nc
-        return *(part[cells] for part in parts), self.schema, self.cells[cells]
+    def _with(
+        self, source: Counts, cells: np.ndarray, rows: np.ndarray | None = None
+    ) -> GroupedCounts:
+        """Return the labels of the cells at these positions, with their counts."""
+        group_n, batch_n, covariate_nc = (
+            part[cells] for part in (self.group_n, self.batch_n, self.covariate_nc)
+        )
+        return GroupedCounts(
+            source, group_n, batch_n, covariate_nc, self.schema, self.cells[cells], rows
+        )
 
     def minibatches(
         self,
@@ -268,10 +294,3 @@ class GroupedCounts:
         if data_kind is DataKind.COUNTS:
             return initial_values_of_counts(self)
         return initial_values_of_values(self)
-
-
-def _dense(x: Counts) -> np.ndarray:
-    """Return CSR or dense counts as a dense array of 32-bit numbers."""
-    if sparse.issparse(x):  # converted first, while zeros are not there yet
-        return x.astype(np.float32, copy=False).toarray()
-    return np.ascontiguousarray(x, dtype=np.float32)

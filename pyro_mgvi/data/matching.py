@@ -1,13 +1,104 @@
-"""Data that were read for one schema, as another one codes them."""
+"""Genes, groups and batches of other data, as a model's schema codes them."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from pyro_mgvi.data import checks
+from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.schema import Schema
-from pyro_mgvi.errors import DataError
+from pyro_mgvi.errors import DataError, DataWarning, SettingsError, warn
+
+MISSING = 0.1  # share of a model's genes that data may lack
+ENSEMBL = re.compile(r"ENS[A-Z]*[EGTP]\d{6,}(\.\d+)?")
+
+#: What two names of one gene may differ by: how to say it, and what makes them the same.
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "in upper and lower case (symbols of another species?)": str.upper,
+    "in the version at their ends (ENSG00000000003.15)": lambda name: re.sub(r"\.\d+$", "", name),
+    "in spaces around them": str.strip,
+}
+
+
+def gene_columns(
+    var_names: pd.Index,
+    genes: Sequence[str],
+    missing_genes: float = MISSING,
+    var: pd.DataFrame | None = None,
+) -> np.ndarray | None:
+    """Return where the model's genes are among those of the data, or None if in order.
+
+    Parameters
+    ----------
+    var_names
+        Genes of the data.
+    genes
+        Genes of the model.
+    missing_genes
+        Share of the latter that may be missing; these are -1.
+    var
+        What else is known of the genes of the data, to look for their names in.
+
+    Raises
+    ------
+    DataError
+        If more are missing, by name, and with what the names seem to be.
+
+    Warns
+    -----
+    DataWarning
+        If genes are missing, or there are more.
+    """
+    if not isinstance(missing_genes, (int, float)) or not 0 <= missing_genes < 1:
+        raise SettingsError(
+            f"missing_genes must be a share of at least 0 and below 1, not {missing_genes!r}"
+        )
+    if list(var_names) == list(genes):
+        return None
+    position: np.ndarray = var_names.get_indexer(pd.Index(genes))
+    missing = [gene for gene, at in zip(genes, position, strict=True) if at < 0]
+    share = len(missing) / len(genes)
+    if len(missing) == len(genes) or share > missing_genes:
+        raise DataError(
+            f"the data do not fit the model's {len(genes)} genes: they lack {len(missing)} of its "
+            f"genes: {some(missing)}{_other_names(var_names, missing, var)}; pass the genes it was "
+            f"trained on (any order); up to {missing_genes:.0%} may be missing (missing_genes of "
+            "mgvi.read)"
+        )
+    extra = var_names.difference(list(genes))
+    said = []
+    if missing:
+        said.append(
+            f"lack {len(missing)} of the model's {len(genes)} genes ({share:.1%}), which count as "
+            f"zero: {some(missing)}"
+        )
+    if len(extra):
+        said.append(
+            f"have {len(extra)} gene(s) it was not trained on, which are left out: {some(extra)}"
+        )
+    if said:
+        warn(f"the data {'; they '.join(said)}", DataWarning)
+    return position
+
+
+def _other_names(var_names: pd.Index, missing: list[str], var: pd.DataFrame | None) -> str:
+    """Return how the names of the data seem to differ from the model's, if they do throughout."""
+    theirs, half = [str(name) for name in var_names], len(missing) / 2
+    for key, column in () if var is None else var.items():
+        if len(set(map(str, column)) & set(missing)) > half:
+            return f"; adata.var[{key!r}] holds them: set adata.var_names = adata.var[{key!r}]"
+    for how, spelled in SPELLINGS.items():
+        if len(set(map(spelled, theirs)) & set(map(spelled, missing))) > half:
+            return f"; names of the two differ {how}: for example {missing[0]!r}; rename them"
+    ensembl = [sum(bool(ENSEMBL.fullmatch(name)) for name in names) for names in (missing, theirs)]
+    if ensembl[0] > half and ensembl[1] <= len(theirs) / 2:
+        return f"; the model knows Ensembl identifiers, the data have others, such as {theirs[0]!r}"
+    if ensembl[0] <= half and ensembl[1] > len(theirs) / 2:
+        return f"; the data have Ensembl identifiers ({theirs[0]!r}), the model knows other names"
+    return ""
 
 
 def matched(
@@ -27,19 +118,22 @@ def matched(
                 f"the counts were read with {field} {found!r}, the model's is {mine!r}: pass the "
                 "AnnData itself, or counts read with the model's keys"
             )
-    columns = checks.gene_order(pd.Index(theirs.genes), ours.genes)
+    columns = gene_columns(pd.Index(theirs.genes), ours.genes)
     group_n = _recoded(group_n, theirs.groups, ours.groups, f"group(s) of {ours.group_key!r}")
     batch_n = _recoded(batch_n, theirs.batches, ours.batches, "batch(es)")
     return columns, group_n, batch_n
 
 
-def _recoded(code_n: np.ndarray, theirs, ours, what: str) -> np.ndarray:
+def _recoded(
+    code_n: np.ndarray, theirs: tuple[str, ...], ours: tuple[str, ...], what: str
+) -> np.ndarray:
     used = [theirs[code] for code in np.unique(code_n)]
     unknown = [name for name in used if name not in ours]
     if unknown:
         raise DataError(
-            f"the counts have {what} unknown to the model: {checks.some(unknown)}; "
-            f"it knows: {checks.some(ours, 20)}"
+            f"the counts have {what} unknown to the model: {some(unknown)}; "
+            f"it knows: {some(ours, 20)}"
         )
     new = np.array([ours.index(name) if name in ours else -1 for name in theirs], np.int64)
-    return new[code_n]
+    recoded: np.ndarray = new[code_n]
+    return recoded

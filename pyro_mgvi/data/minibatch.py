@@ -31,13 +31,12 @@ class Minibatch(NamedTuple):
     group: Tensor
     batch: Tensor
     covariates: Tensor
-    index: Tensor | None = None
+    index: Tensor | None = None  # type: ignore[assignment] # in place of the method of tuples
     n_cells: int | None = None
 
     def to(self, device: torch.device | str) -> Minibatch:
         """Return the minibatch on ``device``."""
-        parts = (x.to(device) if isinstance(x, Tensor) else x for x in self)
-        return Minibatch(*parts)
+        return Minibatch._make(x.to(device) if isinstance(x, Tensor) else x for x in self)
 
 
 def interleaved(

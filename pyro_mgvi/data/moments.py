@@ -7,10 +7,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import sparse
+from torch import Tensor
 
 from pyro_mgvi.core.initial_values import InitialValues
-from pyro_mgvi.data.reading import Counts
+from pyro_mgvi.data.counts import Counts
 from pyro_mgvi.data.schema import Schema
 
 PSEUDOCOUNT = 2.0  # shrinks the groups' offsets of rarely seen genes towards none
@@ -70,20 +72,16 @@ def initial_values_of_counts(data: CountsOfGroups) -> InitialValues:
     log_library = np.log(library_n)
     batches = [log_library[data.batch_n == batch] for batch in range(len(data.schema.batches))]
     library_b2 = [[batch.mean(), max(batch.std(), 0.1)] for batch in batches]
-
-    def tensor(values):
-        return torch.tensor(np.asarray(values), dtype=torch.float32)
-
     return InitialValues(
-        log_rate_g=tensor(np.log(share_g)),
-        offset_bg=tensor(offset_bg),
-        log_theta_g=tensor(np.log(np.clip(theta_g, 0.05, 100.0))),
-        gate_logits_g=tensor(np.log(gate_g / (1 - gate_g))),
-        log_library_b2=tensor(library_b2),
-        input_g=tensor(input_g / n),
-        depth=tensor(depth),
+        log_rate_g=_tensor(np.log(share_g)),
+        offset_bg=_tensor(offset_bg),
+        log_theta_g=_tensor(np.log(np.clip(theta_g, 0.05, 100.0))),
+        gate_logits_g=_tensor(np.log(gate_g / (1 - gate_g))),
+        log_library_b2=_tensor(library_b2),
+        input_g=_tensor(input_g / n),
+        depth=_tensor(depth),
         n_covariates=data.schema.n_covariates,
-        n_group_b=tensor(np.bincount(data.group_n, minlength=n_groups)),
+        n_group_b=_tensor(np.bincount(data.group_n, minlength=n_groups)),
     )
 
 
@@ -106,14 +104,17 @@ def initial_values_of_values(data: CountsOfGroups) -> InitialValues:
     blank = InitialValues.blank(
         n_genes, n_groups, len(data.schema.batches), data.schema.n_covariates
     )
-    float32 = {"dtype": torch.float32}
     return blank._replace(
-        log_rate_g=torch.tensor(mean_g, **float32),
-        offset_bg=torch.tensor(mean_bg - mean_g, **float32),
-        log_theta_g=torch.tensor(-np.log(np.maximum(variance_g, 1e-4)), **float32),
-        input_g=torch.tensor(mean_g, **float32),
-        n_group_b=torch.tensor(size_b1[:, 0], **float32),
+        log_rate_g=_tensor(mean_g),
+        offset_bg=_tensor(mean_bg - mean_g),
+        log_theta_g=_tensor(-np.log(np.maximum(variance_g, 1e-4))),
+        input_g=_tensor(mean_g),
+        n_group_b=_tensor(size_b1[:, 0]),
     )
+
+
+def _tensor(values: ArrayLike) -> Tensor:
+    return torch.tensor(np.asarray(values), dtype=torch.float32)
 
 
 def _blocks(data: CountsOfGroups) -> Iterator[tuple[slice, sparse.csr_matrix]]:

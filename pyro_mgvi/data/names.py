@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,12 +24,14 @@ def cell_index(data: GroupedCounts, adata: AnnData | GroupedCounts) -> pd.Index:
     adata
         What they were read from.
     """
-    if isinstance(adata, GroupedCounts):
-        return pd.Index(data.cells, name="cell")
-    return pd.Index(adata.obs_names[data.cells], name="cell")
+    names = data.cells if isinstance(adata, GroupedCounts) else adata.obs_names[data.cells]
+    index: pd.Index = pd.Index(names, name="cell")
+    return index
 
 
-def gene_positions(schema: Schema, genes: str | Sequence[str] | None) -> tuple[list, np.ndarray]:
+def gene_positions(
+    schema: Schema, genes: str | Sequence[str] | None
+) -> tuple[list[str], np.ndarray]:
     """Return the genes' names and where they are in the model; all genes for None.
 
     Raises
@@ -39,8 +41,12 @@ def gene_positions(schema: Schema, genes: str | Sequence[str] | None) -> tuple[l
     """
     if genes is None:
         return list(schema.genes), np.arange(len(schema.genes))
-    names = [genes] if isinstance(genes, str) else list(genes)
-    position = pd.Index(schema.genes).get_indexer(names)
+    names = (
+        [genes] if isinstance(genes, str) else list(genes) if isinstance(genes, Iterable) else []
+    )
+    if not names:
+        raise DataError(f"genes={genes!r}: give the name of a gene, or a list of names")
+    position = pd.Index(schema.genes).get_indexer(pd.Index(names))
     if (position < 0).any():
         raise DataError(f"genes not in the model: {some(np.array(names)[position < 0])}")
     return names, position

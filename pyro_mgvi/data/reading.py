@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import checks
-from pyro_mgvi.data.schema import Schema
-
-Counts = sparse.csr_matrix | np.ndarray
+from pyro_mgvi.data.counts import Counts, checked, columns, matrix
+from pyro_mgvi.data.matching import gene_columns
+from pyro_mgvi.data.schema import Schema, Source
+from pyro_mgvi.errors import DataError
 
 
 class Read(NamedTuple):
@@ -29,64 +30,81 @@ class Read(NamedTuple):
 def read_new(
     adata: AnnData,
     group_key: str,
-    layer: str | None,
+    source: Source,
     batch_key: str | None,
     covariate_keys: Sequence[str],
     drop_empty: bool,
     data_kind: DataKind,
 ) -> tuple[Schema, Read]:
     """Read data for a new model: they decide its schema."""
-    checks.keys(adata, group_key, batch_key, covariate_keys)
-    x = checks.counts(adata, layer, data_kind)
-    checks.names(adata)
-    keep = checks.nonempty(adata, x, drop_empty, data_kind)
+    obs = checks.annotated(adata)
+    for name, value in {"drop_empty": drop_empty, **source.flags()}.items():
+        checks.flag(name, value)
+    if source.round_counts and data_kind is not DataKind.COUNTS:
+        raise DataError("round_counts=True is for likelihoods of counts: leave it out")
+    source = source.resolved(adata)
+    checks.keys(obs, group_key, batch_key, covariate_keys)
+    genes = source.var_names(adata)
+    x = checked(matrix(adata, source), adata, genes, source, data_kind, known=False)
+    checks.names(genes)
+    keep = checks.nonempty(obs, x, drop_empty, data_kind)
     if len(keep) < adata.n_obs:
-        adata, x = adata[keep], x[keep]
-    group = checks.labels(adata, group_key)
+        obs, x = obs[keep], x[keep]
+    group = checks.labels(obs, group_key)
     checks.group_sizes(group, group_key)
     batches: tuple[str, ...] = ("all",)
+    labels: dict[str, pd.Series] = {}
     if batch_key is not None:
-        batches = tuple(checks.batches(adata, batch_key).cat.categories)
-    categories, moments = checks.covariates(adata, covariate_keys)
+        labels[f"batch_key {batch_key!r}"] = batch = checks.batches(obs, batch_key)
+        batches = tuple(batch.cat.categories)
+    categories, moments = checks.covariates(obs, covariate_keys)
+    labels |= {f"covariate {key!r}": checks.labels(obs, key) for key in categories}
+    checks.confounded(group, group_key, labels)
     schema = Schema(
         group_key=group_key,
-        layer=layer,
+        layer=source.layer,
         batch_key=batch_key,
         covariate_keys=tuple(covariate_keys),
-        genes=tuple(map(str, adata.var_names)),
+        genes=tuple(map(str, genes)),
         groups=tuple(group.cat.categories),
         batches=batches,
         categories=categories,
         moments=moments,
-        drop_empty=drop_empty,
+        drop_empty=bool(drop_empty),
+        use_raw=source.use_raw,
+        round_counts=source.round_counts,
     )
-    return schema, _coded(adata, x, schema, keep)
+    return schema, _coded(obs, x, schema, keep)
 
 
-def read_known(adata: AnnData, schema: Schema, data_kind: DataKind) -> Read:
+def read_known(
+    adata: AnnData, schema: Schema, data_kind: DataKind, source: Source, missing_genes: float
+) -> Read:
     """Read data for a model that is there: its schema decides what is read."""
-    checks.keys(adata, schema.group_key, schema.batch_key, schema.covariate_keys)
-    checks.names(adata)
-    order = checks.gene_order(adata.var_names, schema.genes)
-    x = checks.counts(adata, schema.layer, data_kind)
-    if order is not None:
-        x = x[:, order]
-    keep = checks.nonempty(adata, x, schema.drop_empty, data_kind)
+    obs = checks.annotated(adata)
+    checks.keys(obs, schema.group_key, schema.batch_key, schema.covariate_keys)
+    source = source.resolved(adata)
+    found = source.var_names(adata)
+    checks.names(found)
+    order = gene_columns(found, schema.genes, missing_genes, source.var(adata))
+    x = columns(matrix(adata, source), order)
+    x = checked(x, adata, pd.Index(schema.genes), source, data_kind, known=True)
+    keep = checks.nonempty(obs, x, schema.drop_empty, data_kind)
     if len(keep) < adata.n_obs:
-        adata, x = adata[keep], x[keep]
-    return _coded(adata, x, schema, keep)
+        obs, x = obs[keep], x[keep]
+    return _coded(obs, x, schema, keep)
 
 
 def _coded(adata: AnnData, x: Counts, schema: Schema, cells: np.ndarray) -> Read:
     group_n = checks.codes(adata, schema.group_key, schema.groups)
     batch_n = np.zeros(adata.n_obs, int)
-    columns = []
+    parts = []
     if schema.batch_key is not None:
         batch_n = checks.codes(adata, schema.batch_key, schema.batches)
-        columns.append(np.eye(len(schema.batches))[batch_n])
+        parts.append(np.eye(len(schema.batches))[batch_n])
     for key, levels in schema.categories.items():
-        columns.append(np.eye(len(levels))[checks.codes(adata, key, levels)])
+        parts.append(np.eye(len(levels))[checks.codes(adata, key, levels)])
     for key, (mean, std) in schema.moments.items():
-        columns.append(((checks.continuous(adata, key) - mean) / std)[:, None])
-    covariate_nc = np.hstack([np.zeros((adata.n_obs, 0)), *columns]).astype(np.float32)
+        parts.append(((checks.continuous(adata, key) - mean) / std)[:, None])
+    covariate_nc = np.hstack([np.zeros((adata.n_obs, 0)), *parts]).astype(np.float32)
     return Read(x, group_n, batch_n, covariate_nc, cells)

@@ -1,8 +1,103 @@
-"""What a dataset must look like to be used with a model: names, not data."""
+"""What a dataset must look like to be used with a model: names and places, not data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import pandas as pd
+from anndata import AnnData
+
+from pyro_mgvi.data.checks import some
+from pyro_mgvi.errors import DataError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the counts of an AnnData lie.
+
+    Attributes
+    ----------
+    layer
+        A layer, or None for ``X``.
+    use_raw
+        Counts and genes are those of ``adata.raw``.
+    round_counts
+        Round fractional counts to whole ones.
+    """
+
+    layer: str | None = None
+    use_raw: bool = False
+    round_counts: bool = False
+
+    @property
+    def name(self) -> str:
+        """What to call it in an error."""
+        if self.use_raw:
+            return "adata.raw"
+        return "adata.X" if self.layer is None else f"adata.layers[{self.layer!r}]"
+
+    def flags(self) -> dict[str, bool]:
+        """Return the switches, by name."""
+        return {"use_raw": self.use_raw, "round_counts": self.round_counts}
+
+    def elsewhere(self, layer: str | None, use_raw: bool | None) -> Source:
+        """Return this source, or that of another layer (``"X"`` for X) or of ``adata.raw``.
+
+        Raises
+        ------
+        DataError
+            If both are asked for.
+        """
+        if layer is not None and use_raw:
+            raise DataError(f"layer={layer!r} and use_raw=True: choose one of them")
+        if use_raw:
+            return replace(self, layer=None, use_raw=True)
+        if layer is not None:
+            return replace(self, layer=layer, use_raw=False)
+        return self if use_raw is None else replace(self, use_raw=False)
+
+    def resolved(self, adata: AnnData) -> Source:
+        """Return this source as ``adata`` has it: "X" is X, unless a layer has this name.
+
+        Raises
+        ------
+        DataError
+            If it is not there.
+        """
+        is_x = self.layer == "X" and "X" not in adata.layers
+        found = replace(self, layer=None) if is_x else self
+        found.check(adata)
+        return found
+
+    def var_names(self, adata: AnnData) -> pd.Index:
+        """Return the names of the genes."""
+        names: pd.Index = adata.raw.var_names if self.use_raw else adata.var_names
+        return names
+
+    def var(self, adata: AnnData) -> pd.DataFrame:
+        """Return what is known of the genes."""
+        table: pd.DataFrame = adata.raw.var if self.use_raw else adata.var
+        return table
+
+    def check(self, adata: AnnData) -> None:
+        """Refuse a source that is not there, or is two at once."""
+        if self.use_raw and self.layer is not None:
+            raise DataError(f"layer={self.layer!r} and use_raw=True: choose one of them")
+        if self.use_raw and adata.raw is None:
+            raise DataError("adata.raw is empty: leave out use_raw, or name a layer")
+        if self.layer is not None and not isinstance(self.layer, str):
+            raise DataError(f"layer must be the name of one layer, not {self.layer!r}")
+        if self.layer is not None and self.layer not in adata.layers:
+            raise DataError(
+                f"layer {self.layer!r} is not in adata.layers; it has: "
+                f"{some([key for key in adata.layers if key is not None], 20) or 'none'}"
+            )
+
+    def of(self, adata: AnnData) -> object:
+        """Return the matrix as the AnnData has it, perhaps still on disk."""
+        if self.use_raw:
+            return adata.raw.X
+        return adata.X if self.layer is None else adata.layers[self.layer]
 
 
 @dataclass(frozen=True)
@@ -21,6 +116,10 @@ class Schema:
         Mean and standard deviation of each continuous covariate.
     drop_empty
         Leave out cells without a single count instead of refusing them.
+    use_raw
+        Counts and genes are those of ``adata.raw``.
+    round_counts
+        Round fractional counts to whole ones.
     """
 
     group_key: str
@@ -33,6 +132,13 @@ class Schema:
     categories: dict[str, tuple[str, ...]]
     moments: dict[str, tuple[float, float]]
     drop_empty: bool = False
+    use_raw: bool = False
+    round_counts: bool = False
+
+    @property
+    def source(self) -> Source:
+        """Where the counts lie in an AnnData."""
+        return Source(self.layer, self.use_raw, self.round_counts)
 
     @property
     def n_covariates(self) -> int:

@@ -13,7 +13,7 @@ from pyro_mgvi.data.grouped_counts import GroupedCounts
 from pyro_mgvi.data.names import group_code
 from pyro_mgvi.errors import DataError
 
-Cells = np.ndarray | pd.Series | Sequence | str | None
+Cells = np.ndarray | pd.Series | Sequence[object] | str | None
 
 
 def cell_positions(
@@ -38,11 +38,10 @@ def cell_positions(
     DataError
         If it does not fit the cells.
     """
-    counts = isinstance(adata, GroupedCounts)
-    n = len(data) if counts else adata.n_obs
+    n = len(data) if isinstance(adata, GroupedCounts) else adata.n_obs
     if cells is None:
         return np.arange(len(data))
-    names = None if counts else adata.obs_names
+    names = None if isinstance(adata, GroupedCounts) else adata.obs_names
     if isinstance(cells, pd.Series) and names is not None and not cells.index.equals(names):
         if cells.index.has_duplicates or len(names.difference(cells.index)):
             raise DataError(

@@ -167,7 +167,7 @@ def _default_folder() -> Path:
     return Path(os.environ.get("PYRO_MGVI_DATA") or "~/.cache/pyro_mgvi").expanduser()
 
 
-def _check_whole(adata, path: Path) -> None:
+def _check_whole(adata: ad.AnnData, path: Path) -> None:
     found = {
         "cells": adata.n_obs,
         **{key: adata.obs[key].nunique() for key in HABER_SHAPE if key != "cells"},

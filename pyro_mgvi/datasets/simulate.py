@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -11,6 +12,8 @@ import pandas as pd
 from scipy import sparse
 
 from pyro_mgvi.errors import SettingsError
+
+Seed = int | np.random.Generator | None
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ class SplatParams:
                 raise SettingsError(f"{name} must be positive, not {getattr(self, name)}")
 
 
-def splat(type_n: np.ndarray, n_genes: int, params: SplatParams, seed) -> tuple:
+def splat(
+    type_n: np.ndarray, n_genes: int, params: SplatParams, seed: Seed
+) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Simulate counts of cells whose type is given.
 
     Parameters
@@ -116,7 +121,9 @@ def splat(type_n: np.ndarray, n_genes: int, params: SplatParams, seed) -> tuple:
     return sparse.vstack(blocks, format="csr"), de_tg
 
 
-def _de_factors(n_types: int, n_genes: int, params: SplatParams, rng) -> np.ndarray:
+def _de_factors(
+    n_types: int, n_genes: int, params: SplatParams, rng: np.random.Generator
+) -> np.ndarray:
     shape = (n_types, n_genes)
     factor = rng.lognormal(params.de_fac_loc, params.de_fac_scale, shape)
     down = rng.random(shape) < params.de_down_prob
@@ -127,7 +134,7 @@ def _de_factors(n_types: int, n_genes: int, params: SplatParams, rng) -> np.ndar
 
 
 def grouped(
-    seed,
+    seed: Seed,
     shared: SplatParams,
     program: SplatParams,
     n_cells: int = 3000,
@@ -225,7 +232,13 @@ def grouped(
     return ad.AnnData(sparse.hstack(counts, format="csr"), obs=cells, var=genes)
 
 
-def paper_recipe(seed=0, n_cells=10_000, n_shared_genes=5000, n_program_genes=200, **kwargs):
+def paper_recipe(
+    seed: Seed = 0,
+    n_cells: int = 10_000,
+    n_shared_genes: int = 5000,
+    n_program_genes: int = 200,
+    **kwargs: Any,
+) -> ad.AnnData:
     """Simulate as the paper's appendix D: programs at the limit of what can be detected.
 
     Parameters
@@ -242,7 +255,13 @@ def paper_recipe(seed=0, n_cells=10_000, n_shared_genes=5000, n_program_genes=20
     return grouped(seed, SplatParams(), SplatParams(lib_loc=6.0), *sizes, **kwargs)
 
 
-def clear_recipe(seed=0, n_cells=3000, n_shared_genes=2000, n_program_genes=200, **kwargs):
+def clear_recipe(
+    seed: Seed = 0,
+    n_cells: int = 3000,
+    n_shared_genes: int = 2000,
+    n_program_genes: int = 200,
+    **kwargs: Any,
+) -> ad.AnnData:
     """Simulate the same with visible programs: more of their genes differ, and by more.
 
     Parameters

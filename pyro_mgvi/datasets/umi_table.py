@@ -6,6 +6,7 @@ import gzip
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import anndata as ad
 import numpy as np
@@ -76,7 +77,7 @@ def read_umi_table(path: str | Path, fields: Sequence[str], piece: int = PIECE) 
     return ad.AnnData(x_ng, obs=obs, var=pd.DataFrame(index=pd.Index(genes, name="gene")))
 
 
-def _open(path: Path):
+def _open(path: Path) -> TextIO:
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     return gzip.open(path, "rt") if zipped else path.open("rt")
@@ -114,7 +115,8 @@ def _split(cells: list[str], fields: Sequence[str], path: Path) -> pd.DataFrame:
 
 
 def _pieces(path: Path, cells: list[str], piece: int) -> tuple[list[str], list[sparse.csr_matrix]]:
-    genes, pieces = [], []
+    genes: list[str] = []
+    pieces: list[sparse.csr_matrix] = []
     with _open(path) as file, tqdm(desc=path.name, unit=" genes") as bar:
         file.readline()
         tables = pd.read_csv(
@@ -138,7 +140,7 @@ def _pieces(path: Path, cells: list[str], piece: int) -> tuple[list[str], list[s
     return genes, pieces
 
 
-def _counts(table: pd.DataFrame, genes, cells: list[str], path: Path) -> np.ndarray:
+def _counts(table: pd.DataFrame, genes: pd.Index, cells: list[str], path: Path) -> np.ndarray:
     """Return the values as int32, or name the first that is no count."""
     if table.shape[1] != len(cells):
         raise DataError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
@@ -12,6 +12,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 DENSITY = 0.2  # share of nonzero counts up to which sparse products are the faster ones
+
+
+def is_sparse(x: object) -> TypeGuard[sparse.csr_matrix]:
+    """Return whether an array is a sparse one of SciPy, in a way that a type checker sees."""
+    return bool(sparse.issparse(x))
 
 
 def to_torch(x: sparse.csr_matrix) -> Tensor:
@@ -46,8 +51,10 @@ class SparseInput(NamedTuple):
         return to_dense(self.x_ng) - self.input_g
 
 
-def to_dense(x: Tensor) -> Tensor:
+def to_dense(x: Tensor | SparseInput) -> Tensor:
     """Return a sparse CSR tensor as an ordinary one: SciPy is five times faster than torch."""
+    if isinstance(x, SparseInput):
+        return x.to_dense()
     if x.layout != torch.sparse_csr:
         return x
     return torch.from_numpy(_to_scipy(x).toarray()) if x.device.type == "cpu" else x.to_dense()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind, Likelihood, Part
+from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.simplex import log_proportions
 from pyro_mgvi.likelihoods.zinb import ZeroInflatedNegativeBinomial
 
@@ -33,13 +34,15 @@ class NB(Likelihood):
         super().__init__()
         self.log_theta = nn.Parameter(initial.log_theta_g.clone())
 
-    def forward(self, parts: list[Part], log_library: Tensor) -> ZeroInflatedNegativeBinomial:
+    def forward(
+        self, parts: list[Part], log_library: Tensor | None
+    ) -> ZeroInflatedNegativeBinomial:
         """Return the distribution of the counts from the decoder's parts and the library."""
         gate = None
         if self.n_outputs > 1:
             gate = sum((gate for _, gate in parts[1:]), start=parts[0][1])
         if len(parts) > 1:  # a mixture of softmaxes
-            log_mean = log_proportions(parts) + log_library.unsqueeze(-1)
+            log_mean = _log_mean(parts, log_library)
             return ZeroInflatedNegativeBinomial(log_mean, self.log_theta, gate)
         location = parts[0][0]
         return ZeroInflatedNegativeBinomial(location, self.log_theta, gate, log_total=log_library)
@@ -57,10 +60,11 @@ class Poisson(Likelihood):
     def __init__(self, initial: InitialValues):
         super().__init__()
 
-    def forward(self, parts: list[Part], log_library: Tensor) -> dist.TorchDistribution:
+    def forward(self, parts: list[Part], log_library: Tensor | None) -> dist.TorchDistribution:
         """Return the distribution of the counts from the decoder's parts and the library."""
-        log_mean = log_proportions(parts) + log_library.unsqueeze(-1)
-        return dist.Poisson(log_mean.exp()).to_event(1)
+        counts: dist.TorchDistribution
+        counts = dist.Poisson(_log_mean(parts, log_library).exp()).to_event(1)
+        return counts
 
 
 class Gaussian(Likelihood):
@@ -80,8 +84,17 @@ class Gaussian(Likelihood):
     ) -> dist.TorchDistribution:
         """Return the distribution of the values from the decoder's parts."""
         scale = torch.exp(-0.5 * self.log_precision)
-        return dist.Normal(self.expression(parts), scale).to_event(1)
+        values: dist.TorchDistribution = dist.Normal(self.expression(parts), scale).to_event(1)
+        return values
 
     def expression(self, parts: list[Part]) -> Tensor:
         """Return each gene's expected value, on the scale of the data."""
-        return sum(location for location, *_ in parts) / len(parts)
+        locations = [location for location, *_ in parts]
+        return sum(locations[1:], start=locations[0]) / len(parts)
+
+
+def _log_mean(parts: list[Part], log_library: Tensor | None) -> Tensor:
+    """Return the log of each gene's expected count."""
+    if log_library is None:
+        raise SettingsError("a likelihood of counts needs the log of the cells' library sizes")
+    return log_proportions(parts) + log_library.unsqueeze(-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyro.distributions as dist
 import torch
@@ -47,7 +49,17 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution, HasGeneLogProb):
     arg_constraints = {"log_mean": constraints.real_vector, "log_theta": constraints.real_vector}
     support = constraints.independent(constraints.nonnegative_integer, 1)
 
-    def __init__(self, log_mean, log_theta, gate_logits=None, validate_args=None, log_total=None):
+    location: Tensor
+    gate_logits: Tensor | None
+
+    def __init__(
+        self,
+        log_mean: Tensor,
+        log_theta: Tensor,
+        gate_logits: Tensor | None = None,
+        validate_args: bool | None = None,
+        log_total: Tensor | None = None,
+    ):
         self.location, self.log_theta, self.log_total = log_mean, log_theta, log_total
         if gate_logits is not None:
             self.location, gate_logits = broadcast_all(log_mean, gate_logits)
@@ -65,7 +77,9 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution, HasGeneLogProb):
             return self.location
         return self.location.log_softmax(-1) + self.log_total.unsqueeze(-1)
 
-    def expand(self, batch_shape, _instance=None):
+    def expand(
+        self, batch_shape: Sequence[int], _instance: object = None
+    ) -> ZeroInflatedNegativeBinomial:
         shape = torch.Size(batch_shape) + self.event_shape
         gate = None if self.gate_logits is None else self.gate_logits.expand(shape)
         total = None if self.log_total is None else self.log_total.expand(batch_shape)
@@ -83,14 +97,14 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution, HasGeneLogProb):
         own = self.log_theta.dim() > 1 and self.log_theta.shape[:-1].numel() > 1  # per cell
         log_theta = _rows(self.log_theta, shape if own else (1, shape[-1]))
         location = _rows(self.location, shape)
-        log_p = CellLogProb.apply(_rows(value, shape), location, total, log_theta, gate)
+        log_p: Tensor = CellLogProb.apply(_rows(value, shape), location, total, log_theta, gate)
         return log_p.reshape(shape[:-1])
 
     def gene_log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability per gene, shape (..., genes), in nats."""
         return gene_log_prob(value, self.log_mean, self.log_theta, self.gate_logits)
 
-    def sample(self, sample_shape=()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw counts, as floats."""
         with torch.no_grad():
             shape = self._extended_shape(torch.Size(sample_shape))
@@ -117,6 +131,6 @@ class ZeroInflatedNegativeBinomial(dist.TorchDistribution, HasGeneLogProb):
         return torch.sigmoid(-self.gate_logits) * square - self.mean**2
 
 
-def _rows(value: Tensor, shape) -> Tensor:
+def _rows(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Broadcast to ``shape`` and flatten all but the genes: one row per cell (and particle)."""
     return value.expand(shape).reshape(-1, shape[-1])

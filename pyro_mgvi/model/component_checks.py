@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import (
     DataKind,
     Decoder,
@@ -16,10 +19,65 @@ from pyro_mgvi.core.interfaces import (
     StartsDimensions,
 )
 from pyro_mgvi.errors import ComponentWarning, SettingsError
+from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.model.generative import Model
 from pyro_mgvi.model.guide import Guide
 
 N = 2
+
+
+def check_class(role: str, component: object) -> None:
+    """Refuse a name or an object where the class of a component is meant.
+
+    Raises
+    ------
+    SettingsError
+        Saying what to write.
+    """
+    if isinstance(component, nn.Module):
+        name = _name(component)
+        raise SettingsError(
+            f"{role} is a {name} that is built already: pass the class, {role}={name}, or "
+            f"functools.partial({name}, ...) with its settings"
+        )
+    if not callable(component):
+        examples = {"likelihood": "NB", "encoder": "SharedTrunk", "decoder": "LogLinearDecoder"}
+        raise SettingsError(
+            f"{role}={component!r} is no class: import one from pyro_mgvi and pass it, such as "
+            f"{role}={examples[role]} (without quotes)"
+        )
+
+
+def kind_of(likelihood: Callable[..., Likelihood]) -> DataKind:
+    """Return what kind of data a likelihood is of, before there are data to build it for.
+
+    Raises
+    ------
+    SettingsError
+        If it builds no :class:`~pyro_mgvi.core.Likelihood`.
+    """
+    check_class("likelihood", likelihood)
+    with exclusive(), building():
+        built = likelihood(InitialValues.blank(n_genes=2, n_groups=2))
+    if not isinstance(built, Likelihood):
+        raise SettingsError(
+            f"likelihood={likelihood!r} builds {type(built).__name__}, which is not derived from "
+            "pyro_mgvi.core.Likelihood"
+        )
+    return built.data_kind
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Turn what a class says of arguments that it does not take into an error of our own."""
+    try:
+        yield
+    except TypeError as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(
+            f"a component cannot be built: {reason}; look at the settings of encoder, decoder and "
+            "likelihood"
+        ) from error
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from numbers import Real
 
 import pyro
 import pyro.distributions as dist
@@ -71,8 +72,11 @@ class Guide(GroupedModule):
         name: str | None = None,
     ):
         super().__init__(latents, active, name)
-        if foreign_sample is not None and foreign_sample < 1:
-            raise SettingsError(f"foreign_sample must be at least 1, not {foreign_sample}")
+        if foreign_sample is not None:
+            whole = isinstance(foreign_sample, Real) and float(foreign_sample).is_integer()
+            if not whole or foreign_sample < 1:
+                raise SettingsError(f"foreign_sample must be at least 1, not {foreign_sample!r}")
+            foreign_sample = int(foreign_sample)
         self.data_kind, self.foreign_sample = data_kind, foreign_sample
         self.has_library = data_kind is DataKind.COUNTS and not observed_library
         self.register_buffer("input_g", initial.input_g.clone())
@@ -169,9 +173,7 @@ class Guide(GroupedModule):
             return (counts - self.input_g) * seen_g, None
         usual_g = self.input_g.expm1()
         total_n = (counts @ seen_g) * (usual_g.sum() / (usual_g @ seen_g).clamp(min=1e-6))
-        x_ng = self.input(counts, total_n)
-        dense_ng = x_ng.to_dense() if isinstance(x_ng, SparseInput) else x_ng
-        return dense_ng * seen_g, total_n
+        return to_dense(self.input(counts, total_n)) * seen_g, total_n
 
     def encode(self, x: EncoderInput) -> Moments:
         """Return location and scale of each posterior from the encoders' input, (S, n, dim).

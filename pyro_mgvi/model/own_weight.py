@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 
 from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.core.initial_values import InitialValues
@@ -57,7 +58,10 @@ def given_weights(given: OwnWeight | None, latents: Latents) -> dict[str, float]
     unknown = sorted(set(given) - {latent.name for latent in latents})
     if unknown:
         raise SettingsError(f"own_weight names unknown latent(s) {unknown}")
-    negative = {name: weight for name, weight in given.items() if not weight >= 0}
+    texts = {name: weight for name, weight in given.items() if not isinstance(weight, Real)}
+    if texts:
+        raise SettingsError(f"own_weight must be numbers, not {texts}")
+    negative = {name: weight for name, weight in given.items() if not 0 <= weight < float("inf")}
     if negative:
-        raise SettingsError(f"own_weight must not be negative: {negative}")
+        raise SettingsError(f"own_weight must not be negative, and finite: {negative}")
     return {name: float(weight) for name, weight in given.items()}

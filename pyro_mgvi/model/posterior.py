@@ -105,6 +105,18 @@ class Posterior:
             total = total + ratio.where(self.owned(name), 0.0).sum(0)
         return total
 
+    def log_likelihood(self, values: dict[str, Tensor]) -> Tensor:
+        """Return the log-likelihood of the cells at the mean library, (n,), in nats.
+
+        Parameters
+        ----------
+        values
+            A draw of each latent, (S, n, dim).
+        """
+        parts = self.model.decode(values, self.batch.group, self.batch.covariates)
+        counts: dist.TorchDistribution = self.model.likelihood(parts, self.log_library())
+        return counts.log_prob(self.batch.counts)
+
     def log_library(self) -> Tensor | None:
         """Return the log of the posterior mean of the library size, or of the observed one."""
         if self.model.observed_library or "library" not in self.moments:

@@ -13,7 +13,7 @@ from pyro_mgvi.core.latents import Latent
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.simplex import concatenate
 from pyro_mgvi.networks.joint_decoder import JointDecoder
-from pyro_mgvi.networks.layers import GroupedLinear
+from pyro_mgvi.networks.layers import DictOf, GroupedLinear, ListOf
 
 
 class AdditiveDecoder(Decoder):
@@ -60,7 +60,7 @@ class AdditiveDecoder(Decoder):
             response=0.0,
             sparsity=0.0,
         )
-        self.private = nn.ModuleDict(
+        self.private = DictOf(
             {
                 latent.name: CopyDecoder(latent, latents.groups, initial, n_outputs, hidden)
                 for latent in latents.specific
@@ -82,6 +82,8 @@ class AdditiveDecoder(Decoder):
 class CopyDecoder(nn.Module):
     """A network for each copy of one latent; foreign copies' networks are silent."""
 
+    member_sg: Tensor
+
     def __init__(
         self,
         latent: Latent,
@@ -94,7 +96,7 @@ class CopyDecoder(nn.Module):
         n_copies, member_sg = latent.n_copies, latent.membership(groups).float()
         self.register_buffer("member_sg", member_sg, persistent=False)
         self.trunk = GroupedLinear(n_copies, latent.dim + initial.n_covariates, hidden)
-        self.heads = nn.ModuleList(
+        self.heads = ListOf(
             nn.Linear(n_copies * (hidden + 1), initial.n_genes, bias=False)
             for _ in range(n_outputs)
         )

@@ -15,6 +15,7 @@ from pyro_mgvi.core.interfaces import (
     HasPrograms,
     Part,
 )
+from pyro_mgvi.errors import SettingsError
 
 
 class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
@@ -85,7 +86,8 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
         a = torch.as_tensor(self.concentration).to(w_gk)
         log_p = (torch.lgamma(a + w_gk.sum(0)) - torch.lgamma(a)).sum()
         log_p = log_p + torch.lgamma(k * a) - torch.lgamma(n_genes + k * a)
-        return log_p - torch.special.xlogy(w_gk, w_gk).sum()
+        entropy: Tensor = -torch.special.xlogy(w_gk, w_gk).sum()
+        return log_p + entropy
 
     def group_offsets(self) -> Tensor | None:
         """Return the offsets, (groups, genes), or None if there are none."""
@@ -94,6 +96,8 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
     @torch.no_grad()
     def set_group_offsets(self, offset_bg: Tensor) -> None:
         """Replace the offsets in place."""
+        if self.offset is None:
+            raise SettingsError("the decoder was built without offsets: there are none to replace")
         self.offset.copy_(offset_bg)
 
     def forward(self, x: DecoderInput) -> list[Part]:

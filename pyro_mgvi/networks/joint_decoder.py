@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 
 import torch
@@ -23,6 +23,7 @@ from pyro_mgvi.core.interfaces import (
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.grouped_product import add_products
 from pyro_mgvi.kernels.log_cauchy import log_cauchy
+from pyro_mgvi.networks.layers import ListOf
 
 GROUP_BY_GROUP = 8  # number of groups from which products of the own columns alone are faster
 
@@ -68,6 +69,9 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
     ...         return nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU())
     """
 
+    response_scale: Tensor
+    own_gk: Tensor | None
+
     def __init__(
         self,
         latents: Latents,
@@ -90,7 +94,7 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         self.further = self.further_layers(hidden)
         if not isinstance(self.further, nn.Identity) and not (hidden and linear):
             raise SettingsError("further layers need hidden units, and the log-linear path")
-        self.heads = nn.ModuleList(
+        self.heads = ListOf(
             nn.Linear(hidden or n_inputs, initial.n_genes) for _ in range(n_outputs)
         )
         self.linear = None  # as the other terms (inputs, genes), so that no step transposes it
@@ -165,6 +169,8 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
     @torch.no_grad()
     def set_group_offsets(self, offset_bg: Tensor) -> None:
         """Replace the offsets in place."""
+        if self.offset is None:
+            raise SettingsError("the decoder was built without offsets: there are none to replace")
         self.offset.copy_(offset_bg)
 
     def group_entries(self, copies: Mapping[str, Tensor], groups: Tensor) -> dict[str, Tensor]:
@@ -191,7 +197,7 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         inputs = x.joined()
         features = inputs if self.trunk is None else self.further(relu(self.trunk(inputs)))
         gate = [head(features) for head in self.heads[1:]]
-        terms = []
+        terms: list[tuple[Tensor, Tensor]] = []
         if self.linear is not None:
             terms.append((inputs, self.linear))
         if self.offset is not None:
@@ -203,11 +209,16 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         head = self.heads[0]
         if not terms:
             return [(head(features), *gate)]
+        assert self.own_gk is not None  # there are terms
         # As one product with the bias: every pass over cells x genes counts.
         terms.append((inputs.new_ones(*inputs.shape[:-1], 1), head.bias.unsqueeze(0)))
         by_group = len(self.own_gk) >= GROUP_BY_GROUP and inputs.device.type == "cpu"
         location = add_products(
-            features @ head.weight.T, *zip(*terms), self.own_gk, x.group if by_group else None
+            features @ head.weight.T,
+            [own for own, _ in terms],
+            [weight for _, weight in terms],
+            self.own_gk,
+            x.group if by_group else None,
         )
         return [(location, *gate)]
 
@@ -217,7 +228,7 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         if self.response is not None:
             log_density = self.response.square().sum() * (-0.5 / self.response_scale**2)
         if self.sparsity:
-            layers = self.heads if self.trunk is None else [self.trunk]
+            layers: Iterable[nn.Linear] = self.heads if self.trunk is None else [self.trunk]
             weights = [layer.weight[:, : self.n_latent] for layer in layers]
             weights += [] if self.linear is None else [self.linear[: self.n_latent]]
             for weight in weights:  # what reads the latents

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import layer_norm, relu
 
 from pyro_mgvi.core.interfaces import DimensionStart
+from pyro_mgvi.kernels.sparse import to_dense
 
 RIDGE = 1e-2  # of the regressions, relative to the mean variance
 LOUD = 2.0  # standard deviation of a seeded unit, in units of the others'
@@ -37,7 +38,7 @@ class SeedableNetwork(NamedTuple):
         start
             Which score, of which cells.
         """
-        x_ng, score_n, genes = start.cells.x, start.score_n, start.genes
+        x_ng, score_n, genes = to_dense(start.cells.x), start.score_n, start.genes
         slope_g, _ = ridge(x_ng[:, genes], score_n)
         score_n1 = x_ng[:, genes] @ slope_g
         loudness = LOUD * self._hidden(x_ng).std(1).mean() / score_n1.std().clamp(min=1e-6)

@@ -20,7 +20,7 @@ from pyro_mgvi.core.interfaces import (
 )
 from pyro_mgvi.kernels.dropout import dropout
 from pyro_mgvi.networks.heads import library_head, location_and_scale
-from pyro_mgvi.networks.layers import GroupedLinear, InputLayer
+from pyro_mgvi.networks.layers import DictOf, GroupedLinear, InputLayer
 from pyro_mgvi.networks.seed_units import SeedableNetwork
 
 
@@ -55,7 +55,7 @@ class SeparateEncoders(Encoder, StartsDimensions, HasGroupEntries):
         self.first = InputLayer(self.n_networks, initial.n_inputs, hidden)
         self.gain = nn.Parameter(torch.ones(self.n_networks, 1, hidden))
         self.shift = nn.Parameter(torch.zeros(self.n_networks, 1, hidden))
-        self.heads = nn.ModuleDict(
+        self.heads = DictOf(
             {name: GroupedLinear(s, hidden, 2 * dim) for name, (s, dim) in self.shapes.items()}
         )
         self.library = library_head(hidden)
@@ -69,8 +69,8 @@ class SeparateEncoders(Encoder, StartsDimensions, HasGroupEntries):
         else:
             cells = [x.cells[name].index_sk if name in x.cells else None for name in self.shapes]
             blocks = self.first.blocks(x, sizes, [*cells, None])
-            blocks = zip(blocks, self.gain.split(sizes), self.shift.split(sizes))
-            *hidden, h_library = (self.activate(*block) for block in blocks)
+            parts = zip(blocks, self.gain.split(sizes), self.shift.split(sizes))
+            *hidden, h_library = (self.activate(*part) for part in parts)
         posteriors = {}
         for name, h in zip(self.shapes, hidden):
             posterior = location_and_scale(self.heads[name](h))

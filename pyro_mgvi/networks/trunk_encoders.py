@@ -19,7 +19,7 @@ from pyro_mgvi.core.interfaces import (
 )
 from pyro_mgvi.kernels.dropout import dropout
 from pyro_mgvi.networks.heads import library_head, location_and_scale
-from pyro_mgvi.networks.layers import InputLayer
+from pyro_mgvi.networks.layers import DictOf, InputLayer
 from pyro_mgvi.networks.seed_units import RAW_SCALE, SeedableNetwork, ridge
 
 
@@ -49,7 +49,7 @@ class TrunkEncoder(Encoder, StartsDimensions):
     def __init__(self, latents: Latents, n_features: int):
         super().__init__()
         self.shapes = {latent.name: (latent.n_copies, latent.dim) for latent in latents}
-        self.heads = nn.ModuleDict(
+        self.heads = DictOf(
             {name: nn.Linear(n_features, 2 * s * dim) for name, (s, dim) in self.shapes.items()}
         )
         self.library = library_head(n_features)
@@ -114,7 +114,9 @@ class SharedTrunk(TrunkEncoder):
     def start_dimension(self, copy: Copy, dim: int, start: DimensionStart) -> None:
         """Let a dimension's location start at the score, with two hidden units of its own."""
         head = self.heads[copy.latent]
-        heads = (*self.heads.values(), self.library)
+        importance_h = torch.zeros(()).to(head.bias)
+        for each in (*self.heads.values(), self.library):
+            importance_h = importance_h + each.weight.square().sum(0)
         location = 2 * copy.index * copy.dim + dim
         SeedableNetwork(
             self.first.weight[0],
@@ -123,5 +125,5 @@ class SharedTrunk(TrunkEncoder):
             self.norm.bias,
             head.weight.T,
             head.bias,
-            sum(each.weight.square().sum(0) for each in heads),
+            importance_h,
         ).seed(location, location + copy.dim, start)

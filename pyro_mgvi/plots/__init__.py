@@ -2,7 +2,8 @@
 
 from pyro_mgvi.plots.checks import plate_diagram, predictive_checks
 from pyro_mgvi.plots.colours import PALETTE
-from pyro_mgvi.plots.latents import latents, pca, scatter, umap
+from pyro_mgvi.plots.latents import latents, scatter
+from pyro_mgvi.plots.layouts import pca, umap
 from pyro_mgvi.plots.results import diagnostics, expression, history, ranking
 
 __all__ = [

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pyro
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from pyro_mgvi.criticism.predictive import PredictiveChecks
 from pyro_mgvi.data import Minibatch
 from pyro_mgvi.errors import MGVIError
+from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.optional import require
 from pyro_mgvi.plots.colours import PALETTE
+from pyro_mgvi.plots.figures import axes_grid, check, finish, new_figure
 from pyro_mgvi.training.program import Program
+
+if TYPE_CHECKING:
+    from graphviz import Digraph
 
 OBSERVED, PREDICTED, LINE = PALETTE[0], PALETTE[1], PALETTE[-1]
 
 
-def predictive_checks(checks: PredictiveChecks) -> np.ndarray:
+def predictive_checks(
+    checks: PredictiveChecks, show: bool | None = None, save: str | Path | None = None
+) -> np.ndarray:
     """Draw what was observed against what the model predicts, per gene and per cell.
 
     Six panels: mean against variance of each gene (below the line: less than a Poisson has);
@@ -32,13 +40,24 @@ def predictive_checks(checks: PredictiveChecks) -> np.ndarray:
     ----------
     checks
         From :func:`~pyro_mgvi.criticism.predictive_checks`.
+    show
+        By default a notebook shows the figure, and a script that uses pyplot at its
+        ``pyplot.show()``. True shows it at once, False never.
+    save
+        File to write the figure to, whose ending says the format.
 
     Returns
     -------
     Array of six axes; their figure is ``axes[0].figure``.
+
+    Raises
+    ------
+    SettingsError
+        If the figure cannot be shown or saved.
     """
-    figure = Figure(figsize=(11, 6.6), layout="constrained")
-    axes = figure.subplots(2, 3).ravel()
+    check(show, save)
+    figure = new_figure(11, 6.6, show)
+    axes = axes_grid(figure, 2, 3)
     genes, cells = checks.genes, checks.cells
     _mean_variance(axes[0], genes)
     observed_against_predicted(axes[1], genes, "mean", "mean count of a gene", log=True)
@@ -46,10 +65,11 @@ def predictive_checks(checks: PredictiveChecks) -> np.ndarray:
     observed_against_predicted(axes[3], genes, "zeros", "fraction of zeros of a gene")
     observed_against_predicted(axes[4], cells, "library", "library size of a cell", log=True)
     observed_against_predicted(axes[5], cells, "zeros", "fraction of zeros of a cell")
+    finish(axes, show, save)
     return axes
 
 
-def _mean_variance(ax: Axes, genes) -> None:
+def _mean_variance(ax: Axes, genes: pd.DataFrame) -> None:
     for part, colour, marker in (("observed", OBSERVED, "o"), ("predicted", PREDICTED, "^")):
         mean, variance = genes[f"mean_{part}"], genes[f"variance_{part}"]
         shown = (mean > 0) & (variance > 0)
@@ -63,7 +83,9 @@ def _mean_variance(ax: Axes, genes) -> None:
     ax.legend(frameon=False, fontsize=8)
 
 
-def observed_against_predicted(ax: Axes, table, name: str, title: str, log: bool = False) -> None:
+def observed_against_predicted(
+    ax: Axes, table: pd.DataFrame, name: str, title: str, log: bool = False
+) -> None:
     """Draw predicted intervals against observed values, and the share of them that is right."""
     observed, predicted, lower, upper = (
         table[f"{name}_{part}"].to_numpy() for part in ("observed", "predicted", "lower", "upper")
@@ -92,7 +114,9 @@ def observed_against_predicted(ax: Axes, table, name: str, title: str, log: bool
     ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=8)
 
 
-def plate_diagram(mgvi: Program, path: str | Path | None = None, distributions: bool = False):
+def plate_diagram(
+    mgvi: Program, path: str | Path | None = None, distributions: bool = False
+) -> Digraph:
     """Draw the generative model as a plate diagram, by ``pyro.render_model``.
 
     Parameters
@@ -122,7 +146,7 @@ def plate_diagram(mgvi: Program, path: str | Path | None = None, distributions: 
         batch=torch.zeros(n, dtype=torch.long),
         covariates=torch.zeros(n, mgvi.schema.n_covariates),
     )
-    with torch.random.fork_rng(), torch.no_grad(), pyro.validation_enabled(False):
+    with exclusive(), torch.no_grad(), pyro.validation_enabled(False):
         graph = pyro.render_model(
             mgvi.model, model_args=tuple(cells), render_distributions=distributions
         )

@@ -1,77 +1,40 @@
-"""Latents in two dimensions, coloured by anything that is known of the cells."""
+"""Pictures of latents, coloured by anything that is known of the cells."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from pyro_mgvi.errors import DataError
-from pyro_mgvi.optional import require
-from pyro_mgvi.plots.colours import MISSING, PALETTE, SEQUENTIAL
-
-MARKERS = "o^sDvP*X"  # with more levels than colours, the next marker
-
-
-def pca(latent_nk: np.ndarray) -> np.ndarray:
-    """Return the first two principal components of the dimensions in use, (n, 2).
-
-    A single one is spread out at random along the second axis, so that cells do not hide each
-    other; a latent without any is a point.
-
-    Examples
-    --------
-    >>> xy = pca(np.array([[0.0, 1.0, 0.0], [0.0, 3.0, 0.0]]))  # only the second is in use
-    >>> xy[:, 0].tolist(), bool(xy[0, 1] != xy[1, 1])
-    ([1.0, 3.0], True)
-    """
-    in_use = (latent_nk != latent_nk[:1]).any(axis=0)  # the others are exact zeros
-    latent_nk = latent_nk[:, in_use] if in_use.any() else np.zeros((len(latent_nk), 2))
-    if latent_nk.shape[1] > 2:
-        from sklearn.decomposition import PCA  # takes a second to import
-
-        return PCA(2, random_state=0).fit_transform(latent_nk)
-    if latent_nk.shape[1] == 1:
-        return np.column_stack([latent_nk[:, 0], np.random.default_rng(0).random(len(latent_nk))])
-    return latent_nk
-
-
-def umap(latent_nk: np.ndarray) -> np.ndarray:
-    """Return scanpy's UMAP, (n, 2): neighbours are kept, distances between clusters are not.
-
-    Raises
-    ------
-    SettingsError
-        If scanpy is not installed.
-    """
-    scanpy = require("scanpy", "tutorials")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of scanpy's own dependencies
-        cells = AnnData(np.asarray(latent_nk, np.float32))
-        scanpy.pp.neighbors(cells, n_neighbors=min(15, len(latent_nk) - 1), use_rep="X")
-        scanpy.tl.umap(cells, random_state=0)
-    return cells.obsm["X_umap"]
-
-
-AXES = {pca: "PC", umap: "UMAP"}
+from pyro_mgvi.data.checks import some
+from pyro_mgvi.errors import DataError, SettingsError
+from pyro_mgvi.plots.colours import colours_in
+from pyro_mgvi.plots.figures import axes_grid, check, finish, new_figure
+from pyro_mgvi.plots.layouts import Layout, pca, umap
+from pyro_mgvi.plots.panels import Panel, Place
 
 
 def scatter(
     ax: Axes,
     latent_nk: np.ndarray,
-    labels: Sequence,
+    labels: Sequence | pd.Series,
     title: str = "",
-    layout: Callable[[np.ndarray], np.ndarray] = pca,
+    layout: Layout = pca,
+    palette: Mapping[str, str] | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
 ) -> Axes:
-    """Draw a latent in two dimensions, coloured by label or value.
+    """Draw a latent, coloured by label or value.
 
-    Cells whose latent is NaN (foreign copies) are left out; missing labels are grey.
+    Cells whose latent is NaN (foreign copies) are left out; missing labels are grey. A latent
+    with one dimension in use is drawn along it: a row for each label, the highest median on top,
+    or against the value. One without any is said to be empty. Dimensions are in use where cells
+    differ.
 
     Parameters
     ----------
@@ -81,79 +44,46 @@ def scatter(
         Cells x dims.
     labels
         One per cell. Numbers are drawn on a continuous scale, everything else (categories and
-        booleans, too) as categories: a colour each, and a marker, too, beyond eight.
+        booleans, too) as categories: a colour each, and a marker, too, beyond eight. Beyond 32,
+        the rarest are drawn as "other".
     title
         Title of the panel.
     layout
-        Function from (n, dims) to (n, 2), such as :func:`pca` or :func:`umap`.
+        Function from (n, dims) to (n, 2), such as :func:`pca` or :func:`umap`, for latents with
+        several dimensions in use.
+    palette
+        Colour of each label; used if it has one for every label.
+    show
+        True shows the figure of ``ax``.
+    save
+        File to write it to, whose ending says the format.
+
+    Raises
+    ------
+    DataError
+        If there is not one label per cell, or the latent is not finite.
+    SettingsError
+        If it cannot be shown or saved.
     """
-    known, xy = _place(latent_nk, layout)
-    return _draw(ax, xy, _series(labels)[known], title, AXES.get(layout, "dimension"))
-
-
-def _place(latent_nk: np.ndarray, layout) -> tuple[np.ndarray, np.ndarray]:
-    """Return which cells have the latent, and where they are."""
-    latent_nk = np.asarray(latent_nk)
-    known = np.isfinite(latent_nk).all(1)
-    return known, layout(latent_nk[known])
-
-
-def _series(labels: Sequence | pd.Series) -> pd.Series:
-    if isinstance(labels, pd.Series):
-        return labels.reset_index(drop=True)
-    return pd.Series(labels)
-
-
-def _draw(ax: Axes, xy: np.ndarray, labels: pd.Series, title: str, axis: str) -> Axes:
-    order = np.random.default_rng(0).permutation(len(labels))  # no label hides another
-    xy, labels = xy[order], labels.iloc[order]
-    size = float(np.clip(6000 / max(len(labels), 1), 3, 20))
-    style = {"s": size, "linewidths": 0, "alpha": 0.8}
-    present = labels.notna().to_numpy()
-    if _continuous(labels):
-        value = labels[present].to_numpy(float)
-        points = ax.scatter(*xy[present].T, c=value, cmap=SEQUENTIAL, **style)
-        ax.figure.colorbar(points, cax=ax.inset_axes([1.04, 0, 0.05, 1]))
-    else:
-        _categories(ax, xy[present], labels[present].astype(str).to_numpy(), style)
-    if not present.all():
-        ax.scatter(*xy[~present].T, color=MISSING, zorder=0, **style)
-    ax.set(title=title, xticks=[], yticks=[], xlabel=f"{axis} 1", ylabel=f"{axis} 2")
+    check(show, save)
+    Panel.of(Place.of(latent_nk, layout), labels, title, palette).draw(ax)
+    finish([ax], show, save)
     return ax
-
-
-def _continuous(labels: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(labels) and not pd.api.types.is_bool_dtype(labels)
-
-
-def _categories(ax: Axes, xy: np.ndarray, labels: np.ndarray, style: dict) -> None:
-    """Draw all cells of one marker at once, so that their order stays random, and a legend."""
-    levels = np.unique(labels)
-    code = np.searchsorted(levels, labels)
-    colours = np.array([PALETTE[i % len(PALETTE)] for i in range(len(levels))])
-    markers = [MARKERS[i // len(PALETTE) % len(MARKERS)] for i in range(len(levels))]
-    for marker in dict.fromkeys(markers):
-        drawn = np.array(markers, dtype=str)[code] == marker
-        ax.scatter(*xy[drawn].T, c=colours[code[drawn]], marker=marker, **style)
-    for level, colour, marker in zip(levels, colours, markers):
-        ax.scatter([], [], s=24, color=colour, marker=marker, label=level)
-    ax.legend(
-        loc="center left",
-        bbox_to_anchor=(1, 0.5),
-        frameon=False,
-        fontsize=8,
-        ncols=1 + len(levels) // 17,
-    )
 
 
 def latents(
     adata: AnnData,
     panels: str | Sequence[tuple[str, str]],
     columns: int = 2,
-    layout: Callable[[np.ndarray], np.ndarray] | None = None,
+    layout: Layout | None = None,
     prefix: str = "X_mgvi_",
+    show: bool | None = None,
+    save: str | Path | None = None,
 ) -> np.ndarray:
     """Draw one panel per latent, coloured by a column of ``obs``.
+
+    A panel is as :func:`scatter` draws it. Colours are those of ``uns["<column>_colors"]``, where
+    scanpy keeps them, if they fit.
 
     Parameters
     ----------
@@ -170,6 +100,11 @@ def latents(
         else :func:`pca`.
     prefix
         Start of the latents' keys.
+    show
+        By default a notebook shows the figure, and a script that uses pyplot at its
+        ``pyplot.show()``. True shows it at once, False never.
+    save
+        File to write the figure to, whose ending says the format.
 
     Returns
     -------
@@ -178,7 +113,9 @@ def latents(
     Raises
     ------
     DataError
-        If a key or column is missing.
+        If a key or column is missing, or a latent is not finite.
+    SettingsError
+        If the figure cannot be shown or saved.
 
     Examples
     --------
@@ -187,27 +124,56 @@ def latents(
     >>> [ax.get_title() for ax in latents(adata, "score", layout=pca)]
     ['z by score']
     """
+    check(show, save)
+    if columns < 1:
+        raise SettingsError(f"columns must be 1 or more, not {columns}")
     if layout is None:
         layout = pca if find_spec("scanpy") is None else umap
+    pairs = _pairs(adata, panels, prefix)
+    places = {
+        key: Place.of(adata.obsm[key], layout) for key in dict.fromkeys(key for key, _ in pairs)
+    }
+    drawn = [
+        Panel.of(
+            places[key],
+            adata.obs[column],
+            f"{key.removeprefix(prefix)} by {column}",
+            colours_in(adata, column),
+        )
+        for key, column in pairs
+    ]
+    columns = min(columns, len(drawn))
+    rows = -(-len(drawn) // columns)
+    sizes = np.array([panel.size(4.6, 3.4) for panel in drawn])
+    width, height = sizes.max(0)
+    figure = new_figure(width * columns, height * rows, show)
+    axes = axes_grid(figure, rows, columns)
+    for ax, panel in zip(axes, drawn):
+        panel.draw(ax)
+    for ax in axes[len(drawn) :]:
+        ax.set_axis_off()
+    finish(axes, show, save)
+    return axes[: len(drawn)]
+
+
+def _pairs(
+    adata: AnnData, panels: str | Sequence[tuple[str, str]], prefix: str
+) -> list[tuple[str, str]]:
+    """Return keys of latents and columns to draw, all of which there are."""
     if isinstance(panels, str):
-        panels = [(key, panels) for key in adata.obsm if key.startswith(prefix)]
-        if not panels:
+        column = panels
+        pairs = [(key, column) for key in adata.obsm if key.startswith(prefix)]
+        if not pairs:
             raise DataError(f"no latent {prefix}... in obsm: call write_latents first")
-    for key, column in panels:
+    else:
+        pairs = list(panels)
+    if not pairs:
+        raise DataError("panels is empty: pass a column, or pairs of a latent and a column")
+    for key, column in pairs:
         if key not in adata.obsm:
             raise DataError(f"no {key!r} in obsm, which has {sorted(adata.obsm)}")
         if column not in adata.obs:
-            raise DataError(f"no column {column!r} in obs, which has {sorted(adata.obs)}")
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    places = {key: _place(adata.obsm[key], layout) for key in dict.fromkeys(k for k, _ in panels)}
-    for ax, (key, column) in zip(axes, panels):
-        known, xy = places[key]
-        title = f"{key.removeprefix(prefix)} by {column}"
-        labels = _series(adata.obs[column])[known]
-        _draw(ax, xy, labels, title, AXES.get(layout, "dimension"))
-    for ax in axes[len(panels) :]:
-        ax.set_axis_off()
-    return axes[: len(panels)]
+            raise DataError(
+                f"no column {column!r} in obs, which has {some(adata.obs.columns, 20) or 'none'}"
+            )
+    return pairs

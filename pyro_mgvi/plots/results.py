@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from pyro_mgvi.analysis.diagnosis import Diagnosis
 from pyro_mgvi.analysis.expression import normalized_expression
 from pyro_mgvi.analysis.verdict import SURE
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.selection import Cells, cells_of_group
-from pyro_mgvi.plots.colours import PALETTE
+from pyro_mgvi.errors import DataError
+from pyro_mgvi.plots.colours import MARKERS, PALETTE
+from pyro_mgvi.plots.figures import axes_grid, check, finish, legend_of, new_figure
 from pyro_mgvi.training.program import Program
 
 
-def history(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def history(
+    table: pd.DataFrame,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes:
     """Draw training and validation loss per epoch, in nats per cell.
 
     Parameters
@@ -28,6 +35,18 @@ def history(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ``MGVI.history``.
     ax
         Axes to draw on; new ones by default.
+    show
+        By default a notebook shows the figure, and a script that uses pyplot at its
+        ``pyplot.show()``. True shows it at once, False never.
+    save
+        File to write the figure to, whose ending says the format.
+
+    Raises
+    ------
+    DataError
+        If the table lacks a column.
+    SettingsError
+        If the figure cannot be shown or saved.
 
     Examples
     --------
@@ -35,16 +54,26 @@ def history(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     >>> [line.get_label() for line in history(table).lines]
     ['train', 'validation']
     """
-    ax = Figure(figsize=(5, 3.4), layout="constrained").subplots() if ax is None else ax
+    check(show, save)
+    _needs(table, "MGVI.history", "epoch")
+    ax = new_figure(5, 3.4, show).subplots() if ax is None else ax
     for column, colour in zip(("train", "validation"), PALETTE):
         if column in table:
             ax.plot(table["epoch"], table[column], color=colour, label=column)
     ax.set(xlabel="epoch", ylabel="loss (nats per cell)")
     ax.legend(frameon=False)
+    finish([ax], show, save)
     return ax
 
 
-def ranking(table: pd.DataFrame, top: int = 20, level: float = 0.1, ax: Axes | None = None) -> Axes:
+def ranking(
+    table: pd.DataFrame,
+    top: int = 20,
+    level: float = 0.1,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes:
     """Draw the Bayes factors of the first genes of a ranking, in nats per cell.
 
     Parameters
@@ -57,6 +86,18 @@ def ranking(table: pd.DataFrame, top: int = 20, level: float = 0.1, ax: Axes | N
         Genes with a q-value below it are filled; the others, or those without one, hollow.
     ax
         Axes to draw on; new ones by default.
+    show
+        By default a notebook shows the figure, and a script that uses pyplot at its
+        ``pyplot.show()``. True shows it at once, False never.
+    save
+        File to write the figure to, whose ending says the format.
+
+    Raises
+    ------
+    DataError
+        If the table lacks a column.
+    SettingsError
+        If the figure cannot be shown or saved.
 
     Examples
     --------
@@ -64,9 +105,11 @@ def ranking(table: pd.DataFrame, top: int = 20, level: float = 0.1, ax: Axes | N
     >>> ranking(pd.DataFrame(table, index=["a", "b"])).get_xlabel()
     'Bayes factor (nats per cell)'
     """
+    check(show, save)
+    _needs(table, "what rank_genes returns", "per_cell", "q_value")
     table = table.head(top)
     if ax is None:
-        ax = Figure(figsize=(4, 1 + 0.2 * len(table)), layout="constrained").subplots()
+        ax = new_figure(4, 1 + 0.2 * len(table), show).subplots()
     sure = (table["q_value"] < level).to_numpy()
     rows = np.arange(len(table))
     rest = "not called" if table["q_value"].notna().any() else "without q-values"
@@ -78,7 +121,14 @@ def ranking(table: pd.DataFrame, top: int = 20, level: float = 0.1, ax: Axes | N
     ax.invert_yaxis()
     ax.set_xlabel("Bayes factor (nats per cell)")
     ax.legend(frameon=False, loc="lower right")
+    finish([ax], show, save)
     return ax
+
+
+def _needs(table: pd.DataFrame, what: str, *columns: str) -> None:
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise DataError(f"the table has no column {', '.join(missing)}: pass {what}")
 
 
 def expression(
@@ -87,6 +137,8 @@ def expression(
     group: str,
     genes: Sequence[str] | str,
     cells: Cells = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
 ) -> np.ndarray:
     """Draw genes' expected expression with all and with only the shared latents.
 
@@ -105,6 +157,11 @@ def expression(
         Genes to draw, one panel each.
     cells
         Which to use: a boolean mask, a Series or cell names; all by default.
+    show
+        By default a notebook shows the figure, and a script that uses pyplot at its
+        ``pyplot.show()``. True shows it at once, False never.
+    save
+        File to write the figure to, whose ending says the format.
 
     Returns
     -------
@@ -114,18 +171,21 @@ def expression(
     ------
     DataError
         If the group or a gene is unknown, or no cell of the group is chosen.
+    SettingsError
+        If the figure cannot be shown or saved.
     """
+    check(show, save)
     genes = [genes] if isinstance(genes, str) else list(genes)
-    data = mgvi.read(adata)
+    data = mgvi.read_for_results(adata)
     chosen, own = cells_of_group(adata, data, group, cells)
     others = np.setdiff1d(chosen, own)
     shared = [latent.name for latent in mgvi.families.shared]
     sides = [("all", None, PALETTE[0]), ("shared only", shared, PALETTE[1])]
-    figure = Figure(figsize=(2.6 * len(genes), 3.2), layout="constrained")
-    axes = figure.subplots(1, len(genes), squeeze=False).ravel()
-    for side, (name, latents_, colour) in enumerate(sides):
-        table = normalized_expression(mgvi, data, latents_, genes).to_numpy() * 1e4
-        for ax, values in zip(axes, table.T):
+    tables = [normalized_expression(mgvi, data, kept, genes).to_numpy() for _, kept, _ in sides]
+    figure = new_figure(2.6 * len(genes), 3.2, show)
+    axes = axes_grid(figure, 1, len(genes))
+    for side, ((name, _, colour), table) in enumerate(zip(sides, tables)):
+        for ax, values in zip(axes, 1e4 * table.T):
             boxes = ax.boxplot(
                 [values[own], values[others]],
                 positions=[side, side + 3],
@@ -141,16 +201,24 @@ def expression(
         ax.set_title(gene)
     axes[0].set_ylabel("expected counts per 10,000")
     axes[-1].legend(frameon=False, fontsize=8)
+    finish(axes, show, save)
     return axes
 
 
-def diagnostics(report: Diagnosis) -> np.ndarray:
+def diagnostics(
+    report: Diagnosis, show: bool | None = None, save: str | Path | None = None
+) -> np.ndarray:
     """Draw a report of the diagnostics: what dimensions say, what latents are worth, and leaks.
 
     Parameters
     ----------
     report
         From :func:`~pyro_mgvi.diagnose`.
+    show
+        By default a notebook shows the figure, and a script that uses pyplot at its
+        ``pyplot.show()``. True shows it at once, False never.
+    save
+        File to write the figure to, whose ending says the format.
 
     Returns
     -------
@@ -158,6 +226,11 @@ def diagnostics(report: Diagnosis) -> np.ndarray:
     sorted; worth of the group-specific latents on unseen cells beside that of the refit on
     shuffled groups, with 3 standard errors; and the probes, with chance as a line. Their
     figure is ``axes[0].figure``.
+
+    Raises
+    ------
+    SettingsError
+        If the figure cannot be shown or saved.
 
     Examples
     --------
@@ -169,15 +242,19 @@ def diagnostics(report: Diagnosis) -> np.ndarray:
     >>> len(diagnostics(Diagnosis(dimensions, copies, probes, ())))
     3
     """
+    check(show, save)
     keys = list(dict.fromkeys(report.dimensions["latent"]))
     specific = report.copies.dropna(subset="worth")
     height = 1.4 + 0.3 * max(len(keys), len(specific), len(report.probes))
-    figure = Figure(figsize=(12, max(3.2, height)), layout="constrained")
-    axes = figure.subplots(1, 3)
+    longest = max(map(len, keys), default=0)
+    figure = new_figure(max(12, 9 + 0.25 * longest), max(3.2, height), show)
+    axes = axes_grid(figure, 1, 3)
     for i, key in enumerate(keys):
         kl = np.sort(report.dimensions.query("latent == @key")["kl"])[::-1]
         colour = PALETTE[i % len(PALETTE)]
-        axes[0].plot(np.arange(1, len(kl) + 1), kl, "o-", ms=4, color=colour, label=key)
+        marker = MARKERS[i // len(PALETTE) % len(MARKERS)]
+        rank = np.arange(1, len(kl) + 1)
+        axes[0].plot(rank, kl, "-", marker=marker, ms=4, color=colour, label=key)
     axes[0].set(xlabel="dimension, sorted", ylabel="nats per cell", title="KL of each dimension")
     rows = np.arange(len(specific))
     sides = (("worth", "true groups", -0.12, PALETTE[0]), ("shuffled", "shuffled", 0.12, "0.6"))
@@ -192,7 +269,7 @@ def diagnostics(report: Diagnosis) -> np.ndarray:
     axes[1].invert_yaxis()
     axes[1].set(xlabel="nats per unseen cell", title="what a latent is worth")
     if len(report.probes):
-        names = [f"{row.latent} $\\to$ {row.target}" for row in report.probes.itertuples()]
+        names = [f"{row.latent} → {row.target}" for row in report.probes.itertuples()]
         rows = np.arange(len(names))
         axes[2].barh(rows, report.probes["accuracy"], 0.6, color=PALETTE[5], label="probe")
         chance = report.probes["chance"]
@@ -203,5 +280,11 @@ def diagnostics(report: Diagnosis) -> np.ndarray:
     else:
         axes[2].set_axis_off()
     for ax in axes[: 2 + bool(len(report.probes))]:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "frameon": False}
+        if ax is axes[0]:
+            below |= {"fontsize": 8, "ncols": max(1, min(3, 40 // (longest + 5)))}
+            legend_of(ax, ax.get_lines(), keys, **below)
+        else:
+            ax.legend(ncols=3, **below)
+    finish(axes, show, save)
     return axes

@@ -5,18 +5,22 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 DPI = 192  # two pixels of the picture for one of the page: sharp on dense screens
 # Names are names, not formulas; bigger letters than in print, for narrow screens shrink them.
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "text.parse_math": False,
     "font.size": 10.5,
     "axes.titlesize": 11.5,
@@ -81,7 +85,7 @@ class Table:
         columns = [self.frame.iloc[:, i].tolist() for i in range(self.frame.shape[1])]
         return [[self._text(value) for value in row] for row in zip(*columns)]
 
-    def _text(self, value) -> str:
+    def _text(self, value: object) -> str:
         if isinstance(value, float) and value != value:
             return "-"
         if type(value) is int or (isinstance(value, float) and abs(value) >= 10**self.digits):
@@ -114,7 +118,9 @@ class Picture:
     caption: str
 
     @classmethod
-    def drawn(cls, draw: Callable[[Axes], object], caption: str, size=(4.6, 3.3)) -> Picture:
+    def drawn(
+        cls, draw: Callable[[Axes], object], caption: str, size: tuple[float, float] = (4.6, 3.3)
+    ) -> Picture:
         """Return what ``draw`` puts on axes of ``size`` inches."""
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=size, layout="constrained")
@@ -128,7 +134,7 @@ class Picture:
         return cls(base64.b64encode(buffer.getvalue()).decode(), width, height, caption)
 
 
-def _plain_log(axis, limits) -> None:
+def _plain_log(axis: Axis, limits: tuple[float, float]) -> None:
     """Write 1,000 on a log axis, not a power that is set as a formula; every 2 and 5 if short."""
     if axis.get_scale() == "log":
         short = limits[1] < 200 * limits[0]
@@ -145,9 +151,12 @@ class Row:
     items: tuple[Picture | Table, ...]
 
 
-def alone(*arguments) -> Row:
+def alone(frame: pd.DataFrame, caption: str, digits: int = 3) -> Row:
     """Return a table in a row of its own."""
-    return Row((Table(*arguments),))
+    return Row((Table(frame, caption, digits),))
+
+
+Block = Paragraph | Hint | Verdict | Table | Picture | Row
 
 
 @dataclass(frozen=True)
@@ -169,4 +178,4 @@ class Section:
     id: str
     title: str
     question: str
-    blocks: tuple = field(default=())
+    blocks: tuple[Block, ...] = ()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -21,8 +19,10 @@ from pyro_mgvi.analysis.metrics import active_units
 from pyro_mgvi.analysis.verdict import ACTIVE
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.report import section_inputs, section_latents, section_model
+from pyro_mgvi.report.blocks import Section
 from pyro_mgvi.report.result import Result
 from pyro_mgvi.training.program import Program
+from pyro_mgvi.whole_files import written_whole
 
 TITLE = "Shared and group-specific variation"
 TILES = 6  # latents at the top of the page; all are in their section
@@ -58,22 +58,23 @@ def write_report(
     --------
     >>> from pyro_mgvi import MGVI
     >>> from pyro_mgvi.datasets.simulate import clear_recipe
+    >>> from tempfile import TemporaryDirectory
     >>> adata = clear_recipe(seed=0, n_cells=60, n_shared_genes=30, n_program_genes=10)
     >>> mgvi = MGVI.from_anndata(adata, group_key="group")
     >>> mgvi.fit(adata, max_epochs=2, progress=False)
     >>> mgvi.write_latents(adata)
-    >>> with tempfile.TemporaryDirectory() as folder:
+    >>> with TemporaryDirectory() as folder:
     ...     write_report(Path(folder) / "report.html", adata, mgvi, progress=False)
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise SettingsError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise SettingsError(f"cannot write {path}: it is a folder")
     text = render(adata, mgvi, labels, diagnosed, title, max_epochs, progress)
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mgvi-") as folder:
-            part = Path(folder) / "report.html"
+        with written_whole(path) as part:
             part.write_text(text, encoding="utf-8")
-            os.replace(part, path)
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error}") from error
 
@@ -97,7 +98,9 @@ def render(
         The trained :class:`~pyro_mgvi.MGVI`; genes, refits and predictive checks need it.
     labels
         Columns of ``obs`` to colour by and to probe for, the most important first; by default
-        up to four that are not numeric and have 2 to 24 levels.
+        up to four that are not numeric and have 2 to 24 levels. Pictures tell 32 levels apart and
+        call the rarest of more "other"; probes tell all of them. Cells without a label are grey
+        and in no probe.
     diagnosed
         Refit four times on halves of the cells, to say whether latents are more than noise
         (:func:`~pyro_mgvi.diagnose`) and to give genes q-values.
@@ -123,9 +126,10 @@ def render(
     if diagnosed and mgvi is not None and result.data is not None:
         refits = cross_fit(mgvi, result.data, None, max_epochs, progress)
         null = shuffled_fit(mgvi, result.data, None, max_epochs, progress)
-        label = adata.obs[result.labels[0]] if result.labels else None
+        column = result.first_label
+        label = None if column is None else adata.obs[column].iloc[result.data.cells]
         found = diagnose(mgvi, result.data, label, refits=refits, shuffled=null)
-    steps = (
+    steps: tuple[Callable[[Result], Section], ...] = (
         section_inputs.data,
         section_inputs.settings,
         section_inputs.training,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from pyro_mgvi.analysis.latent_values import latent_values
 from pyro_mgvi.core import Copy, Latents
 from pyro_mgvi.data import GroupedCounts, checks
 from pyro_mgvi.errors import DataError
+from pyro_mgvi.plots.colours import MOST, is_number
 from pyro_mgvi.report.blocks import Hint
 from pyro_mgvi.saving import versions
 from pyro_mgvi.training.program import Program
@@ -55,8 +56,8 @@ class Result:
     """
 
     adata: AnnData
-    settings: dict
-    versions: dict
+    settings: dict[str, Any]
+    versions: dict[str, Any]
     history: pd.DataFrame
     group: pd.Series
     latents: Latents
@@ -64,8 +65,17 @@ class Result:
     mgvi: Program | None = None
     data: GroupedCounts | None = None
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a Ctrl-C ended the training."""
+        if self.mgvi is not None:
+            return self.mgvi.interrupted
+        return bool(self.adata.uns["mgvi"].get("interrupted", False))
+
     @classmethod
-    def read(cls, adata, mgvi=None, labels: Sequence[str] | None = None) -> Result:
+    def read(
+        cls, adata: AnnData, mgvi: Program | None = None, labels: Sequence[str] | None = None
+    ) -> Result:
         """Return the fit recorded in ``adata``, after checking that all of it is there.
 
         Raises
@@ -92,7 +102,7 @@ class Result:
                     f"{checks.some(mgvi.schema.groups)}, the result {key!r} with "
                     f"{checks.some(groups)}; name the model of the same fit"
                 )
-            data = mgvi.read(adata)
+            data = mgvi.read_for_results(adata)
         columns = _labels(adata, labels, (key, settings.get("batch_key")))
         result = cls(adata, settings, recorded, history, group, latents, columns, mgvi, data)
         result._check_model()
@@ -115,16 +125,31 @@ class Result:
                 )
             yield OwnCells(copy, own_n, values)
 
-    def colours(self, own_n: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield the columns that tell cells apart among these, no two the same partition."""
+    def column(self, name: str) -> pd.Series:
+        """Return a column of ``obs``: numbers only where there are too many to tell apart."""
+        values: pd.Series = self.adata.obs[name]
+        few = is_number(values) and values.nunique() <= MOST
+        return values.astype("category") if few else values
+
+    @property
+    def first_label(self) -> str | None:
+        """Return the most important label that is no number."""
+        named = (name for name in self.labels if not is_number(self.column(name)))
+        return next(named, None)
+
+    def colours(self, own_n: np.ndarray) -> Iterator[tuple[str, pd.Series]]:
+        """Yield the columns that tell cells apart among these, no two the same partition.
+
+        Each with the labels of all cells; missing ones are no label.
+        """
         batch = self.settings.get("batch_key")
-        seen = []
-        for column in (self.settings["group_key"], *self.labels, *([batch] if batch else [])):
-            values = self.adata.obs[column][own_n].astype(str).to_numpy()
-            codes = pd.factorize(values)[0]
+        seen: list[np.ndarray] = []
+        for name in (self.settings["group_key"], *self.labels, *([batch] if batch else [])):
+            values = self.column(name)
+            codes = pd.factorize(values[own_n])[0]
             if codes.max() > 0 and not any((codes == other).all() for other in seen):
                 seen.append(codes)
-                yield column, values
+                yield name, values
 
     def _check_model(self) -> None:
         """Refuse a model whose latents are not those in the file."""
@@ -140,7 +165,9 @@ class Result:
                 )
 
 
-def _record(adata, mgvi) -> tuple[dict, dict, pd.DataFrame]:
+def _record(
+    adata: AnnData, mgvi: Program | None
+) -> tuple[dict[str, Any], dict[str, Any], pd.DataFrame]:
     if "mgvi" not in adata.uns:
         if mgvi is None:
             raise DataError(
@@ -162,7 +189,8 @@ def _record(adata, mgvi) -> tuple[dict, dict, pd.DataFrame]:
         recorded, history = dict(record["versions"]), record["history"]
         wanted = ("group_key",) if mgvi is not None else ("group_key", "latents")
         missing = [f"settings: {key}" for key in wanted if key not in settings]
-        missing += [f"history: {key}" for key in ("epoch", "train") if key not in history]
+        columns = ("epoch", "train") if len(history) else ()
+        missing += [f"history: {key}" for key in columns if key not in history]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"uns['mgvi'] is damaged: {error!r}; fit again") from error
     if missing:
@@ -170,7 +198,7 @@ def _record(adata, mgvi) -> tuple[dict, dict, pd.DataFrame]:
     return settings, recorded, history
 
 
-def _check_latent(adata, key: str, dim: int) -> None:
+def _check_latent(adata: AnnData, key: str, dim: int) -> None:
     if key not in adata.obsm:
         found = checks.some([k for k in adata.obsm if k.startswith(PREFIX)], 20) or "none"
         raise DataError(f"obsm[{key!r}] is missing; the latents there are: {found}")
@@ -179,7 +207,9 @@ def _check_latent(adata, key: str, dim: int) -> None:
         raise DataError(f"obsm[{key!r}] has shape {shape}, not {(adata.n_obs, dim)}")
 
 
-def _labels(adata, labels, taken) -> tuple[str, ...]:
+def _labels(
+    adata: AnnData, labels: Sequence[str] | None, taken: tuple[str | None, ...]
+) -> tuple[str, ...]:
     """Return the columns that were asked for, or those that look like labels."""
     if labels is not None:
         for column in labels:
@@ -187,12 +217,6 @@ def _labels(adata, labels, taken) -> tuple[str, ...]:
                 raise DataError(
                     f"label {column!r} is not a column of adata.obs; it has: "
                     f"{checks.some(adata.obs.columns, 20)}"
-                )
-            levels = adata.obs[column].nunique()
-            if levels > LEVELS:
-                raise DataError(
-                    f"label {column!r} has {levels} levels, at most {LEVELS} can be told apart "
-                    "in a picture: choose a coarser column"
                 )
         return tuple(column for column in labels if column not in taken)
     chosen = [

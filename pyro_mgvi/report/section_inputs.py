@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from pyro_mgvi import plots
 from pyro_mgvi.core import DataKind
-from pyro_mgvi.data import checks
+from pyro_mgvi.data.counts import checked, matrix
+from pyro_mgvi.data.schema import Source
 from pyro_mgvi.errors import DataError
-from pyro_mgvi.report.blocks import Hint, Paragraph, Picture, Row, Section, Table
+from pyro_mgvi.plots.colours import Levels
+from pyro_mgvi.report.blocks import Block, Hint, Paragraph, Picture, Row, Section, Table
 from pyro_mgvi.report.result import Result
 
 
@@ -18,10 +21,14 @@ def data(result: Result) -> Section:
     adata, group = result.adata, result.group
     key = result.settings["group_key"]
     sizes = group.value_counts().reindex(list(result.groups))
-    table = pd.DataFrame({key: list(sizes.index), "cells": sizes.to_numpy()})
-    blocks, items = [], []
+    table = pd.DataFrame({"cells": sizes.to_numpy()})
+    blocks: list[Block] = []
+    items: list[Picture | Table] = []
     try:
-        x = checks.counts(adata, result.settings.get("layer"), DataKind.VALUES)
+        where = Source(result.settings.get("layer"), bool(result.settings.get("use_raw")))
+        where = where.resolved(adata)
+        genes = where.var_names(adata)
+        x = checked(matrix(adata, where), adata, genes, where, DataKind.VALUES, known=True)
     except DataError as error:
         blocks.append(Hint(f"Depth cannot be shown: {error}."))
     else:
@@ -37,7 +44,7 @@ def data(result: Result) -> Section:
             round(np.median(found[(group == name).to_numpy()])) for name in result.groups
         ]
 
-        def draw(ax):
+        def draw(ax: Axes) -> None:
             for y, part in enumerate(by_group):
                 low, first, middle, third, high = np.quantile(part, [0.05, 0.25, 0.5, 0.75, 0.95])
                 ax.plot([low, high], [y, y], color=plots.PALETTE[0], linewidth=1.2)
@@ -54,13 +61,25 @@ def data(result: Result) -> Section:
         )
         height = min(8.0, 1.2 + 0.42 * len(by_group))
         items.append(Picture.drawn(draw, caption, (4.9, height)))
+    table.insert(0, key, list(sizes.index), allow_duplicates=True)  # it may be called "cells"
     items.append(Table(table, "Cells of each group; counts and genes per cell are medians."))
-    for column in result.labels[:1]:
-        counts = pd.crosstab(adata.obs[column].astype(str).to_numpy(), group.to_numpy())
-        counts = counts.reindex(columns=list(result.groups), fill_value=0)
-        counts.insert(0, column, counts.index)
-        items.append(Table(counts, f"Cells of each {column}, by {key}."))
+    if result.first_label is not None:
+        items.append(_by_group(result, result.first_label))
     return Section("data", "Data", "What went in?", (*blocks, Row(tuple(items))))
+
+
+def _by_group(result: Result, column: str) -> Table:
+    """Return how many cells of each level every group has."""
+    levels = Levels.of(result.column(column))
+    group_n = pd.Categorical(result.group, categories=list(result.groups)).codes
+    known = levels.code_n >= 0
+    cells = np.zeros((len(levels.names), len(result.groups)), int)
+    np.add.at(cells, (levels.code_n[known], group_n[known]), 1)
+    counts = pd.DataFrame(cells, columns=list(result.groups))
+    counts.insert(0, column, levels.names, allow_duplicates=True)  # a group may have its name
+    missing = int((~known).sum())
+    left_out = f" {missing:,} cells have none and are left out." if missing else ""
+    return Table(counts, f"Cells of each {column}, by {result.settings['group_key']}.{left_out}")
 
 
 def settings(result: Result) -> Section:
@@ -98,9 +117,10 @@ def settings(result: Result) -> Section:
 
 def _kept(history: pd.DataFrame) -> np.ndarray:
     """Return which epoch's weights the model has; of earlier versions, that of the lowest loss."""
-    if "kept" in history and history["kept"].any():
-        return history["kept"].to_numpy(bool)
-    return (history["validation"] == history["validation"].min()).to_numpy()
+    lowest = history["validation"] == history["validation"].min()
+    known = "kept" in history and history["kept"].any()
+    kept: np.ndarray = (history["kept"] if known else lowest).to_numpy(bool)
+    return kept
 
 
 def training(result: Result) -> Section:
@@ -121,8 +141,10 @@ def training(result: Result) -> Section:
             f"{history['epoch'][kept]:.0f}, whose loss on held-out cells is "
             f"{history['validation'][kept]:,.2f} nats per cell."
         )
+    if result.interrupted:
+        text += " Training was interrupted (Ctrl-C): these are the best weights of what was done."
 
-    def draw(ax):
+    def draw(ax: Axes) -> None:
         plots.history(history, ax)
         values = history[[c for c in ("train", "validation") if c in history]].to_numpy(float)
         values = values[np.isfinite(values).all(1)]

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from pyro_mgvi import plots
-from pyro_mgvi.analysis.metrics import active_units, probe_and_chance
+from pyro_mgvi.analysis import Diagnosis
+from pyro_mgvi.analysis.metrics import FOLDS, active_units, known_labels, probe_and_chance
 from pyro_mgvi.analysis.verdict import ACTIVE, LEAK
-from pyro_mgvi.report.blocks import Hint, Paragraph, Picture, Row, Section, Table, Verdict, alone
+from pyro_mgvi.core import Copy
+from pyro_mgvi.plots.colours import colours_in, is_number
+from pyro_mgvi.plots.panels import Panel, Place
+from pyro_mgvi.report.blocks import (
+    Block,
+    Hint,
+    Paragraph,
+    Picture,
+    Row,
+    Section,
+    Table,
+    Verdict,
+    alone,
+)
 from pyro_mgvi.report.result import WITH_MODEL, OwnCells, Result, sample, without_model
 
 DRAWN = 20_000  # cells in a picture or a probe; more are sampled
@@ -16,7 +33,8 @@ DRAWN = 20_000  # cells in a picture or a probe; more are sampled
 
 def latents(result: Result) -> Section:
     """Show every latent, by group and labels."""
-    rows, blocks = [], []
+    rows = []
+    blocks: list[Block] = []
     for cells in result.copies():
         copy, used = cells.copy, active_units(cells.values, ACTIVE)
         owners = "all groups" if copy.shared else " and ".join(copy.groups)
@@ -29,10 +47,15 @@ def latents(result: Result) -> Section:
                 )
             )
             continue
+        place = _place(cells, result)
         pictures = tuple(
-            _latent(cells, column, values, result) for column, values in result.colours(cells.own_n)
+            _latent(cells, place, column, labels, result)
+            for column, labels in result.colours(cells.own_n)
         )
-        blocks.append(Row(pictures or (_latent(cells, None, None, result),)))
+        if not pictures:
+            everything = pd.Series("cells", index=result.adata.obs_names)
+            pictures = (_latent(cells, place, None, everything, result),)
+        blocks.append(Row(pictures))
     columns = ["latent", "belongs to", "cells", "dimensions", "in use"]
     table = Table(
         pd.DataFrame(rows, columns=columns),
@@ -41,7 +64,8 @@ def latents(result: Result) -> Section:
     words = Paragraph(
         "Shared latents describe what all groups have in common, such as cell types; a latent of "
         "one group describes what varies in its cells beyond that. Each picture shows the first "
-        "two principal components of one latent, for the cells that own it."
+        "two principal components of one latent, for the cells that own it. A latent with a single "
+        "dimension in use is drawn along that dimension instead, with a row for each label."
     )
     return Section(
         "latents",
@@ -51,36 +75,57 @@ def latents(result: Result) -> Section:
     )
 
 
+def _place(cells: OwnCells, result: Result) -> Place:
+    """Return where the cells that own a copy are drawn, or a sample of them."""
+    chosen = sample(len(cells.values), DRAWN)
+    latent_nk = np.full((len(cells.own_n), cells.copy.dim), np.nan)
+    latent_nk[np.flatnonzero(cells.own_n)[chosen]] = cells.values[chosen]
+    return Place.of(latent_nk, plots.pca)
+
+
 def _latent(
-    cells: OwnCells, column: str | None, values: np.ndarray | None, result: Result
+    cells: OwnCells, place: Place, column: str | None, labels: pd.Series, result: Result
 ) -> Picture:
-    copy, chosen = cells.copy, sample(len(cells.values), DRAWN)
-    labels = np.full(len(cells.values), "cells") if values is None else values
-    by = "" if column is None else f" by {column}"
+    title, palette = cells.copy.key, None
+    if column is not None:
+        title, palette = f"{title} by {column}", colours_in(result.adata, column)
+    panel = Panel.of(place, labels, title, palette, font=10)
+    caption = _reading(cells.copy, column, panel, result.settings)
+    missing = int(panel.labels.isna().sum())
+    if missing:
+        caption += f" Grey: {missing:,} cells without {column}."
+    if place.known_n.sum() < len(cells.values):
+        caption += f" {DRAWN:,} cells, drawn at random."
+    return Picture.drawn(panel.draw, caption, panel.size(4.9, 3.3))
 
-    def draw(ax):
-        plots.scatter(ax, cells.values[chosen], labels[chosen], copy.key + by)
-        for text in ax.get_legend().get_texts():
-            text.set_fontsize(10)
 
-    if copy.shared and column == result.settings["group_key"]:
-        reading = "Mixed colours mean that the groups share this latent, as they should."
-    elif copy.shared and column == result.settings.get("batch_key"):
-        reading = "Mixed colours mean that the batch does not show, as it should be."
+def _reading(copy: Copy, column: str | None, panel: Panel, settings: dict[str, Any]) -> str:
+    """Say what a picture means."""
+    number = panel.levels is None
+    alike, apart = "Mixed colours mean", "Colours apart mean"
+    if panel.dims == 1:
+        alike, apart = "Rows alike mean", "Rows apart mean"
+        if number:
+            alike, apart = "No trend means", "A trend means"
+    if copy.shared and column == settings["group_key"]:
+        text = f"{alike} that the groups share this latent, as they should."
+    elif copy.shared and column is not None and column == settings.get("batch_key"):
+        text = f"{alike} that the batch does not show, as it should be."
     elif copy.shared:
-        reading = "Colours apart mean that this latent tells them apart in all groups."
+        text = f"{apart} that this latent tells {column or 'them'} in all groups."
     else:
-        reading = f"Cells of {' and '.join(copy.groups)} only."
+        text = f"Cells of {' and '.join(copy.groups)} only."
         if column is not None:
-            reading += f" Mixed colours mean that this latent says something other than {column}."
-    sampled = f" {DRAWN:,} cells, drawn at random." if len(chosen) < len(labels) else ""
-    return Picture.drawn(draw, reading + sampled, (4.9, 3.3))
+            text += f" {alike} that this latent says something other than {column}."
+    if panel.dims == 1 and not number:
+        text += " Lines are medians; the height within a row means nothing."
+    return text
 
 
-def diagnostics(result: Result, found=None) -> Section:
+def diagnostics(result: Result, found: Diagnosis | None = None) -> Section:
     """Probe every latent, and show what refits say, if they were made."""
     title, question = "Diagnostics", "What may the latents be read for?"
-    blocks = []
+    blocks: list[Block] = []
     if found is not None:
         blocks.append(Verdict(found.verdict))
         copies = found.copies.reset_index(names="latent")
@@ -103,7 +148,7 @@ def diagnostics(result: Result, found=None) -> Section:
             alone(
                 pd.DataFrame(rows, columns=columns),
                 "Balanced accuracy of a linear classifier, cross-validated over cells. "
-                f"More than {LEAK} above chance counts as telling.",
+                f"More than {LEAK} above chance counts as telling.{_left_out(result)}",
                 2,
             )
         )
@@ -120,14 +165,43 @@ def diagnostics(result: Result, found=None) -> Section:
     return Section("diagnostics", title, question, tuple(blocks))
 
 
-def _probes(result: Result):
+def _left_out(result: Result) -> str:
+    """Say which cells and columns are in no probe."""
+    missing, rare, numbers = [], [], []
+    for name in dict.fromkeys((*result.labels, result.settings.get("batch_key"))):
+        if name is None:
+            continue
+        labels = result.column(name)
+        if is_number(labels):
+            numbers.append(name)
+            continue
+        text_n, known_n = known_labels(labels)
+        if not known_n.all():
+            missing.append(f"{name}: {(~known_n).sum():,}")
+        few = int((np.unique(text_n[known_n].astype(str), return_counts=True)[1] < FOLDS).sum())
+        if few:
+            rare.append(f"{name}: {few:,}")
+    text = ""
+    if missing:
+        text += f" Cells without a label are left out ({', '.join(missing)})."
+    if rare:
+        text += f" Labels of fewer than {FOLDS} cells are left out ({', '.join(rare)})."
+    if numbers:
+        text += f" Numbers are not probed for ({', '.join(numbers)})."
+    return text
+
+
+def _probes(result: Result) -> Iterator[tuple[str, str, float, float, str]]:
+    """Yield latent, column, accuracy of a probe, chance, and what they say."""
     key = result.settings["group_key"]
     for copy, own_n, own_values in result.copies():
         if not active_units(own_values, ACTIVE):
             continue
         chosen = sample(len(own_values), DRAWN)
         for column, values in result.colours(own_n):
-            found = probe_and_chance(own_values[chosen], values[chosen])
+            if is_number(values):
+                continue
+            found = probe_and_chance(own_values[chosen], values[own_n].iloc[chosen])
             if found is None:
                 continue
             accuracy, chance = found

@@ -5,24 +5,25 @@ from __future__ import annotations
 from functools import partial
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from pyro_mgvi import plots
-from pyro_mgvi.analysis import rank_genes
+from pyro_mgvi.analysis import CrossFit, rank_genes
 from pyro_mgvi.criticism import predictive_checks
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.plots.checks import observed_against_predicted
-from pyro_mgvi.report.blocks import Hint, Paragraph, Picture, Row, Section, Table, alone
+from pyro_mgvi.report.blocks import Block, Hint, Paragraph, Picture, Row, Section, Table, alone
 from pyro_mgvi.report.result import WITH_MODEL, Result, sample, without_model
 
 CHECKED = 2_000  # cells in predictive checks; of more, a sample
 
 
-def genes(result: Result, refits=None, top: int = 15) -> Section:
+def genes(result: Result, refits: CrossFit | None = None, top: int = 15) -> Section:
     """Show the first genes of each group's ranking."""
     title, question = "Top genes", "Which genes does each group's own variation explain?"
-    if result.mgvi is None:
+    if result.mgvi is None or result.data is None:
         return Section("genes", title, question, (without_model(result, "Genes"),))
-    blocks = [
+    blocks: list[Block] = [
         Paragraph(
             "Genes are ranked by how much better their counts are explained with the group's own "
             "latents and mean shift than with the shared latents alone: the Bayes factor of "
@@ -35,14 +36,18 @@ def genes(result: Result, refits=None, top: int = 15) -> Section:
             table = rank_genes(result.mgvi, result.data, group, calibration=refits or False)
         except SettingsError as error:
             return Section("genes", title, question, (Hint(f"No ranking: {error}."),))
-        called = table["q_value"].notna().any()
+        called = bool(table["q_value"].notna().any())
 
-        def draw(ax, table=table, called=called, group=group):
+        def draw(
+            ax: Axes, table: pd.DataFrame = table, called: bool = called, group: str = group
+        ) -> None:
             plots.ranking(table, top, ax=ax)
             ax.set(title=group, xlabel="nats per cell")
             ax.set_yticks(range(min(top, len(table))), map(_short, table.index[:top]))
+            legend = ax.get_legend()
             if not called:  # hollow would say that they were tested
-                ax.get_legend().remove()
+                if legend is not None:
+                    legend.remove()
                 for bar in ax.patches:
                     bar.set_facecolor(plots.PALETTE[0])
 
@@ -79,7 +84,7 @@ def _short(name: str, most: int = 17) -> str:
 def predictive(result: Result, progress: bool = False, n_draws: int = 50) -> Section:
     """Show counts drawn from the model beside the observed ones."""
     title, question = "Predictive checks", "Would the model produce such data?"
-    if result.mgvi is None:
+    if result.mgvi is None or result.data is None:
         return Section("checks", title, question, (without_model(result, "Predictive checks"),))
     cells = sample(len(result.data), CHECKED)
     try:

@@ -1,9 +1,8 @@
 """Training: the plan, the loop that follows it, and a new group for a trained model."""
 
 from pyro_mgvi.training.add_group import add_group
-from pyro_mgvi.training.plan import TrainingPlan
+from pyro_mgvi.training.plan import SearchSettings, TrainingPlan
 from pyro_mgvi.training.search import prune, restart_idle
-from pyro_mgvi.training.search_settings import SearchSettings
 from pyro_mgvi.training.setup import TrainingSetup
 from pyro_mgvi.training.trainer import Trainer, train
 

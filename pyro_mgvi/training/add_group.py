@@ -93,11 +93,11 @@ def add_group(
     >>> sorted(larger.latents(adata))
     ['t_group1', 't_group2', 't_group3', 'z']
     """
-    _refuse_unsupported(program)
+    _telling(program)
     old = program.schema
     group = new_group(adata, old)
     schema = replace(old, groups=(*old.groups, group))
-    data = GroupedCounts.for_schema(adata, schema, program.data_kind)
+    data = GroupedCounts.for_schema(adata, schema, program.data_kind, missing_genes=0)
     n_batches = len(schema.batches)
     larger = type(program)(
         schema,
@@ -135,10 +135,10 @@ def new_group(adata: AnnData, schema: Schema) -> str:
     DataError
         If there is no new group, more than one, or cells of known groups beside it.
     """
-    key = schema.group_key
+    adata, key = checks.annotated(adata), schema.group_key
     checks.keys(adata, key, schema.batch_key, schema.covariate_keys)
     sizes = checks.labels(adata, key).value_counts()
-    new = sorted(level for level in sizes.index if level not in schema.groups)
+    new: list[str] = sorted(level for level in sizes.index if level not in schema.groups)
     known = sorted(set(sizes.index) - set(new))
     if not new:
         raise DataError(
@@ -173,22 +173,27 @@ def extended(latent: Latent, groups: Sequence[str], new: str) -> Latent:
     (('a',), ('b',), ('c',))
     """
     bound = latent.over(groups)
-    subsets = tuple((*s, new) if set(s) == set(groups) else s for s in bound.subsets)
+    subsets = tuple((*s, new) if set(s) == set(groups) else s for s in bound.owners)
     names = latent.copy_names
-    if sorted(bound.subsets) == sorted((group,) for group in groups):
+    if sorted(bound.owners) == sorted((group,) for group in groups):
         subsets = (*subsets, (new,))
         names = None if names is None else (*names, new)
     return replace(latent, subsets=subsets, copy_names=names)
 
 
-def _refuse_unsupported(program: Program) -> None:
-    for part in (program.guide.encoder, program.model.decoder):
+def _telling(program: Program) -> dict[str, HasGroupEntries]:
+    """Return encoder and decoder, by their place; refuse any that knows nothing of groups."""
+    found: dict[str, HasGroupEntries] = {}
+    places = {"guide.encoder": program.guide.encoder, "model.decoder": program.model.decoder}
+    for place, part in places.items():
         if not isinstance(part, HasGroupEntries):
             raise SettingsError(
                 f"add_group does not support {type(part).__name__}, which does not tell which of "
                 "its weights belong to a group (pyro_mgvi.core.HasGroupEntries): train with "
                 "SeparateEncoders and JointDecoder, or train a new model on all groups"
             )
+        found[place] = part
+    return found
 
 
 def _parts(program: Program) -> dict[str, nn.Module]:
@@ -206,8 +211,7 @@ def new_entries(program: Program, copies: Mapping[str, Tensor]) -> Entries:
         for name, c in copies.items()
         for part in _parts(program)
     }
-    components = {"guide.encoder": program.guide.encoder, "model.decoder": program.model.decoder}
-    for path, component in components.items():
+    for path, component in _telling(program).items():
         own = component.group_entries(copies, groups)
         entries |= {f"{path}.{name}": each for name, each in own.items()}
     return entries
@@ -236,17 +240,17 @@ def start_group(program: Program, data: GroupedCounts) -> None:
     The offset makes up for what the shared latents leave of the group's totals.
     """
     model, decoder = program.model, program.model.decoder
+    entries_of = _telling(program)["model.decoder"].group_entries
     n_groups = len(program.schema.groups)
     no_copy = {x.name: torch.zeros(x.n_copies, dtype=torch.bool) for x in program.families}
     rows = torch.arange(n_groups)
-    of_others = [decoder.group_entries(no_copy, rows == g) for g in range(n_groups - 1)]
-    for name, last in decoder.group_entries(no_copy, rows == n_groups - 1).items():
+    of_others = [entries_of(no_copy, rows == g) for g in range(n_groups - 1)]
+    for name, last in entries_of(no_copy, rows == n_groups - 1).items():
         weight = decoder.get_parameter(name)
         if last.any():
             others = [weight[each[name].flatten()] for each in of_others]
             weight[last.flatten()] = torch.stack(others).mean(0)
-    offset = decoder.group_offsets() if isinstance(decoder, HasGroupOffsets) else None
-    if offset is None:
+    if not isinstance(decoder, HasGroupOffsets) or (offset := decoder.group_offsets()) is None:
         return
     shared = Decoding.keeping(program.families, [x.name for x in program.families.shared])
     seen_g, expected_g = np.zeros(data.shape[1]), np.zeros(data.shape[1])
@@ -287,8 +291,8 @@ def only(program: Program, new: Entries) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-        for parameter in frozen:
-            parameter.requires_grad_(True)
+        for weight in frozen:
+            weight.requires_grad_(True)
 
 
 def _masked(entries: Tensor, gradient: Tensor) -> Tensor:

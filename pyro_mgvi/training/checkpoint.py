@@ -3,87 +3,191 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import re
+import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 
-from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.errors import SettingsError, TrainingError
 from pyro_mgvi.training.setup import TrainingSetup
+from pyro_mgvi.whole_files import read_tensors, written_whole
+
+BLOCK = 4096  # cells to read at a time
+STATE = re.compile(r"epoch_(\d+)\.pt")
+FREE = ("patience", "compiled")  # settings that may change between two parts of a training
 
 
 class Checkpoint:
-    """A file that holds a training's state, and what training it is of.
+    """A folder with a training's state after its last two epochs, and what training they are of.
+
+    A training that goes on from here ends as if it had never stopped, to the last bit on the same
+    machine with as many threads.
 
     Parameters
     ----------
-    path
-        The file.
+    folder
+        The folder; made if there is none. Who begins anew deletes it.
     setup
         The training.
+    resume
+        Whether to go on from what the folder holds, or to refuse it.
+
+    Raises
+    ------
+    SettingsError
+        If the folder cannot be used.
     """
 
-    def __init__(self, path: Path, setup: TrainingSetup):
-        self.path, self.identity = path, _identity(setup)
+    def __init__(self, folder: str | Path, setup: TrainingSetup, resume: bool = True):
+        self.folder = usable_folder(folder, resume)
+        self.identity = _identity(setup)
 
     def exists(self) -> bool:
         """Return whether there is something to resume."""
-        return self.path.exists()
+        return bool(states(self.folder))
 
-    def write(self, state: dict) -> None:
-        """Write the state, whole or not at all."""
-        part = self.path.with_name(self.path.name + ".partial")
-        torch.save({"identity": self.identity, **state}, part)
-        os.replace(part, self.path)
+    def write(self, state: dict[str, Any]) -> None:
+        """Write the state, whole or not at all, and keep the one before.
 
-    def read(self, device: torch.device) -> dict:
-        """Return the state.
+        Raises
+        ------
+        TrainingError
+            If it cannot be written; what was there is whole.
+        """
+        epoch = len(state["history"])
+        path = self.folder / f"epoch_{epoch}.pt"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with written_whole(path) as part:
+                torch.save({"identity": self.identity, **state}, part)
+            for n_epochs, earlier in states(self.folder).items():
+                if n_epochs < epoch - 1:
+                    earlier.unlink()
+        except (OSError, RuntimeError) as error:  # torch turns some of the former into the latter
+            raise TrainingError(
+                f"checkpoint {path} cannot be written ({error}): make room, and go on from the "
+                "one before"
+            ) from error
+
+    def read(self, device: torch.device) -> dict[str, Any]:
+        """Return the newest state.
 
         Raises
         ------
         SettingsError
             If the file is damaged, or of another training: other data, weights or settings.
         """
+        *earlier, path = states(self.folder).values()
         try:
-            state = torch.load(self.path, map_location=device, weights_only=True)
+            state: dict[str, Any] = read_tensors(path, device)
             theirs = dict(state["identity"])
         except Exception as error:
+            instead = f"go on from {earlier[-1].name}" if earlier else "begin anew"
             raise SettingsError(
-                f"checkpoint {self.path} cannot be read ({type(error).__name__}): it is damaged "
-                "or no checkpoint of this version; delete it to begin anew"
+                f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged "
+                f"or no checkpoint of this version; delete it to {instead}"
             ) from error
         differ = [name for name, value in self.identity.items() if theirs.get(name) != value]
         if differ:
             raise SettingsError(
-                f"checkpoint {self.path} is of another training, with other {', '.join(differ)}: "
-                "delete it, or train with the same data and settings"
+                f"checkpoint {path} is of another training, with other {', '.join(differ)}: "
+                "name another folder, or train with the same data and settings"
             )
         return state
 
 
+def states(folder: Path) -> dict[int, Path]:
+    """Return the states that a folder holds by their number of epochs, the newest last."""
+    if not folder.is_dir():
+        return {}
+    named = {file: STATE.fullmatch(file.name) for file in folder.iterdir()}
+    found = {int(match[1]): file for file, match in named.items() if match is not None}
+    return dict(sorted(found.items()))
+
+
+def usable_folder(path: str | Path, resume: bool) -> Path:
+    """Return the folder for a checkpoint, before any work; it is made with the first state.
+
+    Raises
+    ------
+    SettingsError
+        If it is none, cannot be written to, or holds a state that is not to be resumed.
+    """
+    folder = Path(path)
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise SettingsError(f"checkpoint {folder} is a file: name a folder")
+        there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        with tempfile.TemporaryFile(dir=there):
+            found = states(folder)
+    except OSError as error:
+        raise SettingsError(f"checkpoint {folder} cannot be written to: {error}") from error
+    if found and not resume:
+        raise SettingsError(
+            f"checkpoint {folder} holds a training of {max(found)} epochs already: go on from it "
+            "with resume=True (--resume), or name another folder"
+        )
+    return folder
+
+
 def _identity(setup: TrainingSetup) -> dict[str, str]:
     """Return what must be equal for a training to go on, by name, as text."""
-    program = setup.program
-    plan = {k: v for k, v in asdict(setup.plan).items() if k not in ("patience", "compiled")}
-    parts = program.components.values()
+    program, schema = setup.program, setup.program.schema
+    plan = {k: v for k, v in asdict(setup.plan).items() if k not in FREE}
+    copies = {} if setup.copies is None else {k: v.tolist() for k, v in setup.copies.items()}
     return {
         **{f"plan.{name}": repr(value) for name, value in plan.items()},
+        "seed": repr(program.seed),
         "own_weight": repr(program.own_weight),
         "latents": repr([(x.name, x.subsets, x.dim, x.foreign, x.prior) for x in program.families]),
-        "components": repr([type(part).__name__ + repr(part)[:200] for part in parts]),
-        "groups": repr(program.schema.groups),
-        "genes": _digest(np.array(program.schema.genes)),
-        "cells": _digest(setup.data.group_n, setup.data.batch_n, setup.data.covariate_nc),
-        "counts": _digest(_totals(setup)),
+        **{name: _described(part) for name, part in program.components.items()},
+        "observed_library": repr(program.model.observed_library),
+        "foreign_sample": repr(program.guide.foreign_sample),
+        "copies to train": repr(copies),
+        "groups": repr(schema.groups),
+        "batches": repr((schema.batch_key, schema.batches)),
+        "covariates": repr((schema.covariate_keys, schema.categories)),
+        "genes": _digest(np.array(schema.genes, str)),
+        "labels of cells": _labels(setup),
+        "counts": _counts(setup),
     }
 
 
-def _totals(setup: TrainingSetup) -> np.ndarray:
-    x = setup.data.x
-    both = (np.asarray(x.sum(axis)).ravel().astype(float) for axis in (0, 1))
-    return np.concatenate([*both])
+def _described(component: object) -> str:
+    """Return a component as text that is the same in another process."""
+    if isinstance(component, partial):
+        settings = dict(sorted(component.keywords.items()))
+        return f"{_described(component.func)}{component.args!r}{settings!r}"
+    if isinstance(component, type):
+        return f"{component.__module__}.{component.__qualname__}"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(component))
+
+
+def _parts(setup: TrainingSetup) -> list[GroupedCounts]:
+    return [data for data in (setup.data, setup.validation) if data is not None]
+
+
+def _labels(setup: TrainingSetup) -> str:
+    parts = ((data.group_n, data.batch_n, data.covariate_nc) for data in _parts(setup))
+    return _digest(*(array for arrays in parts for array in arrays))
+
+
+def _counts(setup: TrainingSetup) -> str:
+    digest = hashlib.sha256()
+    for data in _parts(setup):
+        for start in range(0, len(data), BLOCK):
+            block = sparse.csr_matrix(data.counts(np.arange(start, min(start + BLOCK, len(data)))))
+            block.sort_indices()
+            for array in (block.indptr, block.indices, block.data):
+                digest.update(_digest(array.astype(np.float64)).encode())
+    return digest.hexdigest()
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -1,6 +1,8 @@
-"""Model, guide and ELBO as one torch module."""
+"""Model, guide and ELBO as one torch module, and what training notes of it."""
 
 from __future__ import annotations
+
+from typing import TypedDict
 
 import torch
 from torch import nn
@@ -15,8 +17,22 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.guide, self.elbo = model, guide, elbo
 
-    def forward(self, *minibatch) -> dict[str, torch.Tensor]:
+    def forward(self, *minibatch: torch.Tensor | int | None) -> dict[str, torch.Tensor]:
         """Return the loss of each site for a minibatch."""
         # As plain functions: a Pyro module declares its parameters whenever they are looked up,
         # a seventh of what Python needs for a step, for handlers that are not there.
         return self.elbo.terms(self.model.forward, self.guide.forward, *minibatch)
+
+
+class Best(TypedDict):
+    """The epoch of the lowest loss, and its weights."""
+
+    loss: float
+    epoch: int
+    weights: dict[str, torch.Tensor]
+
+
+def columns(prefix: str, terms: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Return the terms of a loss and their sum, as columns of the history."""
+    values = {f"{prefix}_{name}": float(term) for name, term in terms.items()}
+    return {prefix: sum(values.values()), **values}

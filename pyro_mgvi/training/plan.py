@@ -3,14 +3,85 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.training.search_settings import SearchSettings
 from pyro_mgvi.training.validation import at_least, whole
 
-CELLS, EPOCHS = (1400, 2800), (60, 20)  # so many epochs up to, and from, so many training cells
+EPOCHS = 60  # by default
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What is done once in training beside gradient steps, and by which thresholds.
+
+    Attributes
+    ----------
+    epoch
+        After how many epochs the search takes place. The learning rate decays to zero at this
+        epoch, restarts, and decays to zero at the last.
+    idle
+        A dimension that says less about a cell (nats) may be started at a direction, and is
+        closed if it belongs to some groups only.
+    max_cells
+        Cells of each group that are looked at, at most.
+    max_residuals
+        Residuals kept in memory, over all groups.
+    largest_residual
+        Residuals are cut off here (standard deviations).
+    max_genes
+        Genes that are searched, at most: those in which a change shows best.
+    least_cells
+        Cells of a group, at least, for it to be searched.
+    least_genes
+        Genes of a direction, at least.
+    margin
+        Pairs of genes above this share of the threshold are tested exactly.
+    max_pairs
+        Pairs tested exactly, at most.
+    refinements
+        Rounds in which a direction is refined by all genes that follow it.
+    same_score
+        A direction of some groups whose scores correlate more than this with those of a shared
+        one is the shared one.
+    same_genes
+        Directions that share more than this fraction of genes count as the same.
+    start_cells
+        Cells from which an encoder's start is computed.
+    clusters
+        Clusters of the shared latents, within which the groups' offsets are compared.
+
+    Raises
+    ------
+    SettingsError
+        If a value is out of range.
+    """
+
+    epoch: int = 10
+    idle: float = 0.5
+    max_cells: int = 4000
+    max_residuals: float = 5e7
+    largest_residual: float = 10.0
+    max_genes: int = 6000
+    least_cells: int = 100
+    least_genes: int = 3
+    margin: float = 0.8
+    max_pairs: int = 20_000
+    refinements: int = 5
+    same_score: float = 0.95
+    same_genes: float = 0.5
+    start_cells: int = 2000
+    clusters: int = 10
+
+    def __post_init__(self) -> None:
+        counts = ("epoch", "max_cells", "max_genes", "least_cells", "least_genes", "max_pairs")
+        for name in (*counts, "refinements", "start_cells", "clusters"):
+            whole(self, name, least=1)
+        for name in ("idle", "max_residuals", "largest_residual", "margin", "same_score"):
+            at_least(self, name, 0.0)
+        at_least(self, "same_genes", 0.0)
 
 
 @dataclass(frozen=True)
@@ -20,8 +91,7 @@ class TrainingPlan:
     Attributes
     ----------
     max_epochs
-        Upper bound of passes over the training cells; by default 60 for up to 1,400
-        training cells, falling to 20 for 2,800 or more.
+        Upper bound of passes over the training cells; 60 by default.
     batch_size
         Cells per step.
     learning_rate
@@ -30,6 +100,10 @@ class TrainingPlan:
         Share of each group's cells held out for early stopping; 0 for none.
     patience
         Epochs without a better validation loss after which training stops; None for never.
+    hurry
+        How many epochs of the plan pass in one while the validation loss is flat after the search
+        (:class:`~pyro_mgvi.training.clock.Clock`): with many cells training is over sooner. 1 to
+        follow ``max_epochs`` to the letter.
     stratified
         Spread each group evenly over the minibatches.
     compiled
@@ -60,6 +134,7 @@ class TrainingPlan:
     learning_rate: float = 4e-3
     validation_fraction: float = 0.1
     patience: int | None = 15
+    hurry: float = 4.0
     stratified: bool = False
     compiled: bool | None = None
     prune_below: float = 0.05
@@ -74,6 +149,7 @@ class TrainingPlan:
         at_least(self, "learning_rate", 0.0, exclusive=True)
         at_least(self, "validation_fraction", 0.0)
         at_least(self, "prune_below", 0.0)
+        at_least(self, "hurry", 1.0)
         if self.validation_fraction > 0.9:
             raise SettingsError(
                 f"validation_fraction must be within 0 and 0.9, not {self.validation_fraction}"
@@ -81,25 +157,23 @@ class TrainingPlan:
         if self.search is not None and not isinstance(self.search, SearchSettings):
             raise SettingsError(f"search must be SearchSettings(...) or None, not {self.search!r}")
 
-    def resolved(self, n_cells: int, seed: int) -> TrainingPlan:
+    def resolved(self, seed: int) -> Self:
         """Return the plan with ``max_epochs`` and ``seed`` filled in.
 
         Parameters
         ----------
-        n_cells
-            Number of training cells.
         seed
             That of the model.
 
         Examples
         --------
-        >>> [TrainingPlan().resolved(n, seed=0).max_epochs for n in (900, 2700, 90_000)]
-        [60, 23, 20]
+        >>> plan = TrainingPlan().resolved(seed=3)
+        >>> plan.max_epochs, plan.seed
+        (60, 3)
         """
-        epochs = round(np.interp(n_cells, CELLS, EPOCHS))
         return replace(
             self,
-            max_epochs=epochs if self.max_epochs is None else self.max_epochs,
+            max_epochs=EPOCHS if self.max_epochs is None else self.max_epochs,
             seed=seed if self.seed is None else self.seed,
         )
 
@@ -110,7 +184,7 @@ class TrainingPlan:
             return None
         return self.search.epoch
 
-    def step_size(self, epoch: int) -> float:
+    def step_size(self, epoch: float) -> float:
         """Return the factor of the learning rate in an epoch: half a cosine, or one and another.
 
         Small steps refine what is shared instead of fitting noise; a search sees the better for it
@@ -124,7 +198,8 @@ class TrainingPlan:
         """
         searched, last = self.search_epoch or 0, self.max_epochs or epoch + 1
         begin, end = (0, searched) if epoch < searched else (searched, last)
-        return float(0.5 * (1 + np.cos(np.pi * (epoch - begin) / (end - begin))))
+        passed = min(1.0, (epoch - begin) / (end - begin))
+        return float(0.5 * (1 + np.cos(np.pi * passed)))
 
 
 def chosen_plan(

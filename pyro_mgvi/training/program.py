@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -17,16 +17,21 @@ from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind, Decoder, Encoder, Likelihood
 from pyro_mgvi.core.latents import Latent, private, shared
 from pyro_mgvi.data import GroupedCounts, Minibatch, Schema
-from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.data.matching import MISSING
+from pyro_mgvi.errors import DataError, SettingsError, UntrainedWarning, warn
+from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.model.active_dims import ActiveDims
-from pyro_mgvi.model.component_checks import check_components
+from pyro_mgvi.model.component_checks import building, check_class, check_components
 from pyro_mgvi.model.generative import Model
 from pyro_mgvi.model.guide import Guide
 from pyro_mgvi.model.own_weight import OwnWeight, given_weights, own_weights
 from pyro_mgvi.model.posterior import Posterior
+from pyro_mgvi.model.structure import GroupedModule
+from pyro_mgvi.model.weights import differ, sampled
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
 from pyro_mgvi.training.plan import TrainingPlan
+from pyro_mgvi.training.validation import whole
 
 BLOCK = 1024  # cells at a time when nothing is trained
 LATENTS = (shared(10), private(10))
@@ -67,6 +72,8 @@ class Program:
         How it was trained, or None: refits follow it.
     history
         Losses per epoch in nats per cell; see :meth:`~pyro_mgvi.training.Trainer.run`.
+    interrupted
+        Whether a Ctrl-C ended its last training.
     """
 
     def __init__(
@@ -82,15 +89,25 @@ class Program:
         foreign_sample: int | None = None,
         seed: int = 0,
     ):
-        self.schema, self.seed = schema, int(seed)
+        self.schema, self.seed = schema, seed
+        whole(self, "seed", least=0)
         self.plan: TrainingPlan | None = None
         self.history = pd.DataFrame()
-        self.components = {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
+        self.interrupted = False
+        self.components: dict[str, Callable[..., Any]] = {
+            "encoder": encoder,
+            "decoder": decoder,
+            "likelihood": likelihood,
+        }
         bound = Latents(latents, schema.groups)
         self.given_weight = given_weights(own_weight, bound)
         self.own_weight = own_weights(own_weight, bound, initial)
         active = ActiveDims(bound)
-        with torch.random.fork_rng():
+        if not isinstance(observed_library, (bool, np.bool_)):
+            raise SettingsError(f"observed_library must be True or False, not {observed_library!r}")
+        for role, component in self.components.items():
+            check_class(role, component)
+        with exclusive(), building():
             torch.manual_seed(self.seed)
             self.model = Model(bound, initial, decoder, likelihood, observed_library, active)
             self.guide = Guide(
@@ -105,6 +122,7 @@ class Program:
             self.model.float().eval()
             self.guide.float().eval()
             check_components(self.model, self.guide, len(schema.genes), schema.n_covariates)
+        self.mark(trained=False)
 
     @property
     def families(self) -> Latents:
@@ -116,22 +134,80 @@ class Program:
         """What kind of data the likelihood is of."""
         return self.model.data_kind
 
+    def mark(self, trained: bool) -> None:
+        """Say that the weights of this moment are trained ones, or that nobody has trained them."""
+        parts = {"model": self.model, "guide": self.guide}
+        self._untrained = None if trained else sampled(parts)
+
+    @property
+    def trained(self) -> bool:
+        """Whether weights have changed since the model was built, by whatever loop."""
+        parts = {"model": self.model, "guide": self.guide}
+        return self._untrained is None or differ(self._untrained, sampled(parts))
+
+    def warn_untrained(self) -> None:
+        """Warn if results are asked of a model that nobody has trained.
+
+        Warns
+        -----
+        UntrainedWarning
+            If its weights are those that it was built with.
+        """
+        if not self.trained:
+            warn(
+                "the model is not trained: what it says is of its initial weights, not of the "
+                "data; call fit first",
+                UntrainedWarning,
+            )
+
+    def read_for_results(self, adata: AnnData | GroupedCounts) -> GroupedCounts:
+        """Return the counts of ``adata`` as :meth:`read` does, and warn if nothing was trained."""
+        self.warn_untrained()
+        return self.read(adata)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.model.log_library_b2.device
 
-    def read(self, adata: AnnData | GroupedCounts) -> GroupedCounts:
+    def read(
+        self,
+        adata: AnnData | GroupedCounts,
+        layer: str | None = None,
+        use_raw: bool | None = None,
+        missing_genes: float = MISSING,
+    ) -> GroupedCounts:
         """Return the counts of ``adata`` as this model needs them (genes in its order).
+
+        Whatever takes annotated data takes what this returns, too: where the counts are no longer
+        where the model was built from, ``mgvi.latents(mgvi.read(adata, layer="counts"))``.
+
+        Parameters
+        ----------
+        adata
+            Annotated data, or counts that are read already.
+        layer, use_raw
+            Where the counts are, if not where the model's were: a layer (``"X"`` for X), or
+            ``adata.raw``.
+        missing_genes
+            Share of the model's genes that may be missing; they count as zero.
 
         Raises
         ------
         DataError
             If genes, groups, batches or covariates are not the model's, by name.
+
+        Warns
+        -----
+        DataWarning
+            If genes are missing, or there are more, which are left out.
         """
         if isinstance(adata, GroupedCounts):
+            if not len(adata):
+                raise DataError("the counts hold no cell: look at what chose its cells")
             return adata.matching(self.schema)
-        return GroupedCounts.for_schema(adata, self.schema, self.data_kind)
+        source = self.schema.source.elsewhere(layer, use_raw)
+        return GroupedCounts.for_schema(adata, self.schema, self.data_kind, source, missing_genes)
 
     def fresh(self, data: GroupedCounts, seed: int) -> Self:
         """Return a new program of the same settings, started from the moments of ``data``."""
@@ -149,7 +225,7 @@ class Program:
     @contextmanager
     def at_rest(self) -> Iterator[None]:
         """Put model and guide in evaluation mode, and back as they were."""
-        modules = self.model, self.guide
+        modules: tuple[GroupedModule, ...] = (self.model, self.guide)
         training = [module.training for module in modules]
         try:
             for module in modules:
@@ -207,21 +283,3 @@ class Program:
         """Return what the guide says of some cells, from all genes or from some (``seen_g``)."""
         moments = self.guide.moments(batch.counts, batch.covariates, seen_g)
         return Posterior(self.model, batch, moments)
-
-
-def kind_of(likelihood: Callable[..., Likelihood]) -> DataKind:
-    """Return what kind of data a likelihood is of, before there are data to build it for.
-
-    Raises
-    ------
-    SettingsError
-        If it builds no :class:`~pyro_mgvi.core.Likelihood`.
-    """
-    with torch.random.fork_rng():
-        built = likelihood(InitialValues.blank(n_genes=2, n_groups=2))
-    if not isinstance(built, Likelihood):
-        raise SettingsError(
-            f"likelihood={likelihood!r} builds {type(built).__name__}, which is not derived from "
-            "pyro_mgvi.core.Likelihood"
-        )
-    return built.data_kind

@@ -44,6 +44,8 @@ class TrainingSetup:
         The objective, with the program's weights.
     plan
         The plan with its defaults filled in.
+    max_epochs, seed
+        Those of the plan.
     data, validation
         Training cells; held-out cells, or None.
 
@@ -71,13 +73,14 @@ class TrainingSetup:
         plan: TrainingPlan,
         copies: Mapping[str, Tensor] | None = None,
     ):
-        train, held_out = data.split(
-            plan.validation_fraction, program.seed if plan.seed is None else plan.seed
-        )
+        self.seed = program.seed if plan.seed is None else plan.seed
+        train, held_out = data.split(plan.validation_fraction, self.seed)
         if copies is None:
             _check_owners(program, data)
         self.program, self.copies = program, copies
-        self.plan = plan.resolved(len(train), program.seed)
+        self.plan = plan.resolved(program.seed)
+        self.max_epochs = self.plan.max_epochs or 0
+        self.n_steps = max(1, round(len(train) / plan.batch_size))
         self.model: Model = program.model
         self.guide: Guide = program.guide
         self.elbo = WassersteinTraceELBO(own_weight=program.own_weight)
@@ -96,7 +99,7 @@ class TrainingSetup:
 
         The first is for everything drawn in steps, the second for the order of the cells.
         """
-        steps, order = np.random.SeedSequence([self.plan.seed, epoch]).generate_state(2)
+        steps, order = np.random.SeedSequence([self.seed, epoch]).generate_state(2)
         return int(steps), int(order)
 
     def begin_epoch(self, epoch: int) -> bool:
@@ -107,9 +110,7 @@ class TrainingSetup:
     def search(self) -> bool:
         """Restart what is idle, at what is missing; return whether the decoder has changed."""
         with pyro.validation_enabled(False):
-            return restart_idle(
-                self.program, self.data, self.plan.search, self.copies, self.plan.seed
-            )
+            return restart_idle(self.program, self.data, self.plan.search, self.copies, self.seed)
 
     def minibatches(self, epoch: int, keep_sparse: bool = False) -> Iterator[Minibatch]:
         """Yield the minibatches of an epoch, in its order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pandas as pd
 import pyro
@@ -12,12 +13,15 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from pyro_mgvi.accelerator import fabric
 from pyro_mgvi.core.elbo import WassersteinTraceELBO
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.errors import SettingsError, TrainingError
+from pyro_mgvi.errors import SettingsError, TrainingError, TrainingInterrupted
 from pyro_mgvi.kernels.compiled import compilation
+from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.training.checkpoint import Checkpoint
-from pyro_mgvi.training.objective import Objective
+from pyro_mgvi.training.clock import Clock
+from pyro_mgvi.training.objective import Best, Objective, columns
 from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.setup import TrainingSetup
@@ -36,12 +40,15 @@ def train(
 ) -> pd.DataFrame:
     """Train a program and return the history of the losses; see :class:`Trainer`.
 
-    An interrupted run keeps its best weights, and what there is of its history is the
-    attribute ``history`` of the exception's program.
+    For refits and the like, which are of no use before they are finished.
     """
     trainer = Trainer(program, data, plan, accelerator, checkpoint, copies)
     try:
         return trainer.run(progress)
+    except TrainingInterrupted as interruption:
+        raise KeyboardInterrupt(
+            "training was interrupted; the model that it was for is as it was before"
+        ) from interruption
     finally:
         program.model.cpu()
         program.guide.cpu()
@@ -59,11 +66,14 @@ class Trainer:
     plan
         How to train.
     accelerator
-        For :class:`lightning_fabric.Fabric`, such as ``"cpu"``, ``"gpu"`` or ``"auto"``.
+        Where to train: ``"cpu"``, ``"gpu"``, ``"cuda:1"`` or ``"auto"``.
     checkpoint
-        File to which the state is written after each epoch, and from which it is resumed.
+        Folder to which the state is written after each epoch, and from which it is resumed; see
+        :class:`~pyro_mgvi.training.checkpoint.Checkpoint`.
     copies
         Copies of each latent, boolean (S,), that may be searched for and pruned; all by default.
+    resume
+        Go on from the state in ``checkpoint``, if there is one, or refuse to.
     """
 
     def __init__(
@@ -74,22 +84,26 @@ class Trainer:
         accelerator: str = "cpu",
         checkpoint: str | Path | None = None,
         copies: Mapping[str, Tensor] | None = None,
+        resume: bool = True,
     ):
+        self.fabric = fabric(accelerator)
         self.setup = TrainingSetup(program, data, plan, copies)
         self.plain = WassersteinTraceELBO()
-        self.fabric = _fabric(accelerator)
         objective = Objective(program.model, program.guide, self.setup.elbo)
         rate = self.setup.plan.learning_rate
         adam = torch.optim.Adam(objective.parameters(), lr=rate, fused=True)
         self.objective, self.optimizer = self.fabric.setup(objective, adam)
         self.sparse = self.setup.data.mostly_zero and self.fabric.device.type == "cpu"
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(adam, self.setup.plan.step_size)
+        self.clock = Clock(self.setup.plan, self.setup.n_steps)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(adam, self.clock.step_size)
         self.checkpoint = None
         if checkpoint is not None:
-            self.checkpoint = Checkpoint(Path(checkpoint), self.setup)
-        self.history: list[dict] = []
+            self.checkpoint = Checkpoint(checkpoint, self.setup, resume)
+        self.history: list[dict[str, float]] = []
         self.n_resumed = 0  # epochs of the history that a checkpoint has brought
+        self.interrupted = False
         self._keep(float("inf"), 0)
+        self.before_search = self.best
 
     def run(self, progress: bool = True) -> pd.DataFrame:
         """Train, restore the best weights and return the history, one row per epoch.
@@ -102,14 +116,15 @@ class Trainer:
         ------
         TrainingError
             If a loss is not finite, with the sites at fault; the best weights are restored.
+        TrainingInterrupted
+            After a Ctrl-C: the best weights are restored and pruned, as a finished run's.
         """
-        plan = self.setup.plan
         if self.checkpoint is not None and self.checkpoint.exists():
             self._resume(self.checkpoint.read(self.fabric.device))
         bar = tqdm(
-            range(len(self.history), plan.max_epochs),
+            range(len(self.history), self.setup.max_epochs),
             initial=len(self.history),
-            total=plan.max_epochs,
+            total=self.setup.max_epochs,
             desc="training",
             unit="epoch",
             disable=not progress,
@@ -121,22 +136,30 @@ class Trainer:
         try:
             # Fork the generators: the caller's random state stays as it was.
             with (
-                torch.random.fork_rng(),
+                exclusive(),
                 pyro.settings.context(module_local_params=True),
                 compilation(self._compile()),
                 torch.enable_grad(),
             ):
                 for epoch in bar:
+                    if self.clock.over or self._converged(epoch):  # so may a checkpoint's be
+                        break
                     self._epoch(epoch)
                     bar.set_postfix(loss=f"{self.history[-1][self.monitored]:.2f}")
-                    if self._converged(epoch):
-                        break
+        except KeyboardInterrupt:
+            self.interrupted = True
         finally:
             torch.set_flush_denormal(flushed)
             torch.distributions.Distribution.set_default_validate_args(validated)
             bar.close()
             self._restore_best()
+        if self.interrupted and not self.history:  # there is nothing to prune by
+            raise TrainingInterrupted(
+                "training was interrupted in its first epoch: the model is as it was before"
+            )
         self.setup.finish()
+        if self.interrupted:
+            raise TrainingInterrupted(self._what_is_kept())
         return self.table()
 
     def table(self) -> pd.DataFrame:
@@ -152,7 +175,7 @@ class Trainer:
         if plan.compiled is not None:
             return plan.compiled
         n_cells, n_genes = self.setup.data.shape
-        return float(n_cells) * n_genes * plan.max_epochs > COMPILE_FROM
+        return float(n_cells) * n_genes * self.setup.max_epochs > COMPILE_FROM
 
     @property
     def monitored(self) -> str:
@@ -181,11 +204,12 @@ class Trainer:
             for name, term in terms.items():
                 weight = len(batch.group) / len(self.setup.data) ** 2
                 totals[name] = totals.get(name, 0.0) + term.detach() * weight
-        self.schedule.step()
-        row: dict[str, float] = {"epoch": epoch + 1, **_columns("train", totals)}
+        row: dict[str, float] = {"epoch": epoch + 1, **columns("train", totals)}
         if self.setup.validation is not None:
-            row |= _columns("validation", self._validate())
+            row |= columns("validation", self._validate())
         self.history.append(row)
+        self.clock.tick([each[self.monitored] for each in self.history])
+        self.schedule.step()
         if row[self.monitored] < self.best["loss"]:
             self._keep(row[self.monitored], epoch + 1)
         if self.checkpoint is not None:
@@ -196,6 +220,7 @@ class Trainer:
         if epoch != self.setup.plan.search_epoch:
             return False
         planted = self.setup.search()
+        self.before_search = self.best
         self._keep(float("inf"), epoch)  # what was best before it is past
         return planted
 
@@ -205,6 +230,8 @@ class Trainer:
         torch.manual_seed(0)  # the same noise every time: losses of two epochs compare
         totals: dict[str, torch.Tensor] = {}
         module, validation = self.objective.module, self.setup.validation
+        if validation is None:
+            return totals
         with pyro.validation_enabled(False):
             for batch in validation.minibatches(1024, shuffle=False, keep_sparse=self.sparse):
                 terms = self.plain.terms(module.model, module.guide, *batch.to(self.fabric.device))
@@ -213,59 +240,64 @@ class Trainer:
                     totals[name] = totals.get(name, 0.0) + term / len(validation)
         return totals
 
-    def _converged(self, epoch: int) -> bool:
+    def _converged(self, n_epochs: int) -> bool:
         patience = self.setup.plan.patience
-        return patience is not None and epoch + 1 - self.best["epoch"] >= patience
+        return patience is not None and n_epochs - self.best["epoch"] >= patience
 
     def _keep(self, loss: float, epoch: int) -> None:
         weights = {k: v.detach().clone() for k, v in self.objective.state_dict().items()}
-        self.best = {"loss": loss, "epoch": epoch, "weights": weights}
+        self.best: Best = {"loss": loss, "epoch": epoch, "weights": weights}
 
     def _restore_best(self) -> None:
+        if self.best["loss"] == float("inf"):  # the search's epoch was not finished
+            self.best = self.before_search
         self.objective.load_state_dict(self.best["weights"])
         self.objective.eval()
 
-    def _stop(self, terms: dict, epoch: int, step: int) -> None:
+    def _stop(self, terms: dict[str, Tensor], epoch: int, step: int) -> NoReturn:
         bad = [name for name, term in terms.items() if not torch.isfinite(term)]
         broken = [k for k, v in self.objective.named_parameters() if not v.isfinite().all()]
+        loss = sum(float(term.detach()) for term in terms.values())
         cause = f"the term(s) of {bad} are not finite"
         if broken:
             cause += f", because the weights {broken[:3]} no longer are"
         raise TrainingError(
-            f"the loss became {sum(terms.values()).item()} in epoch {epoch + 1}, step {step + 1}: "
+            f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}: "
             f"{cause}. Lower learning_rate (now {self.setup.plan.learning_rate:g}), or look for "
             "cells or genes with extreme counts. The best weights so far are kept."
         )
 
-    def _state(self) -> dict:
+    def _what_is_kept(self) -> str:
+        message = (
+            f"training was interrupted after {len(self.history)} of at most "
+            f"{self.setup.max_epochs} epochs: the model has its best weights so far, those of "
+            f"epoch {self.best['epoch']}, and dimensions that say nothing are closed"
+        )
+        if self.checkpoint is None:
+            return message
+        return f"{message}; to go on, train again with checkpoint={str(self.checkpoint.folder)!r}"
+
+    def _state(self) -> dict[str, Any]:
         return {
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "clock": self.clock.now,
             "history": self.history,
             "best": self.best,
         }
 
-    def _resume(self, state: dict) -> None:
-        self.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.history, self.best = state["history"], deepcopy(state["best"])
+    def _resume(self, state: dict[str, Any]) -> None:
+        try:
+            self.objective.load_state_dict(state["objective"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.clock.now = float(state["clock"])
+            self.history, self.best = list(state["history"]), deepcopy(state["best"])
+        except Exception as error:
+            self._restore_best()
+            raise SettingsError(
+                f"the checkpoint does not fit this version of the model ({error!r}): delete it to "
+                "begin anew"
+            ) from error
         self.n_resumed = len(self.history)
-
-
-def _fabric(accelerator: str):
-    from lightning_fabric import Fabric  # takes a second to import
-
-    try:
-        return Fabric(accelerator=accelerator, devices=1)
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingsError(
-            f"accelerator {accelerator!r} cannot be used here: {reason}; use 'cpu' or 'auto'"
-        ) from error
-
-
-def _columns(prefix: str, terms: dict[str, torch.Tensor]) -> dict[str, float]:
-    values = {f"{prefix}_{name}": float(term) for name, term in terms.items()}
-    return {prefix: sum(values.values()), **values}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
+from typing import Any
 
 from pyro_mgvi.errors import SettingsError
 
@@ -17,14 +18,29 @@ def whole(settings: object, name: str, least: int, optional: bool = False) -> No
         If it is none.
     """
     value = vars(settings)[name]
-    if value is None and optional:
-        return
+    if value is not None or not optional:
+        object.__setattr__(settings, name, whole_number(name, value, least))
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """Return a plain integer of at least ``least``.
+
+    Raises
+    ------
+    SettingsError
+        If the value is none.
+
+    Examples
+    --------
+    >>> whole_number("n_draws", 3.0, least=1)
+    3
+    """
     number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not number or int(value) != value:
         raise SettingsError(f"{name} must be a whole number, not {value!r}")
     if value < least:
         raise SettingsError(f"{name} must be at least {least}, not {value!r}")
-    object.__setattr__(settings, name, int(value))
+    return int(value)
 
 
 def at_least(settings: object, name: str, least: float, exclusive: bool = False) -> None:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from pyro_mgvi import MGVI, DataError, diagnose
-from pyro_mgvi.analysis.diagnosis import _shuffle
+from pyro_mgvi import MGVI, DataError, GroupedCounts, diagnose
+from pyro_mgvi.analysis.cross_fit import cross_fit
+from pyro_mgvi.analysis.diagnosis import _labels, _shuffle
+from pyro_mgvi.analysis.metrics import probe
 from pyro_mgvi.analysis.verdict import verdict
 from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
 
@@ -34,6 +36,44 @@ def test_tables_hold_closed_forms(mgvi, adata):
         diagnose(mgvi, adata, labels="organ")
     with pytest.raises(DataError, match="each of the 120 cells"):
         diagnose(mgvi, adata, labels=["a", "b"])
+
+
+def probes_of(mgvi, adata, labels, refits):
+    report = diagnose(mgvi, adata, labels, refits, refits, progress=False)
+    return report.probes.query("target == 'label'").drop(columns="target")
+
+
+def test_labels_are_of_the_cells_that_they_name_and_missing_ones_are_no_class(trained, adata):
+    refits = cross_fit(trained, adata, max_epochs=1, progress=False)
+    whole = probes_of(trained, adata, "celltype", refits)
+    series = adata.obs["celltype"]
+    shuffled = series.sample(frac=1, random_state=0)  # a Series is read by the cells' names
+    for same in (series.to_numpy(), shuffled, list(series)):
+        pd.testing.assert_frame_equal(probes_of(trained, adata, same, refits), whole)
+    some = adata.copy()
+    some.obs["some"] = series.where(np.arange(120) % 4 > 0)
+    found = probes_of(trained, some, "some", refits)
+    assert found["chance"].iloc[0] == 0.2 == found["chance"].min()  # five types, and no "nan"
+    own = some.obs["some"].notna().to_numpy()
+    z = trained.latents(adata)["z"]
+    assert found["accuracy"].iloc[0] == probe(z[own], series[own])
+    for values in (some.obs["some"], some.obs["some"].to_numpy(), list(some.obs["some"])):
+        pd.testing.assert_frame_equal(probes_of(trained, adata, values, refits), found)
+    with pytest.raises(DataError, match=r"knows only some of the cells by name; missing: .*cell"):
+        diagnose(trained, adata, series[:-1])
+
+
+def test_labels_may_name_cells_that_the_model_leaves_out(adata):
+    cells = adata.copy()
+    counts = cells.X.toarray()
+    counts[5] = 0
+    cells.X = counts
+    data = GroupedCounts.from_anndata(cells, group_key="group", drop_empty=True)
+    labels = cells.obs["celltype"]
+    kept = _labels(data, labels.iloc[data.cells], data)
+    assert len(kept) == 119
+    for given in ("celltype", labels, labels.to_numpy(), labels.iloc[data.cells]):
+        np.testing.assert_array_equal(_labels(cells, given, data), kept)
 
 
 def test_shuffling_keeps_sizes_and_everything_else(mgvi, adata):

@@ -72,7 +72,12 @@ def test_bad_input_is_explained(mgvi, adata):
         ((ones, np.ones(5, bool)), {}, DataError, "second must be .* over the 120 cells"),
         ((ones, ~ones), {}, DataError, "second holds no cell"),
         ((ones, ones), {"latents": ["u"]}, SettingsError, "unknown latent.*'u'"),
-        ((ones, ones), {"n_draws": 1}, SettingsError, "n_draws >= 2"),
+        ((ones, ones), {"n_draws": 1}, SettingsError, "n_draws must be at least 2, not 1"),
+        ((ones, ones), {"n_draws": 2.5}, SettingsError, "n_draws must be a whole number"),
+        ((ones, ones), {"n_draws": "many"}, SettingsError, "n_draws must be a whole number"),
+        ((ones, ones), {"threshold": -1}, SettingsError, "threshold must be"),
+        ((ones, ones), {"threshold": "high"}, SettingsError, "threshold must be"),
+        ((ones, ones), {"latents": 3}, SettingsError, "latents=3: give names"),
     ]
     for sets, settings, error, message in cases:
         with pytest.raises(error, match=message):

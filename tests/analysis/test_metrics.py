@@ -1,8 +1,10 @@
 """Scores of latents: what is separate, what is mixed, and the ceiling of a planted program."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from pyro_mgvi import DataError
 from pyro_mgvi.analysis import metrics
 from pyro_mgvi.datasets import clear_recipe
 
@@ -43,3 +45,95 @@ def test_program_score_is_a_ceiling(rng):
     assert metrics.kmeans_ari(ideal, program) > 0.8
     shuffled = rng.permutation(program)
     assert metrics.kmeans_ari(ideal, shuffled) < 0.05
+
+
+SCORES = (metrics.probe, metrics.kmeans_ari, metrics.silhouette)
+
+
+@pytest.fixture
+def labelled(rng):
+    """Three labels that a latent tells by and large, 300 cells."""
+    labels = np.repeat(["a", "b", "c"], 100).astype(object)
+    return np.eye(3)[np.repeat(range(3), 100)] * 3 + rng.normal(size=(300, 3)), labels
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_cells_without_the_latent_are_left_out(score, labelled):
+    latent, labels = labelled
+    own = np.arange(300) % 3 > 0
+    seen = np.where(own[:, None], latent, np.nan)
+    assert score(seen, labels) == pytest.approx(score(latent[own], labels[own]))
+    assert score(pd.DataFrame(seen), list(labels)) == score(seen, labels)
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NA, pd.NaT])
+@pytest.mark.parametrize("kind", [list, pd.Series, pd.Categorical])
+def test_a_missing_label_is_no_class(score, missing, kind, labelled):
+    latent, labels = labelled
+    known = np.arange(300) % 3 > 0
+    some = labels.copy()
+    some[~known] = missing
+    assert score(latent, kind(some)) == pytest.approx(score(latent[known], labels[known]))
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_the_text_nan_is_a_label(score, labelled):
+    latent, labels = labelled
+    renamed = np.where(labels == "c", "nan", labels)
+    assert score(latent, renamed) == pytest.approx(score(latent, labels))
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_what_cannot_be_scored_is_refused(score, labelled):
+    latent, labels = labelled
+    cases = [
+        (latent, np.repeat("a", 300), "two labels"),
+        (latent, [None] * 300, "two labels"),
+        (np.full_like(latent, np.nan), labels, "two labels"),
+        (latent, labels[:-1], "299 labels for 300 cells"),
+        (latent, np.ones((300, 2)), "one per cell"),
+        (latent[:, 0], labels, "cells x dims"),
+        (latent.astype(str), labels, "numbers"),
+        (np.where(latent > 4, np.inf, latent), labels, "infinite"),
+    ]
+    for wrong, label, message in cases:
+        with pytest.raises(DataError, match=message):
+            score(wrong, label)
+
+
+def test_a_silhouette_needs_labels_that_cells_share():
+    with pytest.raises(DataError, match="label of its own"):
+        metrics.silhouette(np.eye(3), list("abc"))
+
+
+def test_an_empty_latent_has_no_clusters(labelled):
+    assert metrics.kmeans_ari(np.zeros((300, 10)), labelled[1]) == 0
+    assert metrics.silhouette(np.zeros((300, 10)), labelled[1]) == 0
+    assert metrics.probe(np.zeros((300, 10)), labelled[1]) == pytest.approx(1 / 3)
+
+
+def test_labels_rarer_than_the_folds_are_not_probed_for(rng):
+    noise = rng.normal(size=(302, 5))
+    labels = ["rare"] * 2 + ["x", "y"] * 150
+    assert metrics.probe_and_chance(noise, labels) == metrics.probe_and_chance(
+        noise[2:], labels[2:]
+    )
+    assert metrics.probe_and_chance(noise, ["rare"] * 2 + ["x"] * 300) is None
+
+
+def test_units_are_counted_among_the_cells_that_have_the_latent(rng):
+    x = np.where(np.arange(400)[:, None] % 2, rng.normal(size=(400, 3)), np.nan)
+    assert metrics.active_units(x) == 3
+    with pytest.raises(DataError, match="no cell has the latent"):
+        metrics.active_units(np.full((4, 2), np.nan))
+
+
+def test_cka_compares_the_same_cells_and_not_rounding_errors(rng):
+    x = rng.normal(size=(40, 3))
+    with pytest.raises(DataError, match="NaN rows"):
+        metrics.linear_cka(np.where(x > 2, np.nan, x), x)
+    with pytest.raises(DataError, match="40 and 39 cells"):
+        metrics.linear_cka(x, x[1:])
+    constant = np.full((400, 1), 0.1)  # minus its mean it is 1e-17, not 0
+    assert metrics.linear_cka(constant, constant) == 0

@@ -9,8 +9,11 @@ import pytest
 
 import pyro_mgvi
 from pyro_mgvi.analysis.metrics import kmeans_ari, probe
+from pyro_mgvi.cli.files import read_cells
 from pyro_mgvi.cli.main import main
+from pyro_mgvi.cli.outputs import write_cells
 from pyro_mgvi.datasets import clear_recipe
+from pyro_mgvi.training import Trainer
 
 
 @pytest.fixture
@@ -79,8 +82,8 @@ def test_latents_are_chosen_by_short_texts(h5ad, tmp_path, capsys):
         ("u:5", "not understood"),
         ("t:0", "dim must be a whole number of at least 1"),
         ("few=lung:2", "unknown group"),
-        ("few=group1+:2", "unknown group"),
-        ("few=:2", "empty subset"),
+        ("few=group1+:2", "names a group without a name"),
+        ("few=:2", "names a group without a name"),
         ("few=group1+group1:2", "names a group twice"),
         ("t=group1+group2:2", "overlap"),
     ]:
@@ -111,6 +114,7 @@ def test_bad_input_ends_with_one_line_and_nothing_written(h5ad, tmp_path, capsys
         ((h5ad, "--group-key", "group", "--layer", "x", "--out", out), "layer 'x'"),
         ((text, "--group-key", "group", "--out", out), "cannot be read as h5ad"),
         ((tmp_path / "none.h5ad", "--group-key", "group", "--out", out), "does not exist"),
+        ((tmp_path, "--group-key", "group", "--out", out), "is a folder and no zarr"),
         ((h5ad, "--group-key", "group", "--out", tmp_path / "no" / "out.h5ad"), "folder"),
         ((h5ad, "--group-key", "group", "--out", tmp_path / "folder.h5ad"), "it is a folder"),
         ((h5ad, "--group-key", "group", "--out", out, "--model", tmp_path), "not a saved model"),
@@ -145,12 +149,115 @@ def test_covariates_that_say_nothing_or_something_new(h5ad, tmp_path, capsys):
     assert "value(s) unknown to the model: d3" in capsys.readouterr().err and not table.exists()
 
 
-def test_an_output_that_cannot_be_written_is_found_before_training(h5ad, tmp_path, monkeypatch):
-    def never(*args, **kwargs):
-        raise AssertionError("training started")
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--out", "no/out.h5ad"), "does not exist"),
+        (("--out", "folder"), "it is a folder"),
+        (("--out", "in.h5ad"), "it is the input; choose another path, or pass --force"),
+        (("--out", "new.h5ad", "--model", "folder"), "not a saved model"),
+        (("--out", "new.h5ad", "--model", "no/model"), "does not exist"),
+        (("--out", "new.h5ad", "--model", "new.h5ad"), "named like something else"),
+        (("--out", "new", "--model", "new"), "it is what --out names, too"),
+        (("--out", "new.h5ad", "--resume"), "name its folder (--checkpoint)"),
+        (("--out", "new.h5ad", "--checkpoint", "in.h5ad"), "is a file: name a folder"),
+        (("--out", "new.h5ad", "--model", "m", "--checkpoint", "m/c"), "in what --model writes"),
+        (("--out", "new.h5ad", "--checkpoint", "used"), "holds a training of 7 epochs already"),
+        (("--out", "new.h5ad", "--accelerator", "nonsense"), "'nonsense' cannot be used here"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_found_before_training(
+    h5ad, tmp_path, monkeypatch, capsys, options, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Trainer, "run", None)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "epoch_7.pt").write_text("")
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    assert fit(h5ad, "--group-key", "group", *options) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    after = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    assert after == before
 
-    monkeypatch.setattr(pyro_mgvi.MGVI, "fit", never)
-    assert fit(h5ad, "--group-key", "group", "--out", tmp_path / "no" / "out.h5ad") == 2
+
+def test_the_input_is_overwritten_by_force(h5ad):
+    assert fit(h5ad, "--group-key", "group", "--out", h5ad, "--force") == 0
+    assert "X_mgvi_z" in ad.read_h5ad(h5ad).obsm
+
+
+def test_zarr_in_and_zarr_out(h5ad, tmp_path):
+    source, out = tmp_path / "in.zarr", tmp_path / "out.zarr"
+    write_cells(ad.read_h5ad(h5ad), source)
+    assert fit(source, "--group-key", "group", "--out", out) == 0
+    assert fit(h5ad, "--group-key", "group", "--out", tmp_path / "out.h5ad") == 0
+    found, same = read_cells(out), ad.read_h5ad(tmp_path / "out.h5ad")
+    np.testing.assert_array_equal(found.obsm["X_mgvi_z"], same.obsm["X_mgvi_z"])
+    assert found.uns["note"] == "mine" and (found.X != same.X).nnz == 0
+    assert found.uns["mgvi"]["interrupted"] == same.uns["mgvi"]["interrupted"] == False  # noqa: E712
+
+
+def test_the_model_is_there_if_the_cells_cannot_be_written(h5ad, tmp_path, monkeypatch, capsys):
+    def full(self, path, **settings):
+        path.write_text("half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(ad.AnnData, "write_h5ad", full)
+    out, model = tmp_path / "out.h5ad", tmp_path / "model"
+    out.write_text("")
+    assert fit(h5ad, "--group-key", "group", "--out", out, "--model", model) == 2
+    printed = capsys.readouterr()
+    assert f"written to {model}" in printed.out
+    assert printed.err == f"pyro-mgvi: cannot write {out}: no space left on device\n"
+    assert out.read_text() == ""
+    assert len(pyro_mgvi.MGVI.load(model).history) == 2
+
+
+def interrupt_after(monkeypatch, n_epochs):
+    epoch = Trainer._epoch
+
+    def interrupted(self, number):
+        if number == n_epochs:
+            raise KeyboardInterrupt
+        epoch(self, number)
+
+    monkeypatch.setattr(Trainer, "_epoch", interrupted)
+
+
+def test_an_interrupted_fit_writes_what_it_has_and_is_resumed(h5ad, tmp_path, monkeypatch, capsys):
+    names = {"--out": "out.h5ad", "--model": "model", "--checkpoint": "run"}
+    options = [x for name, value in names.items() for x in (name, tmp_path / value)]
+    interrupt_after(monkeypatch, 1)
+    assert fit(h5ad, "--group-key", "group", *options) == 130
+    printed = capsys.readouterr()
+    assert "interrupted after 1 epochs: what is written holds the best weights" in printed.err
+    assert "the same command with --resume goes on" in printed.err
+    half = ad.read_h5ad(tmp_path / "out.h5ad")
+    assert half.uns["mgvi"]["interrupted"] and len(half.uns["mgvi"]["history"]) == 1
+    loaded = pyro_mgvi.MGVI.load(tmp_path / "model")
+    assert loaded.interrupted
+    np.testing.assert_array_equal(loaded.latents(half)["z"], half.obsm["X_mgvi_z"])
+    monkeypatch.undo()
+    assert fit(h5ad, "--group-key", "group", *options) == 2
+    assert "with resume=True (--resume)" in capsys.readouterr().err
+    assert fit(h5ad, "--group-key", "group", *options, "--resume") == 0
+    assert "1 epochs of it are done" in capsys.readouterr().err
+    whole = tmp_path / "whole.h5ad"
+    assert fit(h5ad, "--group-key", "group", "--out", whole) == 0
+    found, expected = ad.read_h5ad(tmp_path / "out.h5ad"), ad.read_h5ad(whole)
+    np.testing.assert_array_equal(found.obsm["X_mgvi_z"], expected.obsm["X_mgvi_z"])
+    pd.testing.assert_frame_equal(found.uns["mgvi"]["history"], expected.uns["mgvi"]["history"])
+    assert not found.uns["mgvi"]["interrupted"]
+    assert not pyro_mgvi.MGVI.load(tmp_path / "model").interrupted
+
+
+def test_a_fit_interrupted_in_its_first_epoch_writes_nothing(h5ad, tmp_path, monkeypatch, capsys):
+    interrupt_after(monkeypatch, 0)
+    out, model = tmp_path / "out.h5ad", tmp_path / "model"
+    assert fit(h5ad, "--group-key", "group", "--out", out, "--model", model) == 130
+    assert "interrupted; nothing is written" in capsys.readouterr().err
+    assert not out.exists() and not model.exists()
 
 
 def test_interrupting_writes_nothing(h5ad, tmp_path, monkeypatch, capsys):

@@ -1,14 +1,13 @@
-"""Files of the command line are read or refused, and written whole or not at all."""
+"""Files of the command line are read, or refused in one line."""
 
-from pathlib import Path
-
-import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
 from pyro_mgvi import DataError, SettingsError
-from pyro_mgvi.cli.files import query, read_h5ad, writable, write_h5ad
+from pyro_mgvi.cli.files import query, read_cells
+from pyro_mgvi.cli.outputs import write_cells
 
 
 def test_a_query_gives_a_mask_of_the_cells(adata):
@@ -42,56 +41,43 @@ def test_a_query_that_tells_no_cells_is_refused(adata, where, message):
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_h5ad_is_refused(tmp_path):
+def test_what_is_no_annotated_data_is_refused(adata, tmp_path):
     (tmp_path / "text.h5ad").write_text("not hdf5")
+    (tmp_path / "text.zarr").write_text("not a folder")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "broken.zarr").mkdir()
+    (tmp_path / "broken.zarr" / "zarr.json").write_text("{")
+    with h5py.File(tmp_path / "other.h5ad", "w") as file:
+        file["table"] = [1, 2]
     for name, message in (
-        ("none.h5ad", "none.h5ad does not exist"),
+        ("none.h5ad", "none.h5ad does not exist: name an h5ad file or a zarr folder"),
         ("text.h5ad", "text.h5ad cannot be read as h5ad"),
-        (".", "does not exist: name an h5ad file"),
+        ("text.zarr", "text.zarr cannot be read as h5ad"),
+        ("folder", "folder is a folder and no zarr"),
+        ("broken.zarr", "broken.zarr cannot be read as zarr"),
     ):
-        with pytest.raises(DataError, match=message):
-            read_h5ad(tmp_path / name)
+        with pytest.raises(DataError, match=message) as caught:
+            read_cells(tmp_path / name)
+        assert "\n" not in str(caught.value)
 
 
-def test_a_path_that_cannot_be_written_is_refused_and_nothing_is_left_behind(tmp_path):
-    for name in ("folder.h5ad", "folder.csv", "folder.html"):
-        (tmp_path / name).mkdir()
-        with pytest.raises(SettingsError, match="it is a folder"):
-            writable(tmp_path / name)
-    (tmp_path / "file").write_text("no folder")
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(SettingsError, match=r"the folder .* does not exist"):
-        writable(tmp_path / "no" / "out.h5ad")
-    with pytest.raises(SettingsError, match="cannot be made"):
-        writable(tmp_path / "file" / "out.h5ad", make_folder=True)
-    writable(tmp_path / "out.h5ad")
-    writable(tmp_path / "out.mgvi")
-    assert sorted(tmp_path.rglob("*")) == before
-    writable(tmp_path / "new" / "deep" / "out.h5ad", make_folder=True)
-    assert list((tmp_path / "new" / "deep").iterdir()) == []
+def test_both_formats_are_told_by_what_is_there(adata, tmp_path):
+    write_cells(adata, tmp_path / "a.h5ad")
+    write_cells(adata, tmp_path / "a.zarr")
+    (tmp_path / "a.h5ad").rename(tmp_path / "one")
+    (tmp_path / "a.zarr").rename(tmp_path / "other")
+    for name in ("one", "other"):
+        found = read_cells(tmp_path / name)
+        assert (found.X != adata.X).nnz == 0
+        pd.testing.assert_frame_equal(found.obs, adata.obs)
 
 
-def test_a_full_disk_is_refused_before_any_work(tmp_path, monkeypatch):
-    def full(*args, **kwargs):
-        raise OSError("disk is full")
-
-    monkeypatch.setattr("pyro_mgvi.cli.files.tempfile.TemporaryFile", full)
-    with pytest.raises(SettingsError, match="disk is full"):
-        writable(tmp_path / "out.h5ad")
-
-
-def test_an_h5ad_is_written_whole_or_not_at_all(adata, tmp_path, monkeypatch):
-    path = tmp_path / "out.h5ad"
-    path.write_text("the old one")
-
-    def half(self, target, **settings):
-        Path(target).write_text("half of")
-        raise OSError("disk is full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ad.AnnData, "write_h5ad", half)
-        with pytest.raises(OSError, match="disk is full"):
-            write_h5ad(adata, path)
-    assert path.read_text() == "the old one" and list(tmp_path.iterdir()) == [path]
-    write_h5ad(adata, path)
-    assert (read_h5ad(path).X != adata.X).nnz == 0 and list(tmp_path.iterdir()) == [path]
+def test_mudata_is_told_what_to_write(adata, tmp_path):
+    with h5py.File(tmp_path / "in.h5mu", "w") as file:
+        file.attrs["encoding-type"] = "MuData"
+    (tmp_path / "in.zarr").mkdir()
+    (tmp_path / "in.zarr" / ".zgroup").write_text("{}")
+    (tmp_path / "in.zarr" / ".zattrs").write_text('{"encoding-type": "MuData"}')
+    for name in ("in.h5mu", "in.zarr"):
+        with pytest.raises(DataError, match=r"several modalities \(MuData\).*\['rna'\]"):
+            read_cells(tmp_path / name)

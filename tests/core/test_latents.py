@@ -6,6 +6,7 @@ import pytest
 
 from pyro_mgvi import MGVI, SettingsError
 from pyro_mgvi.core import Absent, Latents, SameAsOwn, pairwise, private, shared, subsets
+from pyro_mgvi.core.copies import as_text, parse
 
 GROUPS = ("a", "b", "c")
 
@@ -24,6 +25,14 @@ GROUPS = ("a", "b", "c")
         ((subsets("u", [["group1", "group2"], ["group2", "group1"]]),), "repeats"),
         ((), "no latent"),
         ((3,), "3 is no latent"),
+        (3, "latents=3 is no latent"),
+        (None, "latents=None is no latent"),
+        (["z:ten"], "'z:ten' is not understood"),
+        (["z:²"], "'z:²' is not understood"),
+        (["z:-1"], "'z:-1' is not understood"),
+        (["z:0"], "dim must be a whole number of at least 1"),
+        (["both=CD4++CD8+:3"], "group without a name.*backslash"),
+        (["u=:3"], "group without a name"),
         (("z:x",), "'z:x' is not understood"),
         (("u:3",), "'u:3' is not understood"),
         ((subsets("u", [["group1", "group2", "group3"]], foreign=Absent()),), "all groups"),
@@ -98,6 +107,25 @@ def test_texts_stand_for_latents():
     built = [shared(3), private(2), pairwise(1), subsets("few", [["a", "b"], ["c"]], 4)]
     assert written.families == Latents(built, GROUPS).families
     assert Latents("z:3", GROUPS).families == Latents(shared(3), GROUPS).families
+
+
+ODD = ("CD4+", "CD4+CD8", "a,b", "x:3", "a/b", "back\\slash", "p=q", "end\\", "\\+")
+
+
+@pytest.mark.parametrize("group", ODD)
+def test_any_name_of_a_group_can_be_written(group):
+    groups = (*ODD, "plain")
+    latent = subsets("u", [[group, "plain"], [group]], 3).over(groups)
+    assert parse(as_text(latent, groups)).over(groups) == latent
+
+
+def test_texts_say_what_families_were_bound_to():
+    for text in ("z:10", "t:3", "pair:2", "few=a+b,c:4"):
+        assert as_text(parse(text), GROUPS) == text
+    assert parse(r"u=CD4\++a\,b:2").subsets == (("CD4+", "a,b"),)
+    assert as_text(private(3, name="own"), GROUPS) == "own=a,b,c:3"
+    with pytest.raises(SettingsError, match=r"unknown group.*backslash goes before every \+"):
+        parse("u=a+b:2").over(("a+b", "c"))
 
 
 def test_names_of_copies_are_safe_as_paths():

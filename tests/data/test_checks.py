@@ -1,5 +1,7 @@
 """What cannot be used is refused, naming the key, the cell or the gene at fault."""
 
+from pathlib import Path
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -7,7 +9,7 @@ import pytest
 from helpers.cells import G, N, make, read
 from scipy import sparse
 
-from pyro_mgvi import DataError, GroupedCounts
+from pyro_mgvi import DataError, DataWarning, GroupedCounts
 
 
 def with_count(value, cell=3, gene=2):
@@ -26,12 +28,26 @@ def renamed(adata):
     return adata
 
 
+def with_two_columns(adata, key):
+    adata.obs.columns = [key] * adata.obs.shape[1]
+    return adata
+
+
 BAD = {
     "group key": (make, {"group_key": "organ"}, "organ.*tissue"),
     "batch key": (make, {"batch_key": "donor"}, "batch_key 'donor'"),
     "covariate": (make, {"covariate_keys": ["age"]}, "covariate_keys 'age'"),
     "covariate string": (make, {"covariate_keys": "age"}, r"\['age'\]"),
     "layer": (make, {"layer": "raw"}, "layer 'raw'"),
+    "key list": (make, {"group_key": ["tissue", "sex"]}, "group_key must be.*not the list tissue"),
+    "batch list": (make, {"batch_key": ["donor"]}, "batch_key must be the name of one column"),
+    "covariate lists": (make, {"covariate_keys": [["age"]]}, "covariate_keys must be the name of"),
+    "covariate none": (make, {"covariate_keys": None}, "covariate_keys must be a list of columns"),
+    "no covariate": (make, {"covariate_keys": [None]}, "covariate_keys None is not a column"),
+    "number": (make, {"group_key": 3}, "group_key 3 is not a column"),
+    "two columns": (lambda: with_two_columns(make(sex=["f"] * N), "tissue"), {}, "several columns"),
+    "lists": (lambda: make(tissue=[["a"], ["b"]] * 6), {}, "'tissue'.*no labels"),
+    "no cell": (lambda: make()[:0].copy(), {}, "holds no cell"),
     "nan label": (lambda: nan_label(make()), {}, "cell4"),
     "one group": (lambda: make(tissue=["a"] * N), {}, "one group only"),
     "tiny group": (lambda: make(tissue=["a"] * 11 + ["b"]), {}, "fewer than 2 cells.*b"),
@@ -76,3 +92,77 @@ def test_new_values_of_a_continuous_covariate_are_checked(age, message):
     schema = read(make(age=np.arange(N)), covariate_keys=["age"]).schema
     with pytest.raises(DataError, match=f"(?s){message}"):
         GroupedCounts.for_schema(make(age=age), schema)
+
+
+def mudata():
+    mudata_ = pytest.importorskip("mudata")
+    return mudata_.MuData({"rna": make(), "prot": make()})
+
+
+@pytest.mark.filterwarnings("ignore")  # those of mudata about itself
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda: "cells.h5ad", r"anndata.read_h5ad\('cells.h5ad'\)"),
+        (lambda: Path("cells.h5ad"), r"anndata.read_h5ad\('cells.h5ad'\)"),
+        (mudata, r"one modality of rna, prot: adata = mdata\['rna'\]"),
+        (lambda: np.ones((N, G)), "ndarray.*wrap it"),
+        (lambda: sparse.csr_matrix(np.ones((N, G))), "csr_matrix.*wrap it"),
+        (lambda: make().to_df(), "DataFrame.*wrap it"),
+        (lambda: None, "NoneType"),
+    ],
+)
+def test_what_is_no_annotated_data_is_refused_with_the_way_to_get_them(build, message, known):
+    schema = read(make()).schema
+    with pytest.raises(DataError, match=f"not an AnnData.*{message}|{message}"):
+        GroupedCounts.for_schema(build(), schema) if known else read(build())
+
+
+def plates(kind):
+    return pd.array(np.arange(N) % 4, dtype=kind)
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint8", "Int64"])
+def test_integers_that_may_be_codes_are_named(kind):
+    said = r"'plate' holds 4 .*0, 1, 2, 3.*adata.obs\['plate'\].astype\('category'\)"
+    with pytest.warns(DataWarning, match=said) as caught:
+        read(make(plate=plates(kind)), covariate_keys=["plate"])
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    "plate",
+    [plates("float64"), plates("int64") % 2, np.arange(N), pd.Categorical(np.arange(N) % 4)],
+    ids=["floats", "two levels", "many levels", "categorical"],
+)
+def test_what_is_no_code_is_taken_without_a_word(plate):
+    read(make(plate=plate), covariate_keys=["plate"])
+
+
+TISSUE = np.array(["b"] * 5 + ["a"] * 7)
+NESTED = {
+    "same": (np.char.add("d", TISSUE), "batch_key 'donor' is the same as the groups of 'tissue'"),
+    "nested": (np.char.add(TISSUE, ["1", "2"] * 6), "'donor' is nested in 'tissue'.*shift of a"),
+}
+
+
+@pytest.mark.parametrize("case", NESTED)
+@pytest.mark.parametrize("option", ["batch_key", "covariate"])
+def test_batches_within_groups_are_used_and_what_they_hide_is_said_once(case, option):
+    donor, message = NESTED[case]
+    keys = {"batch_key": "donor"} if option == "batch_key" else {"covariate_keys": ["donor"]}
+    adata = make(donor=donor)
+    with pytest.warns(DataWarning, match=message.replace("batch_key", option)) as caught:
+        data = read(adata, **keys)
+    assert len(caught) == 1 and caught[0].filename.endswith("cells.py")
+    assert data.schema.n_covariates == len(set(donor))
+    GroupedCounts.for_schema(adata, data.schema)  # not said again of the same model
+
+
+def test_crossed_batches_are_used_without_a_word():
+    read(
+        make(donor=["d1", "d2"] * 6, sex=["f", "m", "m"] * 4),
+        batch_key="donor",
+        covariate_keys=["sex"],
+    )

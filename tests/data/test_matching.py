@@ -4,10 +4,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.cells import G, N, make, read
+from helpers.cells import N, make, read
 from scipy import sparse
 
-from pyro_mgvi import DataError, GroupedCounts
+from pyro_mgvi import DataError, DataWarning, GroupedCounts, SettingsError
 
 KEYS = {"batch_key": "donor", "covariate_keys": ["sex"]}
 
@@ -55,7 +55,10 @@ OTHERS = {
     "batch": (lambda: read(donors(), covariate_keys=["sex"]), "batch_key None"),
     "levels": (lambda: read(donors(sex=["f", "x"] * 6), **KEYS), "categories"),
     "genes": (lambda: read(donors()[:, :3], **KEYS), "lack 2 of its genes: gene3, gene4"),
-    "group": (lambda: read(donors(tissue=["a", "lung"] * 6), **KEYS), "lung; it knows: a, b, c"),
+    "group": (
+        lambda: read(donors(tissue=["a", "a", "lung", "lung"] * 3), **KEYS),
+        "lung; it knows: a, b, c",
+    ),
     "donor": (lambda: read(donors(donor=["d1", "d9"] * 6), **KEYS), "batch.*d9; it knows: d1, d2"),
 }
 
@@ -68,11 +71,73 @@ def test_counts_of_other_data_are_refused_by_name(case):
         build().matching(schema)
 
 
-def test_a_gene_more_is_refused():
-    genes = pd.DataFrame(index=[*make().var_names, "novel"])
-    more = ad.AnnData(sparse.csr_matrix(np.ones((N, G + 1))), obs=make().obs, var=genes)
-    with pytest.raises(DataError, match="not trained on: novel"):
-        read(more).matching(read(make()).schema)
+def widened(n=40, extra=(), missing=(), dense=False):
+    """Return N cells with n genes of a model, some of them missing, and others beside them."""
+    x = np.random.default_rng(1).poisson(2.0, (N, n)) + 1.0
+    table = pd.DataFrame(x, columns=[f"gene{i}" for i in range(n)])
+    table = table.drop(columns=list(missing)).assign(**dict.fromkeys(extra, 7.0))
+    counts = table.to_numpy() if dense else sparse.csr_matrix(table.to_numpy())
+    return ad.AnnData(counts, obs=make().obs, var=pd.DataFrame(index=table.columns))
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("counts", [False, True], ids=["annotated", "read"])
+def test_missing_genes_are_zero_and_others_left_out_with_one_warning(dense, counts):
+    schema, lost = read(widened()).schema, ["gene30", "gene2", "gene5"]
+    adata = widened(extra=["new1", "new2"], missing=lost, dense=dense)[:, ::-1].copy()
+    before = adata.copy()
+    given = read(adata) if counts else None
+    said = r"(?s)lack 3 of .* 40 genes \(7.5%\).*zero: gene2.*have 2 gene.*left out: new1, new2"
+    with pytest.warns(DataWarning, match=said) as caught:
+        data = given.matching(schema) if counts else GroupedCounts.for_schema(adata, schema)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    expected = widened().to_df()
+    expected[lost] = 0.0
+    got = data.x if dense else data.x.toarray()
+    np.testing.assert_array_equal(got, expected)
+    assert (adata.to_df() == before.to_df()).all().all()
+
+
+def test_too_few_genes_are_refused_by_name_and_the_limit_can_be_moved():
+    adata, schema = widened(missing=[f"gene{i}" for i in range(6)]), read(widened()).schema
+    with pytest.raises(
+        DataError, match=r"lack 6 .*gene0, .* and 1 more.*up to 10% .*missing_genes"
+    ):
+        GroupedCounts.for_schema(adata, schema)
+    with pytest.warns(DataWarning, match="lack 6 "):
+        GroupedCounts.for_schema(adata, schema, missing_genes=0.2)
+    with pytest.raises(DataError, match="lack 1 "):
+        GroupedCounts.for_schema(widened(missing=["gene3"]), schema, missing_genes=0)
+    for share in (-0.1, 1, "few", None):
+        with pytest.raises(SettingsError, match="missing_genes must be a share"):
+            GroupedCounts.for_schema(adata, schema, missing_genes=share)
+
+
+def named(names, **var):
+    adata = make()
+    adata.var_names = names
+    for key, values in var.items():
+        adata.var[key] = values
+    return adata
+
+
+SYMBOLS = ["CD4", "ACTB", "GAPDH", "ISG15", "IFI6"]
+ENSEMBL = [f"ENSG{i:011d}" for i in range(1, 6)]
+IDENTIFIERS = {
+    "column": (ENSEMBL, named(SYMBOLS, gene_ids=ENSEMBL), r"adata.var\['gene_ids'\] holds them"),
+    "ensembl": (ENSEMBL, named(SYMBOLS), "model knows Ensembl identifiers.*others, such as 'CD4'"),
+    "symbols": (SYMBOLS, named(ENSEMBL), "data have Ensembl identifiers .'ENSG00000000001'"),
+    "mouse": (SYMBOLS, named([s.capitalize() for s in SYMBOLS]), "upper and lower case"),
+    "versions": (ENSEMBL, named([f"{e}.{i}" for i, e in enumerate(ENSEMBL)]), "in the version"),
+    "spaces": (SYMBOLS, named([f"{s} " for s in SYMBOLS]), "spaces around"),
+}
+
+
+@pytest.mark.parametrize("case", IDENTIFIERS)
+def test_other_identifiers_are_recognised(case):
+    known, adata, message = IDENTIFIERS[case]
+    with pytest.raises(DataError, match=f"lack 5 of its genes.*{message}"):
+        GroupedCounts.for_schema(adata, read(named(known)).schema)
 
 
 def test_other_groups_of_the_same_cells():

@@ -59,3 +59,29 @@ def test_diagnostics_draw_what_the_report_holds():
     none = Diagnosis(report.dimensions, copies, report.probes[:0], ())
     assert not plots.diagnostics(none)[2].axison
     kl.figure.draw_without_rendering()
+
+
+def test_every_figure_can_be_saved(mgvi, adata, tmp_path):
+    table = pd.DataFrame({"per_cell": [1.0], "q_value": [0.5]}, index=["$a$ _{"])
+    plots.ranking(table, save=tmp_path / "ranking.png")
+    plots.expression(mgvi, adata, "group2", "shared_1", save=tmp_path / "expression.svg")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["expression.svg", "ranking.png"]
+
+
+def test_a_table_of_something_else_is_refused():
+    for draw in (plots.history, plots.ranking):
+        with pytest.raises(pyro_mgvi.DataError, match="no column"):
+            draw(pd.DataFrame({"x": [1]}))
+
+
+def test_every_latent_of_many_groups_is_told_apart_in_the_diagnostics():
+    keys = ["_z", *(f"t_group {i} $" for i in range(41))]
+    dimensions = pd.DataFrame({"latent": keys, "dimension": 0, "kl": 1.0})
+    copies = {"worth": 1.0, "worth_se": 0.1, "shuffled": 0.0, "shuffled_se": 0.1}
+    probes = pd.DataFrame(columns=["latent", "target", "accuracy", "chance"])
+    report = Diagnosis(dimensions, pd.DataFrame(copies, index=keys), probes, ())
+    kl = plots.diagnostics(report)[0]
+    assert [text.get_text() for text in kl.get_legend().get_texts()] == keys
+    looks = {(line.get_color(), line.get_marker()) for line in kl.lines}
+    assert len(looks) == 42
+    kl.figure.draw_without_rendering()

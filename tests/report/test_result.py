@@ -89,3 +89,16 @@ def test_another_model_is_refused(fitted, adata):
     groups = pyro_mgvi.MGVI.from_anndata(cells, "celltype", latents=latents[:1])
     with pytest.raises(DataError, match="model is of other groups"):
         render(cells, groups, progress=False)
+
+
+def test_labels_may_have_any_number_of_levels(fitted):
+    adata = fitted[0].copy()
+    adata.obs["leiden"] = pd.Categorical([str(i % 30) for i in range(120)])
+    adata.obs["clone"] = [f"clone {i}" for i in range(120)]
+    adata.obs["clone"] = adata.obs["clone"].where(np.arange(120) > 2)
+    adata.obs["empty"] = None
+    labels = ["leiden", "clone", "empty"]
+    table = Reader(render(adata, labels=labels, progress=False)).table("latent", "can it tell")
+    row = table.set_index(["latent", "can it tell"]).loc[("z", "leiden")]
+    assert row["chance"] == "0.033"  # all of the thirty
+    assert "clone" not in set(table["can it tell"])  # one cell each

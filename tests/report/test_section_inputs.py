@@ -1,5 +1,7 @@
 """Data, settings and training are those of the fit."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -66,3 +68,47 @@ def test_without_counts_the_latents_are_still_shown(fitted):
     reader = Reader(render(adata, progress=False))
     assert any("adata.X is empty" in text for text in reader.texts["p"])
     assert reader.table("group", "cells")["cells"].astype(int).sum() == adata.n_obs
+
+
+def by_group(adata, *labels):
+    result = Result.read(adata, labels=labels)
+    return section_inputs.data(result).blocks[-1].items[-1]
+
+
+def test_cells_without_a_label_are_no_row_and_are_counted(fitted):
+    adata = fitted[0].copy()
+    adata.obs["some"] = adata.obs["celltype"].where(np.arange(120) % 4 > 0)
+    table = by_group(adata, "some")
+    truth = pd.crosstab(adata.obs["some"], adata.obs["group"])
+    assert list(table.frame["some"]) == list(truth.index) and len(truth) == 5
+    np.testing.assert_array_equal(table.frame.iloc[:, 1:], truth)
+    assert table.caption == "Cells of each some, by group. 30 cells have none and are left out."
+
+
+def test_a_table_of_very_many_levels_has_a_row_for_the_others(fitted):
+    adata = fitted[0].copy()
+    adata.obs["score"] = np.linspace(0, 1, 120)
+    adata.obs["clone"] = [f"clone {i}" for i in range(120)]
+    table = by_group(adata, "score", "clone")  # of the first that is no number
+    assert len(table.frame) == 33 and table.frame.iloc[-1, 0] == "other (88 levels)"
+    assert table.frame.iloc[:, 1:].to_numpy().sum() == 120
+
+
+def test_an_interrupted_training_is_said_to_be_one(fitted):
+    adata = fitted[0].copy()
+    for interrupted in (True, False):
+        adata.uns["mgvi"] = dict(adata.uns["mgvi"]) | {"interrupted": interrupted}
+        text = section_inputs.training(Result.read(adata)).blocks[0].text
+        assert ("Training was interrupted (Ctrl-C)" in text) == interrupted
+
+
+@pytest.mark.parametrize("name", ["cells", "counts per cell"])
+def test_a_group_key_may_have_the_name_of_a_column_of_the_table(fitted, name):
+    adata = fitted[0].copy()
+    adata.obs[name] = adata.obs["group"]
+    recorded = json.loads(adata.uns["mgvi"]["settings"]) | {"group_key": name}
+    adata.uns["mgvi"] = dict(adata.uns["mgvi"]) | {"settings": json.dumps(recorded)}
+    result = Result.read(adata, labels=["celltype"])
+    table = section_inputs.data(result).blocks[-1].items[1]
+    sizes = adata.obs["group"].value_counts()
+    assert [row[:2] for row in table.rows] == [[name, str(sizes[name])] for name in result.groups]

@@ -1,11 +1,13 @@
 """Pictures, probes and the verdict are of the latents of the fit."""
 
+import numpy as np
 import pytest
 from helpers.hostile import HOSTILE_GROUPS
 from helpers.html_reader import Reader, number
 
 from pyro_mgvi.analysis.metrics import probe
-from pyro_mgvi.report import render
+from pyro_mgvi.report import render, section_latents
+from pyro_mgvi.report.result import Result
 
 
 @pytest.mark.slow
@@ -41,3 +43,74 @@ def test_a_latent_out_of_use_is_said_to_hold_nothing(fitted):
     page = render(adata, progress=False)
     assert "t_plain: none of its dimensions is in use" in page
     assert "t_plain" not in set(Reader(page).table("latent", "can it tell")["latent"])
+
+
+def pictures(adata, *labels):
+    """Return the captions of the latents' pictures."""
+    blocks = section_latents.latents(Result.read(adata, labels=labels)).blocks
+    return [item.caption for row in blocks[2:] for item in row.items]
+
+
+def test_missing_labels_are_grey_and_in_no_probe(fitted):
+    adata = fitted[0].copy()
+    labels = adata.obs["celltype"]
+    adata.obs["annotation"] = labels.where(np.arange(120) % 4 > 0).astype("category")
+    captions = pictures(adata, "annotation")
+    assert [text for text in captions if "Grey: 30 cells without annotation." in text] == [
+        text for text in captions if "tells annotation" in text
+    ]
+    reader = Reader(render(adata, labels=["annotation"], progress=False))
+    table = reader.table("latent", "can it tell").set_index(["latent", "can it tell"])
+    row = table.loc[("z", "annotation")]
+    known = adata.obs["annotation"].notna().to_numpy()
+    score = probe(adata.obsm["X_mgvi_z"][known], labels[known])
+    assert (number(row["accuracy"]), number(row["chance"])) == (pytest.approx(score, abs=6e-3), 0.2)
+    caption = next(text for text in reader.texts["caption"] if "Balanced accuracy" in text)
+    assert "Cells without a label are left out (annotation: 30)." in caption
+
+
+def test_a_single_dimension_in_use_is_not_said_to_be_components(fitted):
+    adata = fitted[0].copy()
+    own = (adata.obs["group"] == "plain").to_numpy()
+    t = adata.obsm["X_mgvi_t_plain"].copy()
+    t[own, 1] = 0.0
+    adata.obsm["X_mgvi_t_plain"] = t
+    adata.obs["score"] = np.linspace(0, 1, 120)
+    found = [text for text in pictures(adata, "celltype", "score") if "of plain only" in text]
+    assert found == [
+        "Cells of plain only. Rows alike mean that this latent says something other than celltype. "
+        "Lines are medians; the height within a row means nothing.",
+        "Cells of plain only. No trend means that this latent says something other than score.",
+        "Cells of plain only. Rows alike mean that this latent says something other than donor. "
+        "Lines are medians; the height within a row means nothing.",
+    ]
+    words = section_latents.latents(Result.read(adata)).blocks[0].text
+    assert "single dimension in use is drawn along that dimension instead" in words
+
+
+def test_numbers_and_rare_labels_are_in_no_probe(fitted):
+    adata = fitted[0].copy()
+    adata.obs["score"] = np.linspace(0, 1, 120)
+    adata.obs["clone"] = [f"clone {i // 2 if i < 10 else 99}" for i in range(120)]
+    adata.obs["plate"] = np.arange(120) % 3  # few numbers are levels
+    reader = Reader(render(adata, labels=["score", "clone", "plate"], progress=False))
+    table = reader.table("latent", "can it tell")
+    assert set(table["can it tell"]) == {"group", "donor", "plate"}
+    caption = next(text for text in reader.texts["caption"] if "Balanced accuracy" in text)
+    assert "Labels of fewer than 3 cells are left out (clone: 5)." in caption
+    assert "Numbers are not probed for (score)." in caption
+
+
+def test_the_users_own_colours_are_used(fitted, monkeypatch):
+    adata, palettes = fitted[0].copy(), {}
+    adata.obs["celltype"] = adata.obs["celltype"].astype("category")
+    adata.uns["celltype_colors"] = ["red", "lime", "blue", "cyan", "magenta"]
+    real = section_latents.Panel.of
+
+    def spy(place, labels, title, palette, font):
+        palettes[title] = palette
+        return real(place, labels, title, palette, font)
+
+    monkeypatch.setattr(section_latents.Panel, "of", spy)
+    pictures(adata, "celltype")
+    assert palettes["z by celltype"]["T<i>T1"] == "#ff0000ff" and palettes["z by donor"] is None

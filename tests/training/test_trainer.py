@@ -12,13 +12,14 @@ from helpers.fitting import PLAN, fitted, same, untrained
 from pyro_mgvi import (
     MGVI,
     DataError,
-    SettingsError,
+    SearchSettings,
     TrainingError,
+    TrainingInterrupted,
     TrainingPlan,
     WassersteinTraceELBO,
     pairwise,
 )
-from pyro_mgvi.training import Trainer
+from pyro_mgvi.training import Trainer, TrainingSetup
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +123,10 @@ def interrupt(monkeypatch, at):
 def test_an_interrupted_run_is_resumed_and_ends_bit_equal(adata, tmp_path, monkeypatch):
     plan = replace(PLAN, max_epochs=4)
     whole = fitted(adata, plan=plan)
-    settings = {"progress": False, "checkpoint": tmp_path / "run.pt"}
+    settings = {"progress": False, "checkpoint": tmp_path / "run"}
     interrupt(monkeypatch, at=2)
     mgvi = untrained(adata)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(TrainingInterrupted, match=r"go on, train again with checkpoint=.*run"):
         mgvi.fit(adata, plan, **settings)
     assert len(mgvi.history) == 2
     monkeypatch.undo()
@@ -133,14 +134,12 @@ def test_an_interrupted_run_is_resumed_and_ends_bit_equal(adata, tmp_path, monke
     resumed.fit(adata, plan, **settings)
     assert same(resumed.latents(adata), whole.latents(adata))
     pd.testing.assert_frame_equal(resumed.history, whole.history)
-    with pytest.raises(SettingsError, match=r"of another training, with other plan\.batch_size:"):
-        resumed.fit(adata, replace(plan, batch_size=16), **settings)
 
 
 def test_a_run_interrupted_in_one_session_is_resumed_there(adata, tmp_path, monkeypatch):
     plan = replace(PLAN, max_epochs=4)
     whole = fitted(adata, plan=plan)
-    settings = {"progress": False, "checkpoint": tmp_path / "run.pt"}
+    settings = {"progress": False, "checkpoint": tmp_path / "run"}
     mgvi = untrained(adata)
     interrupt(monkeypatch, at=2)
     with pytest.raises(KeyboardInterrupt):
@@ -151,20 +150,75 @@ def test_a_run_interrupted_in_one_session_is_resumed_there(adata, tmp_path, monk
     pd.testing.assert_frame_equal(mgvi.history, whole.history)
 
 
-def test_a_checkpoint_of_other_data_or_settings_is_refused(adata, tmp_path):
-    path = tmp_path / "run.pt"
-    untrained(adata).fit(adata, PLAN, checkpoint=path, progress=False)
-    other = adata.copy()
-    other.X[0, 0] += 1
-    with pytest.raises(SettingsError, match=r"with other counts:"):
-        untrained(adata).fit(other, PLAN, checkpoint=path, progress=False)
-    with pytest.raises(SettingsError, match=r"with other own_weight:"):
-        weighted = untrained(adata, own_weight={"t": 3.0})
-        weighted.fit(adata, PLAN, checkpoint=path, progress=False)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(SettingsError, match=r"cannot be read.*damaged"):
-        untrained(adata).fit(adata, PLAN, checkpoint=path, progress=False)
-    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
+def test_an_interrupted_run_keeps_its_best_weights_pruned_as_a_finished_one(adata, monkeypatch):
+    plan = replace(PLAN, max_epochs=9, prune_below=1.0)  # nats: nothing says as much so early
+    mgvi = untrained(adata)
+    interrupt(monkeypatch, at=3)
+    message = r"after 3 of at most 9 epochs.*best weights so far, those of epoch 3, and dimensions"
+    with pytest.raises(KeyboardInterrupt, match=message) as caught:
+        mgvi.fit(adata, plan, progress=False)
+    assert isinstance(caught.value, TrainingInterrupted)
+    assert mgvi.interrupted and mgvi.plan == plan
+    assert list(mgvi.history["kept"]) == [False, False, True]
+    assert not mgvi.model.training and not mgvi.model.active["t"].any()
+    monkeypatch.undo()
+    mgvi.fit(adata, plan, max_epochs=1, progress=False)
+    assert not mgvi.interrupted
+
+
+def test_a_run_interrupted_before_its_first_epoch_ends_leaves_the_model_as_it_was(
+    adata, monkeypatch
+):
+    mgvi = untrained(adata)
+    before = {k: v.clone() for k, v in mgvi.guide.state_dict().items()}
+    step = torch.optim.Adam.step
+
+    def interrupted(self, *args, **kwargs):
+        step(self, *args, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.optim.Adam, "step", interrupted)
+    with pytest.raises(TrainingInterrupted, match="in its first epoch: the model is as it was"):
+        mgvi.fit(adata, PLAN, progress=False)
+    assert all(torch.equal(v, before[k]) for k, v in mgvi.guide.state_dict().items())
+    assert mgvi.plan is None and not len(mgvi.history)
+
+
+@pytest.mark.parametrize("at", ["search", "train"])
+def test_a_run_interrupted_in_the_epoch_of_the_search_keeps_what_was_best(adata, monkeypatch, at):
+    plan = replace(PLAN, max_epochs=6, search=SearchSettings(epoch=3), prune_below=0.0)
+    three = fitted(adata, plan=replace(plan, max_epochs=6, search=SearchSettings(epoch=3)))
+    mgvi, found = untrained(adata), {}
+    method, setup = getattr(TrainingSetup, at), TrainingSetup
+
+    def interrupted(self):
+        result = method(self)
+        if at == "search" or found:
+            raise KeyboardInterrupt
+        return result
+
+    def search(self):
+        found["now"] = True
+        return True
+
+    monkeypatch.setattr(setup, at, interrupted)
+    if at == "train":
+        monkeypatch.setattr(setup, "search", search)
+    with pytest.raises(TrainingInterrupted, match="after 3 of at most 6 epochs"):
+        mgvi.fit(adata, plan, progress=False)
+    pd.testing.assert_frame_equal(
+        mgvi.history.drop(columns="kept"), three.history.iloc[:3].drop(columns="kept")
+    )
+    assert mgvi.history["kept"].sum() == 1
+    torch.manual_seed(0)
+    data = mgvi.read(adata)
+    held_out = data.subset(data.split(0.1, seed=0)[1])
+    terms = WassersteinTraceELBO().terms(
+        mgvi.model, mgvi.guide, *held_out.rows(np.arange(len(held_out)))
+    )
+    terms.pop("decoder_prior")
+    kept = mgvi.history.loc[mgvi.history["kept"], "validation"].item()
+    assert sum(terms.values()).item() / len(held_out) == pytest.approx(kept, rel=1e-6)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_cause(adata):
@@ -184,8 +238,3 @@ def test_a_copy_that_no_cell_owns(adata):
     with pytest.raises(DataError, match="no cell belongs to latent 't_group2'"):
         mgvi.fit(some, max_epochs=1, progress=False)
     assert all(torch.equal(v, before[k]) for k, v in mgvi.model.state_dict().items())
-
-
-def test_an_accelerator_that_is_not_there(mgvi, adata):
-    with pytest.raises(SettingsError, match=r"accelerator 'abacus' cannot be used here"):
-        mgvi.fit(adata, max_epochs=1, accelerator="abacus", progress=False)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.pairs import leading_directions
 from pyro_mgvi.training.search.residuals import (
@@ -24,7 +25,6 @@ from pyro_mgvi.training.search.residuals import (
     residuals_of_groups,
     without,
 )
-from pyro_mgvi.training.search_settings import SearchSettings
 
 
 class Taken(NamedTuple):
@@ -90,10 +90,12 @@ def find_directions(
     settings = SearchSettings() if settings is None else settings
     groups = residuals_of_groups(program, data, settings, seed)
     searched_g = _best_seen(groups, settings)
-    unhidden, taken, shared = groups, [], []
+    unhidden = groups
+    taken: list[Taken] = []
+    shared: list[Direction] = []
     found: dict[Copy, list[Direction]] = {}
     families = program.families
-    for latent in sorted(families, key=lambda x: -max(map(len, x.subsets))):
+    for latent in sorted(families, key=lambda x: -max(map(len, x.owners))):
         for copy in families.copies_of(latent.name):
             owner_b = families.membership(latent.name)[copy.index].numpy()
             if not (copies is None or copies[latent.name][copy.index]):
@@ -171,7 +173,8 @@ def searchable(
 
 def _best_seen(groups: dict[int, Residuals], settings: SearchSettings) -> Tensor:
     """Return which genes are searched, boolean: those in which a change shows best."""
-    slope_g = sum(group.slope_g for group in groups.values()) if groups else torch.zeros(0)
+    slopes = [group.slope_g for group in groups.values()]
+    slope_g = sum(slopes[1:], start=slopes[0]) if slopes else torch.zeros(0)
     free_g = torch.zeros(len(slope_g), dtype=torch.bool)
     free_g[slope_g.topk(min(settings.max_genes, len(slope_g))).indices] = True
     return free_g

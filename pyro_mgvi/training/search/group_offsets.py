@@ -10,8 +10,8 @@ import torch
 from pyro_mgvi.core.interfaces import DataKind, HasGroupOffsets
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.moments import PSEUDOCOUNT
+from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
-from pyro_mgvi.training.search_settings import SearchSettings
 
 ROUNDS = 100  # of the alternating fit
 
@@ -78,7 +78,8 @@ def _clusters(x_nk: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     clusters = KMeans(min(n_clusters, len(x_nk)), n_init=3, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer clusters are as good
-        return clusters.fit_predict(x_nk)
+        found: np.ndarray = clusters.fit_predict(x_nk)
+        return found
 
 
 def two_way_offsets(totals_bcg: np.ndarray) -> np.ndarray:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import torch
 from scipy.linalg import eigh
 from torch import Tensor
 
+from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.search.residuals import Direction, Residuals
-from pyro_mgvi.training.search_settings import SearchSettings
 
 
 def leading_directions(
@@ -66,12 +68,7 @@ def _pairs(
     if len(index) < 2:
         return index.new_zeros(0, 2), torch.zeros(0)
     threshold = (2 * np.log(len(index) * (len(index) - 1) / 2)) ** 0.5
-    least_gg = None
-    for r_ng in own:
-        r_ng = r_ng[:, index]
-        r_ng = r_ng / r_ng.std(0).clamp(min=1e-6)
-        z_gg = (r_ng.T @ r_ng).abs_().div_(len(r_ng) ** 0.5)
-        least_gg = z_gg if least_gg is None else torch.minimum(least_gg, z_gg)
+    least_gg = reduce(torch.minimum, (_strength(r_ng[:, index]) for r_ng in own))
     candidates = (least_gg.triu_(1) > settings.margin * threshold).nonzero()
     if len(candidates) > settings.max_pairs:
         candidates = candidates[least_gg[tuple(candidates.T)].topk(settings.max_pairs).indices]
@@ -85,6 +82,12 @@ def _pairs(
         gap, gap_error = (mean - mean_others).abs(), (error**2 + error_others**2).sqrt()
         chosen &= (gap > threshold * gap_error).all(0)
     return pairs[chosen], mean.mean(0)[chosen]
+
+
+def _strength(r_ng: Tensor) -> Tensor:
+    """Return how strongly genes covary, in standard errors if all are normal."""
+    r_ng = r_ng / r_ng.std(0).clamp(min=1e-6)
+    return (r_ng.T @ r_ng).abs_().div_(len(r_ng) ** 0.5)
 
 
 def _moments(r_ng: Tensor, pairs_p2: Tensor) -> tuple[Tensor, Tensor]:

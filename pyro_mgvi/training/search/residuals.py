@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
-from pyro_mgvi.training.search_settings import SearchSettings
 
 
 class Direction(NamedTuple):

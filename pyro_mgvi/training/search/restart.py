@@ -11,11 +11,13 @@ from torch import Tensor
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.core.interfaces import DimensionStart, EncoderInput, StartsDimensions
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.kernels.sparse import to_dense
+from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
-from pyro_mgvi.training.search.directions import Direction, find_directions, searchable
+from pyro_mgvi.training.search.directions import find_directions, searchable
 from pyro_mgvi.training.search.group_offsets import recentre_offsets
 from pyro_mgvi.training.search.pruning import dimension_divergence
-from pyro_mgvi.training.search_settings import SearchSettings
+from pyro_mgvi.training.search.residuals import Direction
 
 Chosen = Mapping[str, Tensor] | None
 
@@ -116,11 +118,11 @@ def _plant(
 ) -> None:
     chosen = np.random.default_rng(seed).permutation(len(direction.cells))[: settings.start_cells]
     batch = data.rows(direction.cells[chosen]).to(program.device)
-    x_ng = program.guide.input(batch.counts)
+    x_ng = to_dense(program.guide.input(batch.counts))
     score_n = direction.score_n[chosen].to(x_ng)
     start = DimensionStart(direction.loading_g, EncoderInput(x_ng, batch.covariates), score_n)
     program.model.active.open(copy, dim)
-    for component in (program.model.decoder, program.guide.encoder):
+    for component in _starters(program):
         component.start_dimension(copy, dim, start)
 
 
@@ -151,5 +153,10 @@ def close_idle(
 
 def can_start(program: Program) -> bool:
     """Return whether both decoder and encoder can start a dimension at a direction."""
-    parts = program.model.decoder, program.guide.encoder
-    return all(isinstance(part, StartsDimensions) for part in parts)
+    return len(_starters(program)) == 2
+
+
+def _starters(program: Program) -> list[StartsDimensions]:
+    """Return decoder and encoder, or the one of them that can start a dimension."""
+    parts = (program.model.decoder, program.guide.encoder)
+    return [part for part in parts if isinstance(part, StartsDimensions)]

@@ -1,0 +1,288 @@
+"""The counts of an AnnData: brought into memory, and checked value by value."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NoReturn, TypeAlias
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from pyro_mgvi.core.interfaces import DataKind
+from pyro_mgvi.data.schema import Source
+from pyro_mgvi.errors import DataError, MGVIError
+from pyro_mgvi.kernels.sparse import is_sparse
+
+Counts: TypeAlias = sparse.csr_matrix | np.ndarray
+
+BLOCK = 1 << 24  # values checked at a time: bounds the memory of every check
+LARGEST = 1e8  # no cell holds so many molecules; log-gammas of more lose their digits
+LOOKED_AT = 300  # cells that tell counts from normalised values
+
+
+def matrix(adata: AnnData, source: Source) -> Counts:
+    """Return the counts in memory: canonical CSR, or the caller's dense array; unchecked.
+
+    Raises
+    ------
+    DataError
+        If there are none, they cannot be read, or they are no numbers.
+    """
+    try:
+        x = _in_memory(source.of(adata))
+        if x is not None:
+            x = canonical(x) if is_sparse(x) else _array(x)
+    except MGVIError:
+        raise
+    except Exception as error:  # of the many libraries that an AnnData may be backed by
+        raise DataError(
+            f"{source.name} cannot be read ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:120]}): load the whole file into memory "
+            "(adata.to_memory(), or read_h5ad without backed=) before choosing cells or genes"
+        ) from error
+    if x is None:
+        raise DataError(f"{source.name} is empty{_instead(adata, source)}")
+    if x.ndim != 2 or x.dtype.kind not in "iufb":
+        raise DataError(
+            f"{source.name} holds {x.dtype} values in {x.ndim} dimension(s), not counts of cells x "
+            "genes: convert it to numbers, as in astype('float32')"
+        )
+    return x
+
+
+def _in_memory(x: object) -> object:
+    dask = sys.modules.get("dask.array")  # there, if anybody has made such an array
+    if dask is not None and isinstance(x, dask.Array):
+        x = x.compute()
+    if hasattr(x, "to_memory"):  # a sparse matrix of an AnnData opened in backed mode
+        x = x.to_memory()
+    return x
+
+
+def _array(x: object) -> np.ndarray:
+    if isinstance(x, np.ma.MaskedArray) and x.mask.any():
+        raise DataError("masked values are no counts: fill them in, as in adata.X.filled(0)")
+    return np.asarray(x)
+
+
+def canonical(x: sparse.spmatrix) -> sparse.csr_matrix:
+    """Return CSR with sorted indices, none of them twice and no stored zero; ``x`` stays as it is.
+
+    Each of these is legal and means the same, but sums and sparse products would tell them apart.
+    """
+    if x.format in ("csr", "csc"):  # a matrix of our own: checks of SciPy write to theirs
+        parts = x.data, x.indices, x.indptr
+        x = (sparse.csr_matrix if x.format == "csr" else sparse.csc_matrix)(parts, shape=x.shape)
+        x.check_format(full_check=True)
+    csr = sparse.csr_matrix(x)
+    if not csr.has_canonical_format or np.count_nonzero(csr.data) < csr.nnz:
+        csr = csr.copy()
+        csr.sum_duplicates()
+        csr.eliminate_zeros()
+    return csr
+
+
+def columns(x: Counts, position: np.ndarray | None) -> Counts:
+    """Return the columns at these positions, with zeros for those at -1; all for None."""
+    if position is None:
+        return x
+    if (position < 0).any():  # one more column, without a count
+        shape = x.shape[0], x.shape[1] + 1
+        if is_sparse(x):
+            x = sparse.csr_matrix((x.data, x.indices, x.indptr), shape=shape)
+        else:
+            x = np.concatenate([x, np.zeros((shape[0], 1), x.dtype)], axis=1)
+    x = x[:, position]
+    if is_sparse(x):
+        x.sort_indices()
+    return x
+
+
+def checked(
+    x: Counts, adata: AnnData, genes: pd.Index, source: Source, data_kind: DataKind, known: bool
+) -> Counts:
+    """Return the counts, rounded if that was asked for, after a look at every value.
+
+    For transformed data any finite value will do.
+
+    Parameters
+    ----------
+    x
+        What :func:`matrix` has found, with these genes.
+    adata, genes, source, data_kind
+        Where it comes from, and what it should be.
+    known
+        Whether it is read for a model that is there.
+
+    Raises
+    ------
+    DataError
+        Naming cell, gene and value, and where counts are.
+    """
+    is_bad = _not_finite
+    if data_kind is DataKind.COUNTS:
+        is_bad = _not_a_count
+        if source.round_counts:
+            x = _rounded(x, source)
+    at = _first_bad(x, is_bad)
+    if at is None:
+        return x
+    cell, gene = at
+    _refuse(x, cell, gene, adata, genes, source, known)
+
+
+def _first_bad(x: Counts, is_bad: Callable[[np.ndarray], int | None]) -> tuple[int, int] | None:
+    n_cells, n_genes = x.shape
+    if is_sparse(x):
+        for start in range(0, x.nnz, BLOCK):
+            bad = is_bad(x.data[start : start + BLOCK])
+            if bad is not None:
+                at = start + bad
+                cell = int(np.searchsorted(x.indptr, at, side="right")) - 1
+                return cell, int(x.indices[at])
+        return None
+    rows = max(1, BLOCK // max(1, n_genes))
+    for start in range(0, n_cells, rows):
+        bad = is_bad(x[start : start + rows].ravel())
+        if bad is not None:
+            return start + bad // n_genes, bad % n_genes
+    return None
+
+
+def _not_a_count(values: np.ndarray) -> int | None:
+    """Return the position of the first value that is no count, or None."""
+    if values.dtype.kind == "b":
+        return None
+    bad = (values < 0) | (values > LARGEST)
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            bad = ~((values >= 0) & (values == np.floor(values)) & (values <= LARGEST))
+    return int(bad.argmax()) if bad.any() else None
+
+
+def _not_finite(values: np.ndarray) -> int | None:
+    """Return the position of the first value that is not finite, or None."""
+    bad = ~np.isfinite(values)
+    return int(bad.argmax()) if bad.any() else None
+
+
+def _rounded(x: Counts, source: Source) -> Counts:
+    if x.dtype.kind != "f":
+        return x
+    if normalised(x):
+        raise DataError(
+            f"{source.name} looks normalised, and rounding normalised values makes no counts: "
+            "pass raw counts (layer=..., use_raw=True), or leave out round_counts"
+        )
+    if not is_sparse(x):
+        return np.rint(x)
+    whole = sparse.csr_matrix((np.rint(x.data), x.indices, x.indptr), shape=x.shape, copy=True)
+    whole.eliminate_zeros()
+    return whole
+
+
+def _rows(x: Counts) -> list[np.ndarray]:
+    """Return the values other than zero of some cells, spread over the data."""
+    cells = np.unique(np.linspace(0, x.shape[0] - 1, min(LOOKED_AT, x.shape[0])).astype(int))
+    some_cells = x[cells]
+    dense = some_cells.toarray() if is_sparse(some_cells) else some_cells
+    return [row[row != 0].astype(float) for row in dense if (row != 0).any()]
+
+
+def normalised(x: Counts) -> bool:
+    """Return whether values look like normalised counts rather than like corrected ones.
+
+    Normalised cells add up to one total, or their exponentials do; and where a cell had the same
+    count twice, it has the same fraction twice. Counts that were corrected for ambient RNA, or
+    shared out among genes, do neither, or many of them are still whole numbers.
+    """
+    rows = _rows(x)
+    if not rows:
+        return False
+    values = np.concatenate(rows)
+    if not np.isfinite(values).all() or (values < 0).any():
+        return True
+    fractional = values != np.floor(values)
+    if fractional.mean() < 0.95:
+        return False
+    totals = [np.array([row.sum() for row in rows])]
+    if values.max() < 50:
+        totals.append(np.array([np.expm1(row).sum() for row in rows]))
+        totals.append(np.array([np.expm1(row * np.log(2)).sum() for row in rows]))
+    if len(rows) > 2 and any(total.std() < 1e-3 * total.mean() for total in totals):
+        return True
+    ties = 1 - sum(len(np.unique(row)) for row in rows) / len(values)
+    return bool(ties > 0.3)
+
+
+def _looks_like_counts(adata: AnnData, source: Source) -> bool:
+    try:
+        x = matrix(adata, source)
+    except MGVIError:
+        return False
+    rows = [] if x.dtype.kind == "b" else _rows(x)
+    return bool(rows) and all(_not_a_count(row) is None for row in rows)
+
+
+def _with_counts(adata: AnnData, source: Source) -> list[Source]:
+    """Return the other places of an AnnData that hold counts."""
+    others = [Source(layer) for layer in (None, *(key for key in adata.layers if key))]
+    others += [Source(use_raw=True)] if adata.raw is not None else []
+    here = replace(source, round_counts=False)
+    return [other for other in others if other != here and _looks_like_counts(adata, other)]
+
+
+def _instead(adata: AnnData, source: Source, known: bool = False) -> str:
+    """Return what to pass in place of a source that holds no counts, if something else does."""
+    found = _with_counts(adata, source)
+    if not found:
+        return "" if source.use_raw else ": name the layer that holds the counts"
+    where = found[0]
+    asked = "use_raw=True" if where.use_raw else f"layer={where.layer or 'X'!r}"
+    how = f"mgvi.read(adata, {asked}) in place of adata" if known else asked
+    return f"; counts seem to be in {' and '.join(other.name for other in found)}: pass {how}"
+
+
+def _refuse(
+    x: Counts,
+    cell: int,
+    gene: int,
+    adata: AnnData,
+    genes: pd.Index,
+    source: Source,
+    known: bool,
+) -> NoReturn:
+    value = x[cell, gene]
+    kind = "not finite" if not np.isfinite(value) else "negative" if value < 0 else "fractional"
+    if kind == "fractional" and value == np.floor(value):
+        kind, advice = "too large", f"; no count is above {LARGEST:g}: correct or remove this value"
+    else:
+        advice = _instead(adata, source, known) if _with_counts(adata, source) else ""
+    if not advice and kind != "fractional":
+        advice = "; counts must be whole numbers from 0: correct or remove this value"
+    elif not advice and not normalised(x):
+        advice = (
+            "; if these are counts that were corrected for ambient RNA or shared out among genes, "
+            "build the model with round_counts=True; normalised data cannot be used"
+        )
+    elif not advice:
+        advice = (
+            "; normalised data cannot be used: pass raw counts (layer=... if they lie in a layer, "
+            "use_raw=True if in adata.raw), or choose likelihood=Gaussian"
+        )
+    raise DataError(
+        f"{source.name} has the {kind} value {value} in cell {adata.obs_names[cell]!r}, "
+        f"gene {genes[gene]!r}{advice}"
+    )
+
+
+def dense(x: Counts) -> np.ndarray:
+    """Return counts as a dense array of 32-bit numbers."""
+    if is_sparse(x):  # converted first, while zeros are not there yet
+        whole: np.ndarray = x.astype(np.float32, copy=False).toarray()
+        return whole
+    return np.ascontiguousarray(x, dtype=np.float32)

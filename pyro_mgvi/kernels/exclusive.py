@@ -1,0 +1,32 @@
+"""What belongs to the whole process: torch's random generator and Pyro's stack of handlers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from pyro import poutine
+
+_lock = threading.RLock()
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Draw random numbers and run Pyro programs as if nobody else in the process did.
+
+    Threads take turns. The caller's random state stays as it was, and handlers of the caller do
+    not see the sites within.
+
+    Examples
+    --------
+    >>> torch.manual_seed(0).initial_seed()
+    0
+    >>> with exclusive():
+    ...     _ = torch.manual_seed(5)
+    >>> torch.initial_seed()
+    0
+    """
+    with _lock, torch.random.fork_rng(), poutine.block():
+        yield

@@ -1,0 +1,225 @@
+"""The state on disk: whole, the last two epochs, and only for the same training."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from helpers.fitting import LATENTS, PLAN, fitted, same, untrained
+
+from pyro_mgvi import (
+    NB,
+    JointDecoder,
+    SearchSettings,
+    SettingsError,
+    TrainingError,
+    private,
+    shared,
+)
+from pyro_mgvi.training import Trainer, checkpoint
+from pyro_mgvi.training.checkpoint import states
+
+
+def fit(adata, folder, plan=PLAN, resume=True, **settings):
+    mgvi = untrained(adata, **settings)
+    mgvi.fit(adata, plan, checkpoint=folder, resume=resume, progress=False)
+    return mgvi
+
+
+@pytest.fixture(scope="module")
+def made(adata, tmp_path_factory):
+    """A finished training's folder, which no test changes."""
+    folder = tmp_path_factory.mktemp("made") / "run"
+    fit(adata, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for file in made.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    return copy
+
+
+def test_a_folder_holds_the_last_two_epochs_and_nothing_else(made):
+    assert {n: path.name for n, path in states(made).items()} == {
+        2: "epoch_2.pt",
+        3: "epoch_3.pt",
+    }
+    assert len(list(made.iterdir())) == 2
+
+
+def test_from_the_state_before_training_ends_the_same(adata, folder):
+    (folder / "epoch_3.pt").unlink()
+    resumed, whole = fit(adata, folder), fitted(adata)
+    assert same(resumed.latents(adata), whole.latents(adata))
+    assert sorted(states(folder)) == [2, 3]
+
+
+def test_a_training_that_has_ended_is_not_trained_on(adata, tmp_path, monkeypatch):
+    """The process may end between the last epoch and what is done with the model."""
+    plan = replace(PLAN, max_epochs=60, patience=2, learning_rate=0.02, prune_below=0.0)
+    whole = fit(adata, tmp_path / "run", plan)
+    assert len(whole.history) < 60
+    monkeypatch.setattr(Trainer, "_epoch", None)
+    resumed = fit(adata, tmp_path / "run", plan)
+    assert len(resumed.history) == len(whole.history)
+    assert same(resumed.latents(adata), whole.latents(adata))
+
+
+def test_an_existing_one_is_refused_if_it_is_not_to_be_resumed(adata, folder, tmp_path):
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(SettingsError, match=r"run holds a training of 3 epochs .*resume=True"):
+        fit(adata, folder, resume=False)
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+    (tmp_path / "empty").mkdir()
+    fit(adata, tmp_path / "empty", resume=False)
+    assert sorted(states(tmp_path / "empty")) == [2, 3]
+
+
+def test_a_damaged_one_is_told_and_the_one_before_is_whole(adata, folder):
+    newest = folder / "epoch_3.pt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    with pytest.raises(SettingsError, match=r"epoch_3.pt cannot.*damaged.*go on from epoch_2.pt$"):
+        fit(adata, folder)
+    newest.unlink()
+    assert same(fit(adata, folder).latents(adata), fitted(adata).latents(adata))
+    for file in folder.iterdir():
+        file.write_text("")
+    (folder / "epoch_2.pt").unlink()
+    with pytest.raises(SettingsError, match=r"damaged.*delete it to begin anew$"):
+        fit(adata, folder)
+
+
+def test_a_file_that_holds_code_is_not_run(adata, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "owned"), "w")
+
+    (tmp_path / "run").mkdir()
+    torch.save({"identity": Evil()}, tmp_path / "run" / "epoch_1.pt")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        fit(adata, tmp_path / "run")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_state_of_another_version_leaves_the_model_as_it_was(adata, folder):
+    path = folder / "epoch_3.pt"
+    state = torch.load(path, weights_only=True)
+    del state["objective"]["guide.depth"]
+    torch.save(state, path)
+    mgvi = untrained(adata)
+    before = {k: v.clone() for k, v in mgvi.guide.state_dict().items()}
+    with pytest.raises(SettingsError, match="does not fit this version"):
+        mgvi.fit(adata, PLAN, checkpoint=folder, progress=False)
+    assert all(torch.equal(v, before[k]) for k, v in mgvi.guide.state_dict().items())
+
+
+def shuffled_counts(adata):
+    """Other counts with the same totals of every cell and every gene."""
+    other = adata.copy()
+    dense = other.X.toarray()
+    first, second = np.flatnonzero(dense[:, 0])[0], np.flatnonzero(dense[:, 1])[-1]
+    dense[first, :2] += [-1, 1]
+    dense[second, :2] += [1, -1]
+    assert first != second and dense.min() == 0
+    other.X = type(other.X)(dense)
+    for axis in (0, 1):
+        assert (other.X.sum(axis) == adata.X.sum(axis)).all()
+    return other
+
+
+def other_groups(adata):
+    other = adata.copy()
+    codes = other.obs["group"].cat.codes.to_numpy().copy()
+    assert codes[0] != codes[1]
+    codes[[0, 1]] = codes[[1, 0]]
+    swapped = other.obs["group"].cat.categories[codes]
+    other.obs["group"] = swapped.to_numpy()
+    return other
+
+
+def renamed_groups(adata):
+    other = adata.copy()
+    other.obs["group"] = other.obs["group"].cat.rename_categories({"group3": "group4"})
+    return other
+
+
+def with_batches(adata):
+    other = adata.copy()
+    other.obs["batch"] = np.tile(["b1", "b2"], len(other) // 2)
+    return other
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("counts", {"data": shuffled_counts}),
+        ("labels of cells", {"data": other_groups}),
+        ("groups", {"data": renamed_groups}),
+        ("batches", {"data": with_batches, "batch_key": "batch"}),
+        ("genes", {"data": lambda adata: adata[:, ::-1].copy()}),
+        ("own_weight", {"own_weight": {"t": 3.0}}),
+        ("seed", {"seed": 1}),
+        ("latents", {"latents": (shared(3), private(1))}),
+        ("decoder", {"decoder": partial(JointDecoder, hidden=8)}),
+        ("likelihood", {"likelihood": NB}),
+        ("observed_library", {"observed_library": True}),
+        ("foreign_sample", {"foreign_sample": 5}),
+        ("plan.batch_size", {"plan": replace(PLAN, batch_size=16)}),
+        ("plan.max_epochs", {"plan": replace(PLAN, max_epochs=4)}),
+        ("plan.search", {"plan": replace(PLAN, search=SearchSettings(epoch=1))}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_differs_is_named(adata, made, name, change):
+    change = dict(change)
+    data = change.pop("data", lambda adata: adata)(adata)
+    with pytest.raises(SettingsError, match=r"is of another training, with other ") as caught:
+        fit(data, made, **change)
+    named = str(caught.value).split("with other ")[1].split(":")[0]
+    assert name in named.split(", ")
+
+
+def test_patience_and_the_compiler_may_differ(adata, made):
+    fit(adata, made, replace(PLAN, patience=7, compiled=False), latents=LATENTS)
+
+
+def test_components_are_the_same_in_another_process():
+    class Mine:
+        pass
+
+    described = checkpoint._described(partial(JointDecoder, sparsity=0.1, hidden=8))
+    assert described == checkpoint._described(partial(JointDecoder, hidden=8, sparsity=0.1))
+    assert checkpoint._described(Mine()) == checkpoint._described(Mine())
+    assert checkpoint._described(NB) != checkpoint._described(JointDecoder)
+
+
+def test_a_path_that_is_no_folder(adata, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SettingsError, match=r"file is a file: name a folder"):
+        fit(adata, tmp_path / "file")
+    with pytest.raises(SettingsError, match="cannot be written to"):
+        fit(adata, tmp_path / "file" / "run")
+    with pytest.raises(SettingsError, match="cannot be written to"):
+        fit(adata, "/proc/run")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_the_state_before(adata, folder, monkeypatch):
+    (folder / "epoch_3.pt").unlink()
+
+    def full(state, path):
+        path.write_text("half")
+        raise OSError("no space left on device")
+
+    mgvi = untrained(adata)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(TrainingError, match=r"epoch_3.pt cannot be written .no space left"):
+            mgvi.fit(adata, PLAN, checkpoint=folder, progress=False)
+    assert [file.name for file in folder.iterdir()] == ["epoch_2.pt"]
+    assert same(fit(adata, folder).latents(adata), fitted(adata).latents(adata))
