@@ -129,7 +129,9 @@ def _kill(folder: Path, run: Path, moment: Callable[[], bool]) -> int:
     while not moment() and process.poll() is None:
         time.sleep(1e-4)
     process.kill()
-    process.communicate(timeout=LIMIT)
+    error = process.communicate(timeout=LIMIT)[1]
+    if process.returncode not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"training ended by itself with {process.returncode}: {error}")
     return process.returncode
 
 
@@ -139,14 +141,14 @@ def _moment(
     """Return a function that tells whether the moment to kill has come."""
     begun, checkpoint = time.monotonic(), run / "checkpoint"
     any_epoch = int(generator.integers(1, EPOCHS))
-    if kind == "any time":
-        at = begun + generator.uniform(0.4, 1.0) * seconds
+    if kind == "any time" and any_epoch == 1:  # before there is a state, as it starts
+        at = begun + generator.uniform(0.2, 0.8) * seconds
         return lambda: time.monotonic() > at
     if kind == "state is written":
         return lambda: bool(
             any_epoch in states(checkpoint) and list(checkpoint.glob(".mgvi-*/epoch_*.pt"))
         )
-    after = SearchSettings().epoch if kind == "search" else EPOCHS
+    after = {"search": SearchSettings().epoch, "any time": any_epoch}.get(kind, EPOCHS)
     wait = generator.uniform(0.0, 0.4)  # seconds; the search takes about as long
 
     came: list[float] = []

@@ -11,15 +11,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pyro_mgvi"
 #: From the ground up: each layer may import those before it, and itself.
 LAYERS = (
     ("errors",),
-    ("optional", "old_paths", "versions", "whole_files"),
+    ("old_paths", "support"),
     ("kernels",),
     ("core",),
     ("networks", "likelihoods", "data"),
     ("model",),
     ("training",),
     ("analysis",),
-    ("presets", "saved_formats"),
-    ("saved_components", "saved_sizes"),
+    ("presets",),
     ("saving",),
     ("mgvi",),
     ("criticism", "baselines", "datasets"),

@@ -15,8 +15,8 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import annotated, some
 from pyro_mgvi.data.names import cell_index
 from pyro_mgvi.errors import DataError, DataWarning, SettingsError, warn
+from pyro_mgvi.support.versions import versions
 from pyro_mgvi.training.program import Program
-from pyro_mgvi.versions import versions
 
 PREFIX = "X_mgvi_"  # of the keys in obsm
 FOREIGN = ("nan", "zero", "encode")

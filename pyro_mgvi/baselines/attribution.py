@@ -14,7 +14,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.sparse import to_dense
-from pyro_mgvi.optional import require
+from pyro_mgvi.support.optional import require
 from pyro_mgvi.training.program import Program
 
 STEPS = 50  # of the Gauss-Legendre rule along the path

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from pyro_mgvi.baselines.attribution import ranked
 from pyro_mgvi.errors import DataError
-from pyro_mgvi.optional import require
+from pyro_mgvi.support.optional import require
 
 NEIGHBOURS = 30
 

@@ -23,7 +23,7 @@ from pyro_mgvi.baselines.mgfa import MGFA
 from pyro_mgvi.data.grouped_counts import GroupedCounts
 from pyro_mgvi.errors import ComponentWarning
 from pyro_mgvi.mgvi import MGVI
-from pyro_mgvi.optional import require
+from pyro_mgvi.support.optional import require
 from pyro_mgvi.training import TrainingPlan
 
 

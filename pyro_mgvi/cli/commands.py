@@ -17,7 +17,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.selection import cells_of_group
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
-from pyro_mgvi.saving import versions
+from pyro_mgvi.support.versions import versions
 from pyro_mgvi.training.checkpoint import states, usable_folder
 
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended

@@ -18,7 +18,7 @@ from anndata import AnnData
 
 from pyro_mgvi import saving
 from pyro_mgvi.errors import MGVIError, SettingsError
-from pyro_mgvi.whole_files import written_whole
+from pyro_mgvi.support.whole_files import written_whole
 
 
 class Kind(Enum):

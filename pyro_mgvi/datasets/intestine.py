@@ -12,7 +12,7 @@ import anndata as ad
 
 from pyro_mgvi.datasets.umi_table import read_umi_table
 from pyro_mgvi.errors import DataError, SettingsError
-from pyro_mgvi.optional import require
+from pyro_mgvi.support.optional import require
 
 HABER_FILE = "GSE92332_Regional_UMIcounts.txt.gz"
 HABER_URL = f"https://ftp.ncbi.nlm.nih.gov/geo/series/GSE92nnn/GSE92332/suppl/{HABER_FILE}"

@@ -16,9 +16,9 @@ from pyro_mgvi.criticism.predictive import PredictiveChecks
 from pyro_mgvi.data import Minibatch
 from pyro_mgvi.errors import MGVIError
 from pyro_mgvi.kernels.exclusive import exclusive
-from pyro_mgvi.optional import require
 from pyro_mgvi.plots.colours import PALETTE
 from pyro_mgvi.plots.figures import axes_grid, check, finish, new_figure
+from pyro_mgvi.support.optional import require
 from pyro_mgvi.training.program import Program
 
 if TYPE_CHECKING:

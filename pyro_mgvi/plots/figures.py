@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.whole_files import written_whole
+from pyro_mgvi.support.whole_files import written_whole
 
 # Backends that draw into files only.
 FILES = {"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"}

@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from pyro_mgvi.analysis.metrics import in_use
 from pyro_mgvi.errors import DataError
-from pyro_mgvi.optional import require
+from pyro_mgvi.support.optional import require
 
 FEW = 4  # cells below which UMAP has no neighbours to keep
 Layout = Callable[[np.ndarray], np.ndarray]

@@ -21,8 +21,8 @@ from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.report import section_inputs, section_latents, section_model
 from pyro_mgvi.report.blocks import Section
 from pyro_mgvi.report.result import Result
+from pyro_mgvi.support.whole_files import written_whole
 from pyro_mgvi.training.program import Program
-from pyro_mgvi.whole_files import written_whole
 
 TITLE = "Shared and group-specific variation"
 TILES = 6  # latents at the top of the page; all are in their section

@@ -17,7 +17,7 @@ from pyro_mgvi.data import GroupedCounts, checks
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.plots.colours import MOST, is_number
 from pyro_mgvi.report.blocks import Hint
-from pyro_mgvi.saving import versions
+from pyro_mgvi.support.versions import versions
 from pyro_mgvi.training.program import Program
 
 PREFIX = "X_mgvi_"

@@ -16,8 +16,8 @@ from scipy import sparse
 
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import SettingsError, TrainingError
+from pyro_mgvi.support.whole_files import read_tensors, written_whole
 from pyro_mgvi.training.setup import TrainingSetup
-from pyro_mgvi.whole_files import read_tensors, written_whole
 
 BLOCK = 4096  # cells to read at a time
 STATE = re.compile(r"epoch_(\d+)\.pt")

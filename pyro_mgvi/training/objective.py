@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypedDict
 
 import torch
@@ -36,3 +37,16 @@ def columns(prefix: str, terms: dict[str, torch.Tensor]) -> dict[str, float]:
     """Return the terms of a loss and their sum, as columns of the history."""
     values = {f"{prefix}_{name}": float(term) for name, term in terms.items()}
     return {prefix: sum(values.values()), **values}
+
+
+def what_is_kept(n_epochs: int, most: int, best: int, checkpoint: Path | None) -> str:
+    """Return what to tell a user who has interrupted training."""
+    if n_epochs == 0:
+        return "training was interrupted in its first epoch: the model is as it was before"
+    message = (
+        f"training was interrupted after {n_epochs} of at most {most} epochs: the model has its "
+        f"best weights so far, those of epoch {best}, and dimensions that say nothing are closed"
+    )
+    if checkpoint is None:
+        return message
+    return f"{message}; to go on, train again with checkpoint={str(checkpoint)!r}"

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_mgvi.accelerator import fabric
 from pyro_mgvi.core.elbo import WassersteinTraceELBO
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import SettingsError, TrainingError, TrainingInterrupted
 from pyro_mgvi.kernels.compiled import compilation
 from pyro_mgvi.kernels.exclusive import exclusive
+from pyro_mgvi.training.accelerator import fabric
 from pyro_mgvi.training.checkpoint import Checkpoint
 from pyro_mgvi.training.clock import Clock
-from pyro_mgvi.training.objective import Best, Objective, columns
+from pyro_mgvi.training.objective import Best, Objective, columns, what_is_kept
 from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.setup import TrainingSetup
@@ -153,13 +153,12 @@ class Trainer:
             torch.distributions.Distribution.set_default_validate_args(validated)
             bar.close()
             self._restore_best()
-        if self.interrupted and not self.history:  # there is nothing to prune by
-            raise TrainingInterrupted(
-                "training was interrupted in its first epoch: the model is as it was before"
-            )
-        self.setup.finish()
+        if self.history:  # without, there is nothing to prune by
+            self.setup.finish()
         if self.interrupted:
-            raise TrainingInterrupted(self._what_is_kept())
+            folder = None if self.checkpoint is None else self.checkpoint.folder
+            n_epochs, most = len(self.history), self.setup.max_epochs
+            raise TrainingInterrupted(what_is_kept(n_epochs, most, self.best["epoch"], folder))
         return self.table()
 
     def table(self) -> pd.DataFrame:
@@ -266,16 +265,6 @@ class Trainer:
             f"{cause}. Lower learning_rate (now {self.setup.plan.learning_rate:g}), or look for "
             "cells or genes with extreme counts. The best weights so far are kept."
         )
-
-    def _what_is_kept(self) -> str:
-        message = (
-            f"training was interrupted after {len(self.history)} of at most "
-            f"{self.setup.max_epochs} epochs: the model has its best weights so far, those of "
-            f"epoch {self.best['epoch']}, and dimensions that say nothing are closed"
-        )
-        if self.checkpoint is None:
-            return message
-        return f"{message}; to go on, train again with checkpoint={str(self.checkpoint.folder)!r}"
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""A fit beside others: in threads, after a failed one, and inside a Pyro program of the caller's."""
+"""A fit beside others: in threads, after a failed one, and inside a caller's Pyro program."""
 
 import threading
 

@@ -16,7 +16,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro_mgvi import likelihoods, networks
 from pyro_mgvi.core import Absent, Dirac, SameAsOwn
 from pyro_mgvi.errors import ModelFileError, SettingsError
-from pyro_mgvi.saved_formats import Settings
+from pyro_mgvi.saving.formats import Settings
 
 BUILT_IN = (
     networks.SeparateEncoders,

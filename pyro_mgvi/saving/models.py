@@ -14,7 +14,7 @@ import torch
 from pyro_mgvi.core import InitialValues, Latent
 from pyro_mgvi.data import Schema
 from pyro_mgvi.errors import ModelFileError
-from pyro_mgvi.saved_components import (
+from pyro_mgvi.saving.components import (
     BUILT_IN,
     describe,
     describe_prior,
@@ -22,12 +22,12 @@ from pyro_mgvi.saved_components import (
     rebuild,
     rebuild_prior,
 )
-from pyro_mgvi.saved_formats import FORMAT, Settings, Weights, to_newest
-from pyro_mgvi.saved_sizes import check_sizes
+from pyro_mgvi.saving.formats import FORMAT, Settings, Weights, to_newest
+from pyro_mgvi.saving.sizes import check_sizes
+from pyro_mgvi.support.versions import versions
+from pyro_mgvi.support.whole_files import read_tensors, written_whole
 from pyro_mgvi.training import SearchSettings, TrainingPlan
 from pyro_mgvi.training.program import Program
-from pyro_mgvi.versions import versions
-from pyro_mgvi.whole_files import read_tensors, written_whole
 
 AnyProgram = TypeVar("AnyProgram", bound=Program)
 SETTINGS, WEIGHTS, HISTORY = "settings.json", "weights.pt", "history.csv"

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pyro_mgvi.errors import ModelFileError
-from pyro_mgvi.saved_formats import Settings, Weights
+from pyro_mgvi.saving.formats import Settings, Weights
 
 
 def check_sizes(

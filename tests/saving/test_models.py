@@ -25,14 +25,14 @@ from pyro_mgvi import (
     SearchSettings,
     SettingsError,
     private,
-    saving,
     shared,
     subsets,
 )
-from pyro_mgvi.core import Absent, SameAsOwn
+from pyro_mgvi.core import Absent, InitialValues, SameAsOwn
+from pyro_mgvi.saving import components
 from pyro_mgvi.training import TrainingPlan
 
-FORMAT_3 = Path(__file__).parent / "data" / "format_3"
+FORMAT_3 = Path(__file__).parents[1] / "data" / "format_3"
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_everything_that_is_set_comes_back(adata, tmp_path):
     assert loaded.given_weight == {"t": 2.0} and loaded.own_weight == mgvi.own_weight
     assert loaded.plan == plan and loaded.seed == 3
     assert loaded.guide.foreign_sample == 7 and loaded.model.observed_library
-    assert saving.describe(loaded.components["decoder"]) == {
+    assert components.describe(loaded.components["decoder"]) == {
         "class": "JointDecoder",
         "settings": {"hidden": 8},
     }
@@ -315,7 +315,7 @@ def test_sizes_that_the_weights_do_not_have_are_refused_before_anything_is_made(
     def never(*args, **kwargs):
         raise AssertionError("a model was made")
 
-    monkeypatch.setattr(saving.InitialValues, "blank", never)
+    monkeypatch.setattr(InitialValues, "blank", never)
     for changes, message in (
         ({"latents": [latent | {"dim": huge}, *others]}, "dims_z is .* settings say .*1000000000"),
         ({"latents": [latent | {"subsets": latent["subsets"] * 1000}, *others]}, "dims_z"),
