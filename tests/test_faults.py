@@ -380,7 +380,7 @@ def test_an_empty_cell_drawn_from_the_prior_has_a_finite_posterior(adata):
     assert drawn["counts"].squeeze(1).shape == (3, 4, adata.n_vars)
 
 
-@pytest.mark.parametrize("dim", [0, -1, 2.5, "3", None])
+@pytest.mark.parametrize("dim", [0, -1, 2.5, "3", None, 10**9])
 def test_dimensions_are_whole_numbers(dim):
     with pytest.raises(SettingsError, match="whole number"):
         shared(dim)

@@ -181,7 +181,7 @@ def write_latents(
 
 
 def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: object) -> None:
-    """Write settings, versions and history to ``adata.uns``, beside the latents.
+    """Write settings, versions, history and whether training was interrupted to ``adata.uns``.
 
     Parameters
     ----------
@@ -208,6 +208,7 @@ def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: objec
         "settings": json.dumps(settings | more),
         "versions": versions(),
         "history": program.history.copy(),
+        "interrupted": program.interrupted,
         "latents": np.array([prefix + copy.key for copy in families.copies], dtype=object),
     }
 

@@ -105,8 +105,7 @@ def _root(y_np: np.ndarray) -> np.ndarray:
     """Return a root of the cross-products of cells, of no more rows than there are cells."""
     if len(y_np) <= y_np.shape[1]:
         return y_np
-    # NumPy's annotation leaves out that the result depends on the mode.
-    return np.linalg.qr(y_np, mode="r")  # type: ignore[return-value]
+    return np.asarray(np.linalg.qr(y_np, mode="r"))  # annotated as if it were Q and R
 
 
 def start(

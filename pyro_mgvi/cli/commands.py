@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
-from anndata import AnnData
-
+from pyro_mgvi.analysis.latent_values import record
 from pyro_mgvi.cli.files import query, read_cells
 from pyro_mgvi.cli.outputs import Kind, Output, check_outputs, write_cells, write_table, writing
 from pyro_mgvi.core.copies import parse
@@ -17,7 +14,6 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.selection import cells_of_group
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
-from pyro_mgvi.support.versions import versions
 from pyro_mgvi.training.checkpoint import states, usable_folder
 
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
@@ -40,8 +36,7 @@ def demo(arguments: Namespace) -> int:
     }
     check_outputs([Output("--out", folder / name, kind) for name, kind in kinds.items()])
     adata, mgvi, table = run.run(arguments.seed, arguments.epochs)
-    settings = {"command": "demo", "group_key": "group", "latents": ["z:10", "t:10"]}
-    record(adata, mgvi, settings | {"seed": arguments.seed})
+    record(mgvi, adata, command="demo")
     _save(mgvi, folder / "model")
     write_cells(adata, folder / "latents.h5ad")
     with writing(folder / "latents.png") as part:
@@ -90,8 +85,6 @@ def fit(arguments: Namespace) -> int:
         _save(mgvi, arguments.model)
         print(f"written to {arguments.model}: the model")
     mgvi.write_latents(adata, arguments.foreign)
-    keys["latents"] = arguments.latents
-    record(adata, mgvi, keys | {"foreign": arguments.foreign, "seed": arguments.seed})
     write_cells(adata, arguments.out)
     losses = mgvi.history["validation" if "validation" in mgvi.history else "train"]
     kept = losses[mgvi.history["kept"]].iloc[-1]
@@ -190,16 +183,6 @@ def report(arguments: Namespace) -> int:
     )
     print(f"written to {arguments.out}")
     return 0
-
-
-def record(adata: AnnData, mgvi: MGVI, settings: dict[str, Any]) -> None:
-    """Write settings, versions and history to ``adata.uns["mgvi"]``, and whether they are whole."""
-    adata.uns["mgvi"] = {
-        "settings": json.dumps(settings),
-        "versions": versions(),
-        "history": mgvi.history,
-        "interrupted": mgvi.interrupted,
-    }
 
 
 COMMANDS = {"demo": demo, "fit": fit, "rank_genes": rank_genes, "report": report}

@@ -18,6 +18,7 @@ from pyro_mgvi.errors import SettingsError
 Subsets = tuple[tuple[str, ...], ...]
 
 HINT = "; in a text, a backslash goes before every + , and : of a name"
+MOST_DIMS = 10_000  # more than any data have; a mistyped number should not ask for memory
 RESERVED = ("library", "counts", "cells", "decoder_prior")  # the model's own site and plate names
 
 
@@ -72,9 +73,10 @@ class Latent:
                 f"latent name {self.name!r}: use a plain identifier other than {RESERVED}"
             )
         number = isinstance(self.dim, Real) and math.isfinite(self.dim)
-        if not number or int(self.dim) != self.dim or self.dim < 1:
+        if not number or int(self.dim) != self.dim or not 1 <= self.dim <= MOST_DIMS:
             raise SettingsError(
-                f"latent {self.name!r}: dim must be a whole number of at least 1, not {self.dim!r}"
+                f"latent {self.name!r}: dim must be a whole number of at least 1, and at most "
+                f"{MOST_DIMS:,}, not {self.dim!r}"
             )
         object.__setattr__(self, "dim", int(self.dim))  # NumPy's numbers and 3.0, too
         if self.prior is not None and (

@@ -9,6 +9,9 @@ from typing import Any
 from pyro_mgvi.errors import SettingsError
 
 
+LARGEST = 2**62  # what torch takes as a seed, with room for those of refits
+
+
 def whole(settings: object, name: str, least: int, optional: bool = False) -> None:
     """Make a field a plain integer of at least ``least``.
 
@@ -40,6 +43,8 @@ def whole_number(name: str, value: Any, least: int) -> int:
         raise SettingsError(f"{name} must be a whole number, not {value!r}")
     if value < least:
         raise SettingsError(f"{name} must be at least {least}, not {value!r}")
+    if value > LARGEST:
+        raise SettingsError(f"{name} must be at most {LARGEST:,}, not {value!r}")
     return int(value)
 
 

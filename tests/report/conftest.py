@@ -5,7 +5,6 @@ import pytest
 from helpers.hostile import HOSTILE_GROUPS
 
 import pyro_mgvi
-from pyro_mgvi.cli.commands import record
 from pyro_mgvi.report import render
 
 SPECS = ["z:3", "t:2"]
@@ -23,8 +22,6 @@ def fitted(adata):
     mgvi = pyro_mgvi.MGVI.from_anndata(adata, "group", batch_key="donor", latents=latents)
     mgvi.fit(adata, pyro_mgvi.TrainingPlan(max_epochs=12, prune_below=0), progress=False)
     mgvi.write_latents(adata)
-    settings = {"group_key": "group", "layer": None, "batch_key": "donor", "covariate_keys": []}
-    record(adata, mgvi, settings | {"latents": SPECS, "foreign": "nan", "seed": 0})
     return adata, mgvi
 
 

@@ -22,6 +22,7 @@ from pyro_mgvi import PAPER, SearchSettings, SettingsError, TrainingPlan
         ({"batch_size": True}, "batch_size must be a whole number"),
         ({"prune_below": -0.1}, "prune_below must be at least 0"),
         ({"seed": -1}, "seed must be at least 0"),
+        ({"seed": 10**23}, "seed must be at most"),
         ({"search": 10}, r"search must be SearchSettings\(...\) or None"),
     ],
 )
