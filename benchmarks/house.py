@@ -14,7 +14,18 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "pyro_mgvi"
 # In the order of the layers, which tests/test_layers.py holds.
 ROOMS = (
-    *("kernels", "core", "networks", "likelihoods", "data", "model", "training", "analysis"),
+    *(
+        "support",
+        "kernels",
+        "core",
+        "networks",
+        "likelihoods",
+        "data",
+        "model",
+        "training",
+        "analysis",
+    ),
+    "saving",
     *("criticism", "baselines", "datasets", "plots", "report", "cli"),
 )
 

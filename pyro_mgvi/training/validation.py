@@ -8,7 +8,6 @@ from typing import Any
 
 from pyro_mgvi.errors import SettingsError
 
-
 LARGEST = 2**62  # what torch takes as a seed, with room for those of refits
 
 
