@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pyro_mgvi.training.plan import TrainingPlan
 
 WINDOW = 150  # steps over which the loss has to fall
-FLAT = 3e-4  # by less than this share of it, it does not fall
+FLAT = 6e-4  # by less than this share of it, it does not fall
 
 
 class Clock:
@@ -16,7 +16,7 @@ class Clock:
     Many cells make many steps an epoch, and the loss is flat long before the plan's last epoch. The
     schedule then hurries on to its small steps, and training is over sooner. (To keep large steps
     until the loss is flat, and then let them shrink, ended 1 % higher on two data sets of three:
-    benchmarks/notes/RESULTS.md.)
+    benchmarks/notes/RESULTS_convergence.md.)
 
     Parameters
     ----------
