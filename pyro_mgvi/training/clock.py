@@ -15,7 +15,7 @@ class Clock:
 
     Many cells make many steps an epoch, and the loss is flat long before the plan's last epoch. The
     schedule then hurries on to its small steps, and training is over sooner. (To keep large steps
-    until the loss is flat, and then let them shrink, ended 1 % higher on two data sets of three:
+    until the loss is flat, and then let them shrink, ended 0.2 and 1 % higher on two data sets:
     benchmarks/notes/RESULTS_convergence.md.)
 
     Parameters
