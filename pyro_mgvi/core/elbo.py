@@ -147,7 +147,8 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
     ) -> torch.Tensor:
         value = divergence(prior, guide_site["fn"])
         own, foreign = self.own_weight.get(name, 1.0), self.foreign_weight.get(name, 1.0)
-        if isinstance(own, float) and own == foreign == 1.0:
+        plain = isinstance(own, float) and isinstance(foreign, float)
+        if plain and own == foreign == 1.0:
             return value
         owned: torch.Tensor | None = guide_site["infer"].get("owned")
         if owned is None:

@@ -230,3 +230,14 @@ def test_particles_average_the_loss(mgvi, batch):
     vectorised = WassersteinTraceELBO(num_particles=20, vectorize_particles=True)
     standard_error = np.std(singles) * (2 / 20) ** 0.5
     assert abs(loss(vectorised, mgvi, batch) - np.mean(singles)) < 5 * standard_error
+
+
+def test_a_foreign_weight_can_be_given_per_copy_alone(mgvi, batch):
+    torch.manual_seed(0)
+    plain = WassersteinTraceELBO().terms(mgvi.model, mgvi.guide, *batch)["t"]
+    ones = WassersteinTraceELBO(foreign_weight={"t": [1.0, 1.0, 1.0]})
+    torch.manual_seed(0)
+    assert ones.terms(mgvi.model, mgvi.guide, *batch)["t"].item() == pytest.approx(plain.item())
+    more = WassersteinTraceELBO(foreign_weight={"t": [1.0, 1.0, 2.0]})
+    torch.manual_seed(0)
+    assert more.terms(mgvi.model, mgvi.guide, *batch)["t"] > plain
