@@ -137,7 +137,9 @@ class MGVI(Program):
     def __repr__(self) -> str:
         active, copies = self.model.active, self.families.copies
         used = [f"{copy.key} {int(active.of(copy).sum())} of {copy.dim}" for copy in copies]
-        trained = f"trained {len(self.history)} epochs" if len(self.history) else "not trained"
+        trained = "trained" if self.trained else "not trained"
+        if len(self.history):
+            trained = f"trained {len(self.history)} epochs"
         return (
             f"MGVI({len(self.schema.groups)} groups x {len(self.schema.genes):,} genes; "
             f"{type(self.model.likelihood).__name__}; {trained}; "

@@ -185,7 +185,7 @@ class Guide(GroupedModule):
             active_s1d = self.active[latent.name].unsqueeze(1)
             if not active_s1d.all():
                 loc, scale = moments[latent.name]
-                moments[latent.name] = loc * active_s1d, scale.where(active_s1d, CLOSED)
+                moments[latent.name] = loc.where(active_s1d, 0.0), scale.where(active_s1d, CLOSED)
         return moments
 
 
