@@ -16,6 +16,7 @@ from pyro.infer import MCMC, NUTS, SVI
 from pyro.infer.autoguide import AutoNormal
 from torch import nn
 from torch.nn.functional import relu
+from torch.utils.data import DataLoader, IterableDataset
 
 from pyro_mgvi import (
     MGVI,
@@ -369,6 +370,55 @@ def test_a_torch_module_trains_all_weights(cells):
     moved = [name for name, value in mgvi.model.named_parameters() if (value != before[name]).any()]
     assert len(moved) == len(before)
     assert mgvi.guide.training
+
+
+def lightning_module(setup):
+    import pytorch_lightning as lightning
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.loss = setup.elbo(setup.model, setup.guide)
+
+        def training_step(self, batch):
+            return self.loss(*batch)
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    return Module()
+
+
+class Epochs(IterableDataset):
+    """The minibatches of a setup, as a loader for Lightning."""
+
+    def __init__(self, setup):
+        self.setup = setup
+
+    def __iter__(self):
+        return iter(self.setup.minibatches(0))
+
+
+@pytest.mark.filterwarnings("default")  # Lightning's advice on workers and logging
+def test_lightning_trains_all_weights(cells, tmp_path):
+    lightning = pytest.importorskip("pytorch_lightning", reason="comes with [benchmark]")
+    assert lines(lightning_module) <= 10
+    mgvi = MGVI.from_anndata(cells, "group", latents=SMALL)
+    before = {k: v.clone() for k, v in mgvi.model.named_parameters()}
+    setup = mgvi.training_setup(cells)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        **quiet,
+    )
+    trainer.fit(lightning_module(setup), DataLoader(Epochs(setup), batch_size=None))
+    moved = [name for name, value in mgvi.model.named_parameters() if (value != before[name]).any()]
+    assert len(moved) == len(before)
+    setup.finish()
+    assert np.isfinite(mgvi.latents(cells)["z"].to_numpy()).all()
 
 
 # i. NUTS for the latents of one cell, with the default prior: 3 lines
