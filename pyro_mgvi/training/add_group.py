@@ -123,7 +123,7 @@ def add_group(
     copy_weights(program, larger, new)
     start_group(larger, data)
     with only(larger, new):
-        history = train(larger, data, plan, accelerator, None, progress, copies)
+        history = train(larger, data, plan, accelerator, progress, copies)
     return larger, history
 
 

@@ -34,7 +34,6 @@ def train(
     data: GroupedCounts,
     plan: TrainingPlan,
     accelerator: str = "cpu",
-    checkpoint: str | Path | None = None,
     progress: bool = True,
     copies: Mapping[str, Tensor] | None = None,
 ) -> pd.DataFrame:
@@ -42,7 +41,7 @@ def train(
 
     For refits and the like, which are of no use before they are finished.
     """
-    trainer = Trainer(program, data, plan, accelerator, checkpoint, copies)
+    trainer = Trainer(program, data, plan, accelerator, copies=copies)
     try:
         return trainer.run(progress)
     except TrainingInterrupted as interruption:
