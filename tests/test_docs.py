@@ -1,13 +1,19 @@
-"""The code of docs/extend.md runs as it stands; its variants train, and are as short as it says."""
+"""The code of the docs runs as it stands; variants train, and are as short as extend.md says."""
 
 import ast
+import subprocess
+import sys
+from importlib.util import find_spec
+from inspect import ismodule
 
 import numpy as np
 import pyro
 import pytest
-from helpers.documents import cells_of_regions, python_blocks, run
+from helpers.cells import log_normalised
+from helpers.documents import ROOT, cells_of_regions, python_blocks, run
 from pyro.infer import SVI
 
+import pyro_mgvi
 from pyro_mgvi import MGVI, Likelihood, TrainingPlan
 
 BLOCKS = python_blocks("docs/extend.md")
@@ -25,6 +31,45 @@ def regions(adata):
 @pytest.mark.parametrize("heading", [heading for heading in BLOCKS if heading not in VARIANTS])
 def test_the_code_of_a_section_runs(heading, regions):
     run(BLOCKS[heading], regions)
+
+
+HOW_TO = python_blocks("docs/howto.md")
+
+
+@pytest.mark.filterwarnings("ignore:.*ArviZ")
+@pytest.mark.parametrize("heading", HOW_TO)
+def test_a_recipe_runs(heading, regions, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(HOW_TO[heading], regions)
+
+
+@pytest.mark.slow
+def test_get_started_leads_from_a_scanpy_file_to_a_finding(adata, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cells = cells_of_regions(adata, "ctrl", "stim", "other")
+    cells.obs = cells.obs.rename(columns={"region": "condition", "celltype": "cell_type"})
+    cells.layers["counts"] = cells.X.copy()
+    cells.X = log_normalised(cells).X
+    cells.write_h5ad("cells.h5ad")
+    space = run(python_blocks("docs/start.md")["From a scanpy file to a finding"], cells)
+    assert "X_mgvi_t_stim" in space["adata"].obsm
+    assert set(space["genes"].index) == set(cells.var_names)
+    assert "t_stim" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(find_spec("sphinx") is None, reason="sphinx comes with the extra [docs]")
+@pytest.mark.slow
+def test_the_pages_build_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", "docs", tmp_path / "html"]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    assert "WassersteinTraceELBO" in (tmp_path / "html" / "reference.html").read_text()
+
+
+def test_every_public_name_of_the_top_level_is_in_the_reference():
+    rooms = {name for name in pyro_mgvi.__all__ if ismodule(getattr(pyro_mgvi, name))}
+    listed = {line.strip() for line in (ROOT / "docs/reference.md").read_text().splitlines()}
+    assert not set(pyro_mgvi.__all__) - rooms - listed
 
 
 def steps(mgvi, adata):
