@@ -12,6 +12,7 @@ from anndata import AnnData
 from pyro_mgvi.analysis.efficient_scores import efficient_scores, q_values, recentred
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import DataError, SettingsError
+from pyro_mgvi.model import Posterior
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.training import TrainingPlan, train
 from pyro_mgvi.training.plan import chosen_plan
@@ -44,6 +45,20 @@ class CrossFit:
     refits: tuple[Program, ...]
     fold_n: np.ndarray
     seed: int
+
+    def check(self, data: GroupedCounts) -> None:
+        """Refuse data that the refits are not of.
+
+        Raises
+        ------
+        DataError
+            If there are more or fewer cells.
+        """
+        if len(data) != len(self.fold_n):
+            raise DataError(
+                f"the refits are of {len(self.fold_n)} cells, the data have {len(data)}: "
+                "pass the cells that were cross-fitted"
+            )
 
     def z_scores(
         self, data: GroupedCounts, group: str, without: Decoding, cells: np.ndarray
@@ -86,11 +101,7 @@ class CrossFit:
         DataError
             If ``data`` are not those of the refits.
         """
-        if len(data) != len(self.fold_n):
-            raise DataError(
-                f"the refits are of {len(self.fold_n)} cells, the data have {len(data)}: "
-                "pass the cells that were cross-fitted"
-            )
+        self.check(data)
         code = data.schema.groups.index(group)
         scores = []
         for fold, refit in enumerate(self.refits):
@@ -98,7 +109,7 @@ class CrossFit:
             own = data.group_n[tested] == code
             if not without.averaged:
                 tested, own = tested[own], own[own]
-            n_columns = 2 + 2 * _shared_width(refit)
+            n_columns = nuisance_width(refit)
             few = own.sum() < LEAST_CELLS or len(tested) < CELLS_PER_NUISANCE * n_columns
             if few or (without.averaged and (~own).sum() < LEAST_CELLS):
                 return np.full(data.shape[1], np.nan)
@@ -177,21 +188,13 @@ def _scores(
     """Return the normal score of each gene on cells that ``mgvi`` was not trained on."""
     n, n_genes = data.shape
     delta_ng, residual_ng, weight_ng = (np.empty((n, n_genes), np.float32) for _ in range(3))
-    nuisance_nk = np.empty((n, 2 + 2 * _shared_width(mgvi)))
-    parts_g = np.array_split(np.random.default_rng(seed).permutation(n_genes), GENE_FOLDS)
+    nuisance_nk = np.empty((n, nuisance_width(mgvi)))
     everything, model = Decoding.everything(mgvi.families), mgvi.model
     for cells, full in mgvi.posteriors(data):
-        batch = full.batch
-        log_size = model.observed_log_library(batch.counts)
-        if log_size is None:
-            raise SettingsError("scores of genes need a likelihood of counts, such as ZINB or NB")
-        shared = [full.mean(x.name).movedim(0, 1).flatten(1) for x in mgvi.families.shared]
-        z_nk = torch.cat(shared or [batch.counts[:, :0]], -1)
-        ones = torch.ones_like(log_size)[:, None]
-        columns = torch.cat([ones, log_size[:, None], z_nk, z_nk**2], -1)
-        nuisance_nk[cells] = columns.cpu().numpy()
+        batch, log_size = full.batch, observed_size(full)
+        nuisance_nk[cells] = nuisance(full, log_size).cpu().numpy()
         own_n1 = torch.from_numpy(own_n[cells, None]).to(mgvi.device)
-        for part in parts_g:
+        for part in gene_parts(n_genes, seed):
             seen_g = batch.counts.new_ones(n_genes)
             seen_g[part] = 0.0
             posterior = mgvi.posterior(batch, seen_g)
@@ -208,5 +211,33 @@ def _scores(
     return efficient_scores(delta_ng, residual_ng, weight_ng, nuisance_nk)
 
 
-def _shared_width(program: Program) -> int:
-    return sum(x.n_copies * x.dim for x in program.families.shared)
+def gene_parts(n_genes: int, seed: int) -> list[np.ndarray]:
+    """Return positions of the genes in parts, each to be hidden from the encoder at once."""
+    return np.array_split(np.random.default_rng(seed).permutation(n_genes), GENE_FOLDS)
+
+
+def observed_size(posterior: Posterior) -> torch.Tensor:
+    """Return the log of the observed total of each cell, (n,).
+
+    Raises
+    ------
+    SettingsError
+        If the likelihood is not one of counts.
+    """
+    log_size: torch.Tensor | None = posterior.model.observed_log_library(posterior.batch.counts)
+    if log_size is None:
+        raise SettingsError("scores of genes need a likelihood of counts, such as ZINB or NB")
+    return log_size
+
+
+def nuisance(posterior: Posterior, log_size: torch.Tensor) -> torch.Tensor:
+    """Return what scores are freed from, (n, k): 1, the log size, shared latents, their squares."""
+    families = posterior.model.latents
+    shared = [posterior.mean(x.name).movedim(0, 1).flatten(1) for x in families.shared]
+    z_nk = torch.cat(shared or [posterior.batch.counts[:, :0]], -1)
+    return torch.cat([torch.ones_like(log_size)[:, None], log_size[:, None], z_nk, z_nk**2], -1)
+
+
+def nuisance_width(program: Program) -> int:
+    """Return how many columns :func:`nuisance` has."""
+    return 2 + 2 * sum(x.n_copies * x.dim for x in program.families.shared)

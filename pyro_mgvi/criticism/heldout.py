@@ -96,7 +96,7 @@ def held_out(
     >>> from pyro_mgvi.datasets.simulate import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=60, n_shared_genes=30, n_program_genes=10)
     >>> mgvi = MGVI.from_anndata(adata[:40], group_key="group")
-    >>> mgvi.fit(adata[:40], max_epochs=2, progress=False)
+    >>> _ = mgvi.fit(adata[:40], max_epochs=2, progress=False)
     >>> score = held_out(mgvi, adata[40:], n_draws=20, progress=False)
     >>> score.log_marginal_n.shape, bool((score.log_marginal_n >= score.elbo_n).all())
     ((20,), True)
