@@ -48,8 +48,8 @@ class FitSummary:
     latents
         A row for each latent: who ``owns`` it, how many ``cells`` do, how many ``dimensions`` it
         has and how many are ``in_use``, what it says about a cell (``nats``, the divergence of
-        posterior from prior) and, if not all groups own it, its first ``genes``. Nats and genes
-        are of a sample of the cells.
+        posterior from prior) and, if not all groups own it, the first ``genes`` that rise and fall
+        along each dimension in use, in words. Nats and genes are of a sample of the cells.
     hints
         What makes the result doubtful.
     next_step
@@ -82,11 +82,18 @@ class FitSummary:
     @property
     def _convergence(self) -> str:
         if self.converged is None:
-            return "too few epochs to tell whether it converged"
+            return "too early to tell whether it converged"
         return "converged" if self.converged else "not converged: raise max_epochs"
+
+    @property
+    def _genes(self) -> list[str]:
+        """The first genes of each latent that has some, in words."""
+        pairs = zip(self.latents["latent"], self.latents["genes"])
+        return [f"{latent}: {genes}" for latent, genes in pairs if genes]
 
     def __str__(self) -> str:
         lines = [self.heading, self.training, self._table().to_string(index=False)]
+        lines += [f"genes of {genes}" for genes in self._genes]
         lines += [f"doubtful: {hint}" for hint in self.hints]
         return "\n".join([*lines, f"next: {self.next_step}"])
 
@@ -95,9 +102,12 @@ class FitSummary:
 
     def _repr_html_(self) -> str:
         table = self._table().to_html(index=False, border=0)
-        words = [self.heading, self.training, *(f"Doubtful: {hint}." for hint in self.hints)]
-        before = "".join(f"<p>{escape(text)}</p>" for text in words[:2])
-        after = "".join(f"<p>{escape(text)}</p>" for text in (*words[2:], self.next_step))
+        last = [f"Genes of {genes}" for genes in self._genes]
+        last += [f"Doubtful: {hint}." for hint in self.hints]
+        before, after = (
+            "".join(f"<p>{escape(text)}</p>" for text in texts)
+            for texts in ((self.heading, self.training), (*last, self.next_step))
+        )
         return f"<div>{before}{table}{after}</div>"
 
     def _table(self) -> pd.DataFrame:
@@ -109,7 +119,6 @@ class FitSummary:
                 "cells": [f"{n:,}" for n in table["cells"]],
                 "in use": [f"{n} of {dim}" for n, dim in zip(table["in_use"], table["dimensions"])],
                 "nats per cell": [f"{nats:.2f}" for nats in table["nats"]],
-                "first genes": [genes or "-" for genes in table["genes"]],
             }
         )
 
