@@ -17,6 +17,7 @@ from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.training import TrainingPlan, train
 from pyro_mgvi.training.plan import chosen_plan
 from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.validation import whole_number
 
 __all__ = ["CrossFit", "cross_fit", "q_values"]
 
@@ -123,10 +124,12 @@ def cross_fit(
     plan: TrainingPlan | None = None,
     max_epochs: int | None = None,
     progress: bool = True,
+    folds: int = FOLDS,
 ) -> CrossFit:
-    """Refit a model of the same settings on each half of the cells.
+    """Refit a model of the same settings on all cells but those of one fold, for each fold.
 
-    Minibatches are halved, so that a refit takes as many steps as the model did.
+    By default on each half of the cells. Minibatches are smaller by the same share, so that a
+    refit takes as many steps as the model did.
 
     Parameters
     ----------
@@ -140,11 +143,16 @@ def cross_fit(
         Instead of that of the plan.
     progress
         Show progress bars.
+    folds
+        How many refits: with more, each has seen more of the cells, and finds again what halves
+        are too small for.
 
     Raises
     ------
     DataError
         If a group or batch is too small to be split.
+    SettingsError
+        If ``folds`` is no whole number of at least 2.
 
     Examples
     --------
@@ -155,24 +163,26 @@ def cross_fit(
     >>> len(refits.refits), np.bincount(refits.fold_n)
     (2, array([60, 60]))
     """
+    folds = whole_number("folds", folds, least=2)
     data = mgvi.read(adata)
     rng = np.random.default_rng(mgvi.seed)
     fold_n = np.empty(len(data), int)
     for codes_n, names in ((data.group_n, data.schema.groups), (data.batch_n, data.schema.batches)):
         sizes = np.bincount(codes_n, minlength=len(names))
-        small = [name for name, size in zip(names, sizes) if size < 4]
+        small = [name for name, size in zip(names, sizes) if size < 2 * folds]
         if small:
             raise DataError(
-                f"{', '.join(small)}: fewer than 4 cells, too few to refit on halves; leave them "
-                "out, or ask for no q-value (calibration=False)"
+                f"{', '.join(small)}: fewer than {2 * folds} cells, too few to refit without one "
+                f"of {folds} folds; leave them out, or ask for no q-value (calibration=False)"
             )
     order = rng.permutation(len(data))
     order = order[np.lexsort((data.group_n[order], data.batch_n[order]))]
-    fold_n[order] = np.arange(len(data)) % FOLDS  # groups within batches are dealt out in turn
+    fold_n[order] = np.arange(len(data)) % folds  # groups within batches are dealt out in turn
     used = chosen_plan(plan, max_epochs, mgvi.plan)
-    used = replace(used, batch_size=max(2, used.batch_size // FOLDS), seed=None)  # a refit's own
+    batch_size = max(2, used.batch_size * (folds - 1) // folds)
+    used = replace(used, batch_size=batch_size, seed=None)  # a refit's own
     refits = []
-    for fold in range(FOLDS):
+    for fold in range(folds):
         training = data.subset(np.flatnonzero(fold_n != fold))
         refit = mgvi.fresh(training, seed=mgvi.seed + fold)
         refit.history = train(refit, training, used, progress=progress)

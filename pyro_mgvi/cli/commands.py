@@ -6,6 +6,8 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import pandas as pd
+
 from pyro_mgvi.analysis.latent_values import record
 from pyro_mgvi.cli.files import query, read_cells
 from pyro_mgvi.cli.outputs import Kind, Output, check_outputs, write_cells, write_table, writing
@@ -178,13 +180,20 @@ def programs(arguments: Namespace) -> int:
     if not len(table):
         print("no dimension of these latents is in use: nothing varies along them")
     for (latent, dimension), genes in table.groupby(["latent", "dimension"], sort=False):
-        called = genes["q_value"]
-        found = "" if called.isna().all() else f", {(called < 0.1).sum()} genes at q < 0.1"
-        print(f"{latent}, dimension {dimension}{found}")
+        print(f"{latent}, dimension {dimension}{_called(genes)}")
         shown = genes.head(10)[["gene", "effect", "mean", "z_score", "q_value"]]
         print(shown.to_string(index=False, float_format="{:.3g}".format))
     print(f"written to {arguments.out}")
     return 0
+
+
+def _called(genes: pd.DataFrame) -> str:
+    """Return how many genes of a dimension are called, in words."""
+    if genes["q_value"].isna().all():
+        return ""
+    if (genes["z_score"] == 0).all():
+        return ": no refit has found it again, so that no gene can be called; do not interpret it"
+    return f", {(genes['q_value'] < 0.1).sum()} genes at q < 0.1"
 
 
 def report(arguments: Namespace) -> int:

@@ -45,8 +45,9 @@ def program(
     Each row is a gene, those that rise along the dimension above those that fall, the most telling
     ones outermost (``information`` of :func:`~pyro_mgvi.programs`): its log counts
     at one depth, as observed and smoothed over a fortieth of the cells, standardised. What the
-    model only believes shows no trend. The strip above is the label of each cell. The dimension is
-    taken times its ``orientation`` (:func:`~pyro_mgvi.programs`).
+    model only believes shows no trend; other latents move along with the cells, and may hide one.
+    The strip above is the label of each cell. The dimension is taken times its ``orientation``
+    (:func:`~pyro_mgvi.programs`).
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ def program(
     if label_key is not None:
         cells = data.cells[chosen[order]]
         _strip(ax, adata, label_key, cells)
-    ax.set_title(f"{key}, dimension {dim}", pad=22 if label_key is not None else None)
+    ax.set_title(f"{key}, dimension {dim}", pad=20 if label_key is not None else None)
     finish([ax], show, save)
     return ax
 

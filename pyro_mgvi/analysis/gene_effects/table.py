@@ -44,7 +44,8 @@ def programs(
     calibration
         Where ``z_score`` and ``q_value`` come from: True fits the model twice more, on halves of
         the cells of ``adata`` (as long as one or two trainings); refits that are there already
-        (:func:`~pyro_mgvi.cross_fit`) are used; False gives neither.
+        (:func:`~pyro_mgvi.cross_fit`) are used; False gives neither. Halves may be too small to
+        find a weak program again: ``cross_fit(mgvi, adata, folds=5)`` gives larger parts.
     progress
         Show the refits' progress.
 
@@ -62,9 +63,10 @@ def programs(
     counts in cells that the refits have not seen follow the dimension, hidden from their encoders,
     about standard normal if they do not; and ``q_value`` (Benjamini and Hochberg within a
     dimension) of z-scores in the direction of the effect; a gene that goes the other way has a
-    p-value of 1. Both are NaN for shared dimensions, whose null would have to hold all that cell
-    types do, for values other than counts, and where there are too few cells. An effect counts
-    what the model fits to noise, too; ``z_score`` does not.
+    p-value of 1. A dimension that no refit has found again has z-scores of 0. Both are NaN for
+    shared dimensions, whose null would have to hold all that cell types do, for values other than
+    counts, and where there are too few cells. An effect counts what the model fits to noise, too;
+    ``z_score`` does not.
 
     Raises
     ------
