@@ -177,7 +177,7 @@ def compare(
     >>> models = {}
     >>> for likelihood in (NB, ZINB):
     ...     mgvi = MGVI.from_anndata(adata[:40], group_key="group", likelihood=likelihood)
-    ...     mgvi.fit(adata[:40], max_epochs=2, progress=False)
+    ...     _ = mgvi.fit(adata[:40], max_epochs=2, progress=False)
     ...     models[likelihood.__name__] = mgvi
     >>> table = compare(models, adata[40:], n_draws=20, progress=False)
     >>> sorted(table.index), float(table["difference"].iloc[0])

@@ -135,6 +135,9 @@ def test_a_gene_is_hidden_from_the_encoder_that_places_the_cells_it_is_tested_on
 def test_a_dimension_that_no_refit_has_found_has_no_gene():
     adata = noise()
     mgvi, refits = shaken(adata, 1), [shaken(adata, seed) for seed in (2, 3)]
+    same, others = (CrossFit(pair, np.arange(400) % 2, 0) for pair in ((mgvi, mgvi), tuple(refits)))
+    assert (mgvi.programs(adata, calibration=same)["z_score"] != 0).sum() > 200
+    assert (mgvi.programs(adata, calibration=others)["z_score"] == 0).all()  # other directions
     closed = {"t": torch.ones(2, 2, dtype=torch.bool)}
     for refit in refits:
         refit.model.active.close(closed)

@@ -24,6 +24,7 @@ from pyro_mgvi.training.search.pruning import dimension_divergence
 CELLS = 3000  # that are looked at, about; as many of each group
 LEAST = 50  # of a group, if it has them
 DECODED = 300  # of each private latent
+DIMS = 3  # of each private latent, those that say most
 NAMED = 5  # genes in each direction
 
 
@@ -49,7 +50,7 @@ class FitSummary:
         A row for each latent: who ``owns`` it, how many ``cells`` do, how many ``dimensions`` it
         has and how many are ``in_use``, what it says about a cell (``nats``, the divergence of
         posterior from prior) and, if not all groups own it, the first ``genes`` that rise and fall
-        along each dimension in use, in words. Nats and genes are of a sample of the cells.
+        along the dimensions that say most, in words. Nats and genes are of a sample of the cells.
     hints
         What makes the result doubtful.
     next_step
@@ -212,7 +213,7 @@ def _latents(mgvi: Program, data: GroupedCounts, sampled: GroupedCounts) -> list
     nats = dimension_divergence(mgvi, sampled)
     rows = []
     for copy in mgvi.families.copies:
-        own = owners(mgvi, sampled, copy)
+        own, nats_d = owners(mgvi, sampled, copy), nats[copy.latent][copy.index].numpy()
         rows.append(
             {
                 "latent": copy.key,
@@ -220,21 +221,25 @@ def _latents(mgvi: Program, data: GroupedCounts, sampled: GroupedCounts) -> list
                 "cells": len(owners(mgvi, data, copy)),
                 "dimensions": copy.dim,
                 "in_use": len(dims_in_use(mgvi, copy)),
-                "nats": float(nats[copy.latent][copy.index].sum()),
-                "genes": "" if copy.shared else _genes(mgvi, sampled.subset(own), copy),
+                "nats": float(nats_d.sum()),
+                "genes": "" if copy.shared else _genes(mgvi, sampled.subset(own), copy, nats_d),
             }
         )
     return rows
 
 
-def _genes(mgvi: Program, own: GroupedCounts, copy: Copy) -> str:
-    """Return the first genes of a copy's dimensions in use, in words."""
-    if not len(own) or not len(dims_in_use(mgvi, copy)):
+def _genes(mgvi: Program, own: GroupedCounts, copy: Copy, nats_d: np.ndarray) -> str:
+    """Return the first genes of the dimensions that say most, in words."""
+    used = dims_in_use(mgvi, copy)
+    if not len(own) or not len(used):
         return ""
     step = -(-len(own) // DECODED)
-    found = effects(mgvi, own.subset(np.arange(0, len(own), step)), copy)
+    first = used[np.argsort(-nats_d[used], kind="stable")][:DIMS]
+    found = effects(mgvi, own.subset(np.arange(0, len(own), step)), copy, first)
     said = []
-    for i in range(len(found.dims)):
+    for i in range(len(first)):
         up, down = first_genes(found, i, mgvi.schema.genes, NAMED)
         said.append(", ".join(up) + (f"; down {', '.join(down)}" if down else ""))
+    if len(used) > DIMS:
+        said.append(f"and {len(used) - DIMS} more dimensions")
     return " | ".join(said)

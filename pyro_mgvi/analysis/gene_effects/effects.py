@@ -20,14 +20,14 @@ DEPTH = 1e4  # expression is reported in counts per so many
 
 @dataclass(frozen=True)
 class Effects:
-    """What the dimensions in use of one copy do, over cells that own it.
+    """What dimensions in use of one copy do, over cells that own it.
 
     Attributes
     ----------
     copy
         The copy.
     dims
-        Positions of its dimensions in use, (d,).
+        Positions of its dimensions, (d,).
     mean_nd
         Posterior means of the cells, (n, d).
     sd_d
@@ -72,8 +72,10 @@ def dims_in_use(program: Program, copy: Copy) -> np.ndarray:
 
 
 @torch.no_grad()
-def effects(program: Program, data: GroupedCounts, copy: Copy) -> Effects:
-    r"""Return what each dimension in use of a copy does to the genes.
+def effects(
+    program: Program, data: GroupedCounts, copy: Copy, dims: np.ndarray | None = None
+) -> Effects:
+    r"""Return what dimensions of a copy do to the genes: each in use, or those that are named.
 
     For dimension k with standard deviation :math:`s_k`, gene g and the cells n,
 
@@ -93,8 +95,10 @@ def effects(program: Program, data: GroupedCounts, copy: Copy) -> Effects:
         Cells that own the copy, all of them.
     copy
         The copy.
+    dims
+        Positions of dimensions in use.
     """
-    dims = dims_in_use(program, copy)
+    dims = dims_in_use(program, copy) if dims is None else dims
     mean_nd, sd_d = _spread(program, data, copy, dims)
     n_genes = data.shape[1]
     effect_dg, mean_g = np.zeros((len(dims), n_genes)), np.zeros(n_genes)

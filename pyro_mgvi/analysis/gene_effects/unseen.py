@@ -21,6 +21,8 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.training.program import Program
 
+AGAIN = 0.25  # of a dimension's variance, for a refit to have found it again
+
 
 def unseen_scores(
     refits: CrossFit, data: GroupedCounts, own: np.ndarray, found: Effects
@@ -31,18 +33,20 @@ def unseen_scores(
     fold's cells are placed along the dimension by the refit that has not seen them, nine tenths of
     the genes at a time, and a gene is only tested along a place that it was hidden from. A refit's
     dimensions are its own: the regression of the model's dimension on those of the refit's copy,
-    over the cells that the refit has seen, says where each cell lies. The score is that of the
-    gene's counts along these places :math:`s_n`,
+    over the cells that the refit has seen, says where each cell lies, and the refit has found the
+    dimension again if it explains a quarter of its variance. The score is that of the gene's
+    counts along these places :math:`s_n`,
 
     .. math:: Z_g = \sum_n \tilde s_n \tilde r_{ng} \Big/
               \sqrt{\textstyle\sum_n (\tilde s_n \tilde r_{ng})^2}
 
     with the quasi-score residual r of the refit's mean without the copy. Tildes are residuals of
     regressions on the log library, the shared latents, their squares, and the other dimensions of
-    the copy. The folds' scores are added, then centred and scaled by their bulk where that makes
-    them smaller (Efron 2004), so that what touches most genes, such as the depth of a cell, does
-    not count. As for :meth:`CrossFit.z_scores <pyro_mgvi.CrossFit.z_scores>`, cells are
-    independent given the shared latents, and most genes are not affected.
+    the copy. The scores of the folds whose refit has found the dimension again are added (the
+    tested cells have no say in that), then centred and scaled by their bulk where that makes them
+    smaller (Efron 2004), so that what touches most genes, such as the depth of a cell, does not
+    count. As for :meth:`CrossFit.z_scores <pyro_mgvi.CrossFit.z_scores>`, cells are independent
+    given the shared latents, and most genes are not affected.
 
     Parameters
     ----------
@@ -59,17 +63,20 @@ def unseen_scores(
     -------
     NaN where there are too few cells, 0 where no refit has found the dimension.
     """
-    total_dg = np.zeros(found.effect_dg.shape)
+    total_dg, n_d = np.zeros(found.effect_dg.shape), np.zeros(len(found.dims))
     for fold, refit in enumerate(refits.refits):
         unseen_n = refits.fold_n[own] == fold
         n_columns = nuisance_width(refit) + len(found.dims) - 1
         if unseen_n.sum() < max(LEAST_CELLS, CELLS_PER_NUISANCE * n_columns):
             return np.full(total_dg.shape, np.nan)
-        seen_nk = _places(refit, data.subset(own[~unseen_n]), found.copy)
-        map_kd, *_ = np.linalg.lstsq(seen_nk, found.mean_nd[~unseen_n], rcond=None)
-        unseen = data.subset(own[unseen_n])
-        total_dg += _fold_scores(refit, unseen, found.copy, map_kd, refits.seed)
-    return np.array([shrunk(z_g) for z_g in total_dg / np.sqrt(len(refits.refits))])
+        seen_nk, mean_nd = _places(refit, data.subset(own[~unseen_n]), found.copy), found.mean_nd
+        map_kd, *_ = np.linalg.lstsq(seen_nk, mean_nd[~unseen_n], rcond=None)
+        again_d = (seen_nk @ map_kd).var(0) > AGAIN * mean_nd[~unseen_n].var(0)
+        if again_d.any():
+            unseen = data.subset(own[unseen_n])
+            z_dg = _fold_scores(refit, unseen, found.copy, map_kd * again_d, refits.seed)
+            total_dg, n_d = total_dg + z_dg, n_d + again_d
+    return np.array([shrunk(z_g) for z_g in total_dg / np.sqrt(np.maximum(n_d, 1))[:, None]])
 
 
 def shrunk(z_g: np.ndarray) -> np.ndarray:
