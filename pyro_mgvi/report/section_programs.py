@@ -16,14 +16,18 @@ def programs_of(result: Result, refits: CrossFit | None = None, top: int = 10) -
         return Section("programs", title, question, (without_model(result, "Programs"),))
     table = programs(result.mgvi, result.data, calibration=refits or False, progress=False)
     if not len(table):
-        nothing = Paragraph("No private dimension is in use: there is no program to show.")
+        nothing = Paragraph(
+            "None of the private dimensions is in use: there is no program to show."
+        )
         return Section("programs", title, question, (nothing,))
     called = bool(table["q_value"].notna().any())
     blocks: list[Block] = [
         Paragraph(
             "The effect of a dimension on a gene is the change of its log2 expression when a cell "
-            "moves by one standard deviation along it, other latents kept. Expected counts are per "
-            "10,000. A sign of a dimension means nothing: the strongest gene is made to rise."
+            "moves by one standard deviation along it, other latents kept (of its expected value, "
+            "for transformed data). Expected counts are per 10,000. Genes are in the order of what "
+            "their counts tell of the dimension. A sign of a dimension means nothing: the first "
+            "gene is made to rise."
         )
     ]
     tables = []
@@ -32,7 +36,7 @@ def programs_of(result: Result, refits: CrossFit | None = None, top: int = 10) -
         shown = pd.DataFrame(
             {"gene": head["gene"], "effect": head["effect"], "expected": head["mean"]}
         )
-        caption = f"{latent}, dimension {dimension}: the {len(head)} strongest genes."
+        caption = f"{latent}, dimension {dimension}: the first {len(head)} genes."
         if called:
             shown["q"] = head["q_value"]
             caption += f" {(genes['q_value'] < 0.1).sum():,} genes have q < 0.1."
