@@ -4,10 +4,21 @@ import warnings
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.fitting import fitted, untrained
+from scipy import sparse
 
-from pyro_mgvi import DataError, DataWarning, SettingsError, TrainingPlan, pairwise, private, shared
+from pyro_mgvi import (
+    MGVI,
+    DataError,
+    DataWarning,
+    SettingsError,
+    TrainingPlan,
+    pairwise,
+    private,
+    shared,
+)
 
 KEY = "rank_genes_mgvi"
 KEEP_ALL = TrainingPlan(max_epochs=2, batch_size=32, prune_below=0)
@@ -52,6 +63,19 @@ def test_latents_that_are_there_are_taken_as_they_are(mgvi, adata):
         cells.obsm["X_mgvi_t_group1"], written.obsm["X_mgvi_t_group1"][mine]
     )
     assert "X_mgvi_t_group2" in written.obsm
+
+
+def test_cells_that_the_model_leaves_out_are_not_among_them(adata, tmp_path):
+    empty = adata.copy()
+    empty.X = sparse.csr_matrix(adata.X.toarray() * (np.arange(120) >= 5)[:, None])
+    mgvi = MGVI.from_anndata(empty, "group", drop_empty=True, latents=["z:2", "t:1"])
+    cells = mgvi.own(empty, "group1")
+    mine = (adata.obs["group"] == "group1").to_numpy() & (np.arange(120) >= 5)
+    assert list(cells.obs_names) == list(adata.obs_names[mine])
+    empty.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    pd.testing.assert_frame_equal(mgvi.own(backed, "group1").obs, cells.obs)
+    backed.file.close()
 
 
 def test_names_that_are_none_or_several_are_refused(mgvi, adata):
@@ -120,6 +144,12 @@ def test_scanpy_draws_a_ranking(ranked, scanpy):
         )
     assert axes
     pyplot.close("all")
+
+
+def test_a_view_is_written_to_as_data_of_its_own(mgvi, adata):
+    view = adata[:60]
+    mgvi.write_rankings(view, {"group1": mgvi.rank_genes(adata, "group1", calibration=False)})
+    assert KEY in view.uns and KEY not in adata.uns
 
 
 def test_a_bad_ranking_is_refused_and_nothing_written(mgvi, adata):

@@ -67,7 +67,7 @@ def own(mgvi: Program, adata: AnnData, name: str) -> AnnData:
     mine = adata.obs[key].astype(str).isin(groups).to_numpy()
     if not mine.any():
         raise DataError(f"no cell owns {name}: it belongs to {' and '.join(sorted(groups))}")
-    cells = adata[mine].copy()
+    cells = adata[mine].to_memory() if adata.isbacked else adata[mine].copy()
     kept = [copy for copy in mgvi.families.copies if groups <= set(copy.groups)]
     if any(PREFIX + copy.key not in cells.obsm for copy in kept):
         write_latents(mgvi, cells)

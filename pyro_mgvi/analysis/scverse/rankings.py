@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
+from anndata import AnnData, ImplicitModificationWarning
 
 from pyro_mgvi.analysis.efficient_scores import p_values
 from pyro_mgvi.data.checks import annotated, some
@@ -82,7 +83,7 @@ def write_rankings(
                 f"{some(table.index.symmetric_difference(genes))}"
             )
     source = mgvi.schema.source
-    adata.uns[key] = {
+    written = {
         "params": {
             "groupby": mgvi.schema.group_key,
             "reference": "rest",
@@ -97,6 +98,9 @@ def write_rankings(
         "pvals_adj": _records({g: t["q_value"] for g, t in rankings.items()}),
         "logfoldchanges": _records({g: t["log_fold_change"] for g, t in rankings.items()}),
     }
+    with warnings.catch_warnings():  # that a view becomes data of its own, as it should
+        warnings.simplefilter("ignore", ImplicitModificationWarning)
+        adata.uns[key] = written
 
 
 def _records(columns: Mapping[str, np.ndarray | pd.Series]) -> np.recarray:
