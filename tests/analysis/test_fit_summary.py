@@ -120,6 +120,10 @@ def test_why_training_ended(adata):
         )
         found = mgvi.summary(adata)
         assert expected in found.stopped and found.converged, best
+        assert f"{loss[best - 1]:.2f} nats per cell" in found.loss
+    mgvi.history = mgvi.history.drop(columns="kept")  # as in a model of an old format
+    assert f"{loss.min():.2f} nats per cell" in mgvi.summary(adata).loss
+    mgvi.history["kept"] = np.arange(30) == 28
     mgvi.interrupted = True
     found = mgvi.summary(adata)
     assert found.stopped == "interrupted" and found.converged is None

@@ -8,6 +8,7 @@ import numpy as np
 
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.checks import some
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
 
@@ -97,7 +98,7 @@ def next_step(converged: bool | None, max_epochs: int, used: list[str], trained:
         return "That is too short to tell anything: fit a new model with more epochs (max_epochs)."
     if used:
         return (
-            f"mgvi.programs(adata) lists the genes of {', '.join(used)}, with q-values. Before "
+            f"mgvi.programs(adata) lists the genes of {some(used)}, with q-values. Before "
             "you interpret them, ask mgvi.diagnose(adata) whether they are more than noise."
         )
     return (

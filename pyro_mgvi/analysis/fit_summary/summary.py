@@ -158,13 +158,14 @@ def summary(mgvi: Program, adata: AnnData | GroupedCounts) -> FitSummary:
         latents = pd.DataFrame(_latents(mgvi, data, sampled))
     plan = (mgvi.plan or TrainingPlan()).resolved(mgvi.seed)
     most = plan.max_epochs or 0
-    history = mgvi.history
-    loss, found = "", Convergence(None, float("nan"))
-    if len(history):
-        name = "validation" if "validation" in history else "train"
-        kept = history[name][history["kept"].to_numpy(bool)]
-        loss = f"{name} loss {kept.iloc[-1] if len(kept) else np.nan:.2f} nats per cell"
-        found = Convergence.of(history[name].to_numpy()[-most:][plan.search_epoch or 0 :])
+    loss, stopped = "", "trained by a loop of your own, or not at all"
+    found = Convergence(None, float("nan"))
+    if len(mgvi.history):
+        name = "validation" if "validation" in mgvi.history else "train"
+        loss_e = mgvi.history[name].to_numpy(float)
+        best = _best(mgvi.history, loss_e)
+        loss, stopped = f"{name} loss {loss_e[best]:.2f} nats per cell", _stopped(mgvi, plan, best)
+        found = Convergence.of(loss_e[-most:][plan.search_epoch or 0 :])
     used = [
         copy.key
         for copy in mgvi.families.copies
@@ -173,27 +174,31 @@ def summary(mgvi: Program, adata: AnnData | GroupedCounts) -> FitSummary:
     return FitSummary(
         groups=dict(zip(mgvi.schema.groups, map(int, sizes))),
         n_genes=data.shape[1],
-        epochs=len(history),
+        epochs=len(mgvi.history),
         loss=loss,
-        stopped=_stopped(mgvi, plan),
+        stopped=stopped,
         converged=None if mgvi.interrupted and found.converged else found.converged,
         latents=latents,
         hints=tuple(hints(mgvi, data, sampled)),
-        next_step=next_step(found.converged, most, used, bool(len(history))),
+        next_step=next_step(found.converged, most, used, bool(len(mgvi.history))),
     )
 
 
-def _stopped(mgvi: Program, plan: TrainingPlan) -> str:
-    """Return why training ended."""
-    history, most = mgvi.history, plan.max_epochs or 0
-    if not len(history):
-        return "trained by a loop of your own, or not at all"
+def _best(history: pd.DataFrame, loss_e: np.ndarray) -> int:
+    """Return the position of the epoch whose weights were kept; models of old formats lack it."""
+    kept = np.flatnonzero(history["kept"]) if "kept" in history else []
+    return int(kept[-1]) if len(kept) else int(loss_e.argmin())
+
+
+def _stopped(mgvi: Program, plan: TrainingPlan, best: int) -> str:
+    """Return why training ended, after the epoch at ``best`` was."""
+    n_epochs, most = len(mgvi.history), plan.max_epochs or 0
     if mgvi.interrupted:
         return "interrupted"
-    since_best = len(history) - 1 - int(np.flatnonzero(history["kept"])[-1])
+    since_best = n_epochs - 1 - best
     if plan.patience is not None and since_best >= plan.patience:
         return f"ended after {since_best} epochs without a better loss"
-    if len(history) < most:
+    if n_epochs < most:
         return f"the schedule of {most} epochs hurried to its end"
     return "all epochs of the schedule are done"
 

@@ -16,6 +16,7 @@ from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.training.program import Program
 
 DEPTH = 1e4  # expression is reported in counts per so many
+TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,9 @@ def effects(
         for i, (dim, sd) in enumerate(zip(dims, sd_d)):
             sides = (_moved(program, posterior, copy, dim, step * sd) for step in (0.5, -0.5))
             up_ng, down_ng = (expected(program, everything, posterior, side) for side in sides)
-            change_ng = (up_ng / down_ng).log2() if counts else up_ng - down_ng
+            if counts:  # a share may be too small for its precision
+                up_ng, down_ng = (share.clamp(min=TINY).log2() for share in (up_ng, down_ng))
+            change_ng = up_ng - down_ng
             effect_dg[i] += change_ng.sum(0).double().cpu().numpy()
     effect_dg, mean_g = effect_dg / len(data), mean_g / len(data)
     information_dg = effect_dg**2
