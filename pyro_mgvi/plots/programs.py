@@ -77,7 +77,8 @@ def program(
         If the latent or its dimension is unknown or not in use, or the figure cannot be shown or
         saved.
     DataError
-        If no cell owns the latent, or the column of labels is missing.
+        If no cell owns the latent, its dimension changes no gene, or the column of labels is
+        missing.
 
     Examples
     --------
@@ -110,6 +111,8 @@ def program(
     found, i = effects(mgvi, data.subset(chosen), copy), used.index(dim)
     order = np.argsort(found.orientation_d[i] * found.mean_nd[:, i], kind="stable")
     up, down = first_genes(found, i, mgvi.schema.genes, top)
+    if not up and not down:
+        raise DataError(f"dimension {dim} of {key} changes no gene: there is nothing to draw")
     genes, position = gene_positions(mgvi.schema, [*up, *reversed(down)])
     x_gn = _smooth(_observed(mgvi, data.subset(chosen[order]))[:, position].T)
     if ax is None:
@@ -119,7 +122,8 @@ def program(
     ax.set_xticks([])
     ax.set_xlabel(f"{len(chosen):,} cells, in the order of the dimension")
     bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.02, 0, 0.02, 1)))
-    bar.set_label("log counts, standardised", fontsize=8)
+    what = "log counts" if mgvi.data_kind is DataKind.COUNTS else "values"
+    bar.set_label(f"{what}, standardised", fontsize=8)
     if label_key is not None:
         cells = data.cells[chosen[order]]
         _strip(ax, adata, label_key, cells)

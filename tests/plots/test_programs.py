@@ -58,3 +58,23 @@ def test_what_cannot_be_drawn_is_said(mgvi, adata):
     ):
         with pytest.raises(error, match=message):
             plots.program(mgvi, adata, *options)
+    still = pyro_mgvi.MGVI.from_anndata(
+        adata, "group", latents=["z:2", "t:1"], decoder=pyro_mgvi.LogLinearDecoder
+    )
+    for weight in still.model.decoder.heads[0].parameters():
+        weight.data.zero_()
+    with pytest.raises(pyro_mgvi.DataError, match="changes no gene"):
+        plots.program(still, adata, "t_group1")
+
+
+def test_transformed_values_are_drawn_as_they_are(adata):
+    adata = adata.copy()
+    adata.X = np.log1p(adata.X.toarray())
+    mgvi = pyro_mgvi.MGVI.from_anndata(
+        adata, "group", latents=["z:2", "t:1"], likelihood=pyro_mgvi.Gaussian
+    )
+    table = mgvi.programs(adata, "t_group1")  # no counts: nothing to refit for
+    assert table["q_value"].isna().all() and (table["information"] == table["effect"] ** 2).all()
+    ax = plots.program(mgvi, adata, "t_group1")
+    assert ax.get_yticklabels()[0].get_text() == table["gene"].iloc[0]
+    assert "depth_correlation" not in mgvi.program_summary(adata)

@@ -186,8 +186,9 @@ def summary(mgvi: Program, adata: AnnData | GroupedCounts) -> FitSummary:
 
 def _best(history: pd.DataFrame, loss_e: np.ndarray) -> int:
     """Return the position of the epoch whose weights were kept; models of old formats lack it."""
-    kept = np.flatnonzero(history["kept"]) if "kept" in history else []
-    return int(kept[-1]) if len(kept) else int(loss_e.argmin())
+    if "kept" not in history or not history["kept"].any():
+        return int(loss_e.argmin())
+    return int(np.flatnonzero(history["kept"])[-1])
 
 
 def _stopped(mgvi: Program, plan: TrainingPlan, best: int) -> str:

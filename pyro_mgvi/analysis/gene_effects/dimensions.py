@@ -91,7 +91,7 @@ def program_summary(
         nats_d = dimension_divergence(mgvi, cells)[copy.latent][copy.index].numpy()
         beside = {key: values[own] for key, values in numbers.items()}
         if mgvi.data_kind is DataKind.COUNTS:
-            beside = {"depth": np.asarray(cells.x.sum(1), float).ravel()} | beside
+            beside["depth"] = np.asarray(cells.x.sum(1), float).ravel()
         labels = None if label_key is None else obs[label_key].iloc[own]
         rows += [
             {"latent": copy.key, "dimension": int(dim) + 1, "cells": len(own)}
