@@ -38,9 +38,8 @@ class Convergence:
         six at least (Theil 1950; Sen 1968): single bad epochs do not matter. A loss still falls if
         ten more epochs along it are worth more than 0.2 % of the loss, and more epochs are below
         earlier ones than noise would put there (Mann 1945; Kendall's S, two standard errors).
-        The last third alone would always look flat, for steps shrink to nothing in it. On blood
-        cells of two conditions the rule says no after 25 and 40 epochs, where 60 gain another 0.8
-        and 0.2 %, and yes after the default 60, where 180 gain 0.06 %.
+        The last third alone would always look flat, for steps shrink to nothing in it
+        (benchmarks/notes/RESULTS_convergence.md).
 
         Examples
         --------
