@@ -47,7 +47,7 @@ def measure(adata: ad.AnnData, plan: str, seed: int) -> dict[str, object]:
     if plan != "default":
         settings = TrainingPlan(max_epochs=int(plan), hurry=1.0, patience=None)
     begin = time.process_time()
-    mgvi.fit(adata, settings, progress=False)
+    found = mgvi.fit(adata, settings, progress=False)
     seconds = time.process_time() - begin
     kept = mgvi.history[mgvi.history["kept"]].iloc[-1]
     active = mgvi.model.active
@@ -56,6 +56,7 @@ def measure(adata: ad.AnnData, plan: str, seed: int) -> dict[str, object]:
         "kept": int(kept["epoch"]),
         "validation": round(float(kept["validation"]), 2),
         "last": round(float(mgvi.history["validation"].iloc[-1]), 2),
+        "converged": found.converged,
         "cpu_seconds": round(seconds, 1),
         "in_use": " ".join(str(int(active.of(copy).sum())) for copy in mgvi.families.copies),
     }

@@ -15,10 +15,13 @@ from . import (
 from .analysis import (
     CrossFit,
     Diagnosis,
+    FitSummary,
     cross_fit,
     diagnose,
     differential_expression,
     expression_draws,
+    program_summary,
+    programs,
     rank_genes,
 )
 from .analysis import metrics
@@ -94,6 +97,7 @@ __all__ = [
     "Dirac",
     "Encoder",
     "EncoderInput",
+    "FitSummary",
     "Gaussian",
     "GroupedCounts",
     "Guide",
@@ -142,6 +146,8 @@ __all__ = [
     "pairwise",
     "plots",
     "private",
+    "program_summary",
+    "programs",
     "proper_priors",
     "prune",
     "rank_genes",

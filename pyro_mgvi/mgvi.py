@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
-import pandas as pd
 from anndata import AnnData
 
 from pyro_mgvi import analysis, saving
@@ -17,6 +16,7 @@ from pyro_mgvi.model.component_checks import kind_of
 from pyro_mgvi.model.own_weight import OwnWeight
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
 from pyro_mgvi.training import Trainer, TrainingPlan, TrainingSetup, add_group
+from pyro_mgvi.training.objective import continued
 from pyro_mgvi.training.plan import chosen_plan
 from pyro_mgvi.training.program import LATENTS, Program
 
@@ -48,7 +48,7 @@ class MGVI(Program):
     >>> from pyro_mgvi.datasets import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=120, n_shared_genes=60, n_program_genes=20)
     >>> mgvi = MGVI.from_anndata(adata, group_key="group")
-    >>> mgvi.fit(adata, max_epochs=2, progress=False)
+    >>> found = mgvi.fit(adata, max_epochs=2, progress=False)  # print(found) says what to do next
     >>> mgvi.write_latents(adata)
     >>> sorted(adata.obsm)
     ['X_mgvi_t_group1', 'X_mgvi_t_group2', 'X_mgvi_z']
@@ -156,8 +156,8 @@ class MGVI(Program):
         checkpoint: str | Path | None = None,
         resume: bool = True,
         progress: bool = True,
-    ) -> None:
-        """Train, keeping the weights of the best validation epoch.
+    ) -> analysis.FitSummary:
+        """Train, keeping the weights of the best validation epoch, and say what was found.
 
         Calling it again goes on from these weights: closed dimensions stay closed unless the
         search opens them, and the history goes on; the schedule of steps begins anew.
@@ -181,6 +181,11 @@ class MGVI(Program):
         progress
             Show a progress bar.
 
+        Returns
+        -------
+        Whether it converged, what each latent holds and what to do next; :meth:`summary` says
+        the same of a loaded model.
+
         Raises
         ------
         DataError, SettingsError
@@ -201,8 +206,9 @@ class MGVI(Program):
             self.guide.cpu()
             earlier = earlier.iloc[: len(earlier) - trainer.n_resumed]
             if trainer.history:
-                self.plan, self.history = plan, _continued(earlier, trainer.table())
+                self.plan, self.history = plan, continued(earlier, trainer.table())
                 self.interrupted = trainer.interrupted
+        return self.summary(data)
 
     def training_setup(
         self,
@@ -249,6 +255,11 @@ class MGVI(Program):
     diagnose = analysis.diagnose
     loadings = analysis.loadings
     gene_programs = analysis.gene_programs
+    summary = analysis.summary
+    programs = analysis.programs
+    program_summary = analysis.program_summary
+    own = analysis.own
+    write_rankings = analysis.write_rankings
 
     def save(self, path: str | Path) -> None:
         """Write weights and plain settings to the folder ``path``, whole or not at all.
@@ -279,11 +290,3 @@ class MGVI(Program):
             If the folder is no saved model, is damaged or of an unknown version.
         """
         return saving.load(cls, path, components)
-
-
-def _continued(earlier: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """Return the histories of two trainings as one; the weights are those of the last."""
-    if not len(earlier) or not len(new):
-        return new if len(new) else earlier
-    new = new.assign(epoch=new["epoch"] + earlier["epoch"].max())
-    return pd.concat([earlier.assign(kept=False), new], ignore_index=True)

@@ -4,13 +4,19 @@ from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit
 from pyro_mgvi.analysis.diagnosis import Diagnosis, diagnose
 from pyro_mgvi.analysis.differential import differential_expression
 from pyro_mgvi.analysis.expression import expression_draws, normalized_expression
+from pyro_mgvi.analysis.fit_summary.summary import FitSummary, summary
+from pyro_mgvi.analysis.gene_effects.dimensions import program_summary
+from pyro_mgvi.analysis.gene_effects.table import programs
 from pyro_mgvi.analysis.latent_values import latents, write_latents
 from pyro_mgvi.analysis.loadings import gene_programs, loadings
 from pyro_mgvi.analysis.ranking import rank_genes
+from pyro_mgvi.analysis.scverse.own_cells import own
+from pyro_mgvi.analysis.scverse.rankings import write_rankings
 
 __all__ = [
     "CrossFit",
     "Diagnosis",
+    "FitSummary",
     "cross_fit",
     "diagnose",
     "differential_expression",
@@ -19,6 +25,11 @@ __all__ = [
     "latents",
     "loadings",
     "normalized_expression",
+    "own",
+    "program_summary",
+    "programs",
     "rank_genes",
+    "summary",
     "write_latents",
+    "write_rankings",
 ]

@@ -12,10 +12,12 @@ from anndata import AnnData
 from pyro_mgvi.analysis.efficient_scores import efficient_scores, q_values, recentred
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import DataError, SettingsError
+from pyro_mgvi.model import Posterior
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.training import TrainingPlan, train
 from pyro_mgvi.training.plan import chosen_plan
 from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.validation import whole_number
 
 __all__ = ["CrossFit", "cross_fit", "q_values"]
 
@@ -44,6 +46,20 @@ class CrossFit:
     refits: tuple[Program, ...]
     fold_n: np.ndarray
     seed: int
+
+    def check(self, data: GroupedCounts) -> None:
+        """Refuse data that the refits are not of.
+
+        Raises
+        ------
+        DataError
+            If there are more or fewer cells.
+        """
+        if len(data) != len(self.fold_n):
+            raise DataError(
+                f"the refits are of {len(self.fold_n)} cells, the data have {len(data)}: "
+                "pass the cells that were cross-fitted"
+            )
 
     def z_scores(
         self, data: GroupedCounts, group: str, without: Decoding, cells: np.ndarray
@@ -86,11 +102,7 @@ class CrossFit:
         DataError
             If ``data`` are not those of the refits.
         """
-        if len(data) != len(self.fold_n):
-            raise DataError(
-                f"the refits are of {len(self.fold_n)} cells, the data have {len(data)}: "
-                "pass the cells that were cross-fitted"
-            )
+        self.check(data)
         code = data.schema.groups.index(group)
         scores = []
         for fold, refit in enumerate(self.refits):
@@ -98,7 +110,7 @@ class CrossFit:
             own = data.group_n[tested] == code
             if not without.averaged:
                 tested, own = tested[own], own[own]
-            n_columns = 2 + 2 * _shared_width(refit)
+            n_columns = nuisance_width(refit)
             few = own.sum() < LEAST_CELLS or len(tested) < CELLS_PER_NUISANCE * n_columns
             if few or (without.averaged and (~own).sum() < LEAST_CELLS):
                 return np.full(data.shape[1], np.nan)
@@ -112,10 +124,12 @@ def cross_fit(
     plan: TrainingPlan | None = None,
     max_epochs: int | None = None,
     progress: bool = True,
+    folds: int = FOLDS,
 ) -> CrossFit:
-    """Refit a model of the same settings on each half of the cells.
+    """Refit a model of the same settings on all cells but those of one fold, for each fold.
 
-    Minibatches are halved, so that a refit takes as many steps as the model did.
+    By default on each half of the cells. Minibatches are smaller by the same share, so that a
+    refit takes as many steps as the model did.
 
     Parameters
     ----------
@@ -129,11 +143,17 @@ def cross_fit(
         Instead of that of the plan.
     progress
         Show progress bars.
+    folds
+        How many refits: with more, each has seen more of the cells, and finds again what halves
+        are too small for (:func:`~pyro_mgvi.programs`). The error rates of
+        :func:`~pyro_mgvi.rank_genes` were measured with two.
 
     Raises
     ------
     DataError
         If a group or batch is too small to be split.
+    SettingsError
+        If ``folds`` is no whole number of at least 2.
 
     Examples
     --------
@@ -144,24 +164,26 @@ def cross_fit(
     >>> len(refits.refits), np.bincount(refits.fold_n)
     (2, array([60, 60]))
     """
+    folds = whole_number("folds", folds, least=2)
     data = mgvi.read(adata)
     rng = np.random.default_rng(mgvi.seed)
     fold_n = np.empty(len(data), int)
     for codes_n, names in ((data.group_n, data.schema.groups), (data.batch_n, data.schema.batches)):
         sizes = np.bincount(codes_n, minlength=len(names))
-        small = [name for name, size in zip(names, sizes) if size < 4]
+        small = [name for name, size in zip(names, sizes) if size < 2 * folds]
         if small:
             raise DataError(
-                f"{', '.join(small)}: fewer than 4 cells, too few to refit on halves; leave them "
-                "out, or ask for no q-value (calibration=False)"
+                f"{', '.join(small)}: fewer than {2 * folds} cells, too few to refit without one "
+                f"of {folds} folds; leave them out, or ask for no q-value (calibration=False)"
             )
     order = rng.permutation(len(data))
     order = order[np.lexsort((data.group_n[order], data.batch_n[order]))]
-    fold_n[order] = np.arange(len(data)) % FOLDS  # groups within batches are dealt out in turn
+    fold_n[order] = np.arange(len(data)) % folds  # groups within batches are dealt out in turn
     used = chosen_plan(plan, max_epochs, mgvi.plan)
-    used = replace(used, batch_size=max(2, used.batch_size // FOLDS), seed=None)  # a refit's own
+    batch_size = max(2, used.batch_size * (folds - 1) // folds)
+    used = replace(used, batch_size=batch_size, seed=None)  # a refit's own
     refits = []
-    for fold in range(FOLDS):
+    for fold in range(folds):
         training = data.subset(np.flatnonzero(fold_n != fold))
         refit = mgvi.fresh(training, seed=mgvi.seed + fold)
         refit.history = train(refit, training, used, progress=progress)
@@ -177,21 +199,13 @@ def _scores(
     """Return the normal score of each gene on cells that ``mgvi`` was not trained on."""
     n, n_genes = data.shape
     delta_ng, residual_ng, weight_ng = (np.empty((n, n_genes), np.float32) for _ in range(3))
-    nuisance_nk = np.empty((n, 2 + 2 * _shared_width(mgvi)))
-    parts_g = np.array_split(np.random.default_rng(seed).permutation(n_genes), GENE_FOLDS)
+    nuisance_nk = np.empty((n, nuisance_width(mgvi)))
     everything, model = Decoding.everything(mgvi.families), mgvi.model
     for cells, full in mgvi.posteriors(data):
-        batch = full.batch
-        log_size = model.observed_log_library(batch.counts)
-        if log_size is None:
-            raise SettingsError("scores of genes need a likelihood of counts, such as ZINB or NB")
-        shared = [full.mean(x.name).movedim(0, 1).flatten(1) for x in mgvi.families.shared]
-        z_nk = torch.cat(shared or [batch.counts[:, :0]], -1)
-        ones = torch.ones_like(log_size)[:, None]
-        columns = torch.cat([ones, log_size[:, None], z_nk, z_nk**2], -1)
-        nuisance_nk[cells] = columns.cpu().numpy()
+        batch, log_size = full.batch, observed_size(full)
+        nuisance_nk[cells] = nuisance(full, log_size).cpu().numpy()
         own_n1 = torch.from_numpy(own_n[cells, None]).to(mgvi.device)
-        for part in parts_g:
+        for part in gene_parts(n_genes, seed):
             seen_g = batch.counts.new_ones(n_genes)
             seen_g[part] = 0.0
             posterior = mgvi.posterior(batch, seen_g)
@@ -208,5 +222,33 @@ def _scores(
     return efficient_scores(delta_ng, residual_ng, weight_ng, nuisance_nk)
 
 
-def _shared_width(program: Program) -> int:
-    return sum(x.n_copies * x.dim for x in program.families.shared)
+def gene_parts(n_genes: int, seed: int) -> list[np.ndarray]:
+    """Return positions of the genes in parts, each to be hidden from the encoder at once."""
+    return np.array_split(np.random.default_rng(seed).permutation(n_genes), GENE_FOLDS)
+
+
+def observed_size(posterior: Posterior) -> torch.Tensor:
+    """Return the log of the observed total of each cell, (n,).
+
+    Raises
+    ------
+    SettingsError
+        If the likelihood is not one of counts.
+    """
+    log_size: torch.Tensor | None = posterior.model.observed_log_library(posterior.batch.counts)
+    if log_size is None:
+        raise SettingsError("scores of genes need a likelihood of counts, such as ZINB or NB")
+    return log_size
+
+
+def nuisance(posterior: Posterior, log_size: torch.Tensor) -> torch.Tensor:
+    """Return what scores are freed from, (n, k): 1, the log size, shared latents, their squares."""
+    families = posterior.model.latents
+    shared = [posterior.mean(x.name).movedim(0, 1).flatten(1) for x in families.shared]
+    z_nk = torch.cat(shared or [posterior.batch.counts[:, :0]], -1)
+    return torch.cat([torch.ones_like(log_size)[:, None], log_size[:, None], z_nk, z_nk**2], -1)
+
+
+def nuisance_width(program: Program) -> int:
+    """Return how many columns :func:`nuisance` has."""
+    return 2 + 2 * sum(x.n_copies * x.dim for x in program.families.shared)

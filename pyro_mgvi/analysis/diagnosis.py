@@ -110,7 +110,7 @@ def diagnose(
     >>> from pyro_mgvi.datasets.simulate import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=120, n_shared_genes=60, n_program_genes=20)
     >>> mgvi = MGVI.from_anndata(adata, group_key="group")
-    >>> mgvi.fit(adata, max_epochs=2, progress=False)
+    >>> _ = mgvi.fit(adata, max_epochs=2, progress=False)
     >>> report = diagnose(mgvi, adata, labels="celltype", max_epochs=2, progress=False)
     >>> list(report.copies.index)
     ['z', 't_group1', 't_group2']

@@ -78,7 +78,7 @@ def differential_expression(
     >>> from pyro_mgvi.datasets.simulate import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=120, n_shared_genes=60, n_program_genes=20)
     >>> mgvi = MGVI.from_anndata(adata, group_key="group")
-    >>> mgvi.fit(adata, max_epochs=2, progress=False)
+    >>> _ = mgvi.fit(adata, max_epochs=2, progress=False)
     >>> is_type_1 = (adata.obs["celltype"] == "T1").to_numpy()
     >>> table = differential_expression(mgvi, adata, is_type_1, ~is_type_1, latents="z", n_draws=50)
     >>> table.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+ROUNDING = 1e-6  # share of a prediction, in single precision, that may be an error of rounding
 THIRD_QUARTILE = 0.6744897501960817  # of the standard normal distribution
 
 
@@ -14,12 +15,30 @@ def q_values(z_g: np.ndarray) -> np.ndarray:
     The folds' signs are dependent (the direction learned in one is that of the data of the
     other), hence the doubled one-sided p-value.
     """
-    from scipy.stats import false_discovery_control, norm  # takes half a second to import
+    return discovery_rates(p_values(z_g))
 
-    q_g, known = np.full(len(z_g), np.nan), ~np.isnan(z_g)
+
+def p_values(z_g: np.ndarray) -> np.ndarray:
+    """Return the p-values of :func:`q_values`."""
+    from scipy.stats import norm  # takes half a second to import
+
+    p_g: np.ndarray = np.minimum(1.0, 2 * norm.sf(z_g))
+    return p_g
+
+
+def discovery_rates(p_g: np.ndarray) -> np.ndarray:
+    """Return Benjamini and Hochberg's q-values; NaN stays NaN.
+
+    Examples
+    --------
+    >>> discovery_rates(np.array([0.01, np.nan, 0.5])).tolist()
+    [0.02, nan, 0.5]
+    """
+    from scipy.stats import false_discovery_control
+
+    q_g, known = np.full(len(p_g), np.nan), ~np.isnan(p_g)
     if known.any():
-        p_values = np.minimum(1.0, 2 * norm.sf(z_g[known]))
-        q_g[known] = false_discovery_control(p_values)
+        q_g[known] = false_discovery_control(p_g[known])
     return q_g
 
 
@@ -66,6 +85,8 @@ def _efficient_scores(
         basis = np.linalg.qr(root[:, None] * nuisance_nk)[0]
         both = np.column_stack([root * delta_ng[:, gene], residual_ng[:, gene] / root])
         delta, residual = (both - basis @ (basis.T @ both)).T
+        if np.linalg.norm(delta) <= ROUNDING * np.linalg.norm(both[:, 0]):
+            continue  # the nuisance says it all: what is left is rounding
         product = delta * residual
         norm_ = np.sqrt((product**2).sum())
         z_g[gene] = product.sum() / norm_ if norm_ > 0 else 0.0

@@ -129,7 +129,7 @@ def expression_draws(
     >>> from pyro_mgvi.datasets.simulate import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=120, n_shared_genes=60, n_program_genes=20)
     >>> mgvi = MGVI.from_anndata(adata, group_key="group")
-    >>> mgvi.fit(adata, max_epochs=2, progress=False)
+    >>> _ = mgvi.fit(adata, max_epochs=2, progress=False)
     >>> mean, std = expression_draws(mgvi, adata, latents="z", n_draws=5)
     >>> mean.shape, bool((std > 0).all().all())
     ((120, 80), True)

@@ -89,7 +89,7 @@ def rank_genes(
     >>> from pyro_mgvi.datasets.simulate import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=120, n_shared_genes=60, n_program_genes=20)
     >>> mgvi = MGVI.from_anndata(adata, group_key="group")
-    >>> mgvi.fit(adata, max_epochs=2, progress=False)
+    >>> _ = mgvi.fit(adata, max_epochs=2, progress=False)
     >>> table = rank_genes(mgvi, adata, "group1", calibration=False)
     >>> len(table), bool(table["bayes_factor"].is_monotonic_decreasing)
     (80, True)

@@ -1,1 +1,1 @@
-"""The command line: ``pyro-mgvi demo``, ``fit``, ``rank-genes`` and ``report``."""
+"""The command line: ``pyro-mgvi demo``, ``fit``, ``rank-genes``, ``programs`` and ``report``."""

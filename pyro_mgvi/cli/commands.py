@@ -6,6 +6,8 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import pandas as pd
+
 from pyro_mgvi.analysis.latent_values import record
 from pyro_mgvi.cli.files import query, read_cells
 from pyro_mgvi.cli.outputs import Kind, Output, check_outputs, write_cells, write_table, writing
@@ -69,7 +71,7 @@ def fit(arguments: Namespace) -> int:
         adata = adata[data.cells].copy()
     mgvi = MGVI.from_counts(data, seed=arguments.seed, latents=latents)
     try:
-        mgvi.fit(
+        found = mgvi.fit(
             data,
             max_epochs=arguments.epochs,
             accelerator=arguments.accelerator,
@@ -81,17 +83,15 @@ def fit(arguments: Namespace) -> int:
         if not mgvi.interrupted:  # no epoch was finished: there is nothing to write
             raise
         _say(f"interrupted after {len(mgvi.history)} epochs; writing what there is")
+        found = mgvi.summary(data)
     if arguments.model is not None:
         _save(mgvi, arguments.model)
         print(f"written to {arguments.model}: the model")
     mgvi.write_latents(adata, arguments.foreign)
     write_cells(adata, arguments.out)
-    losses = mgvi.history["validation" if "validation" in mgvi.history else "train"]
-    kept = losses[mgvi.history["kept"]].iloc[-1]
     written = ", ".join(key for key in adata.obsm if key.startswith("X_mgvi_"))
-    trained = f"{len(mgvi.history)} epochs, {losses.name} loss {kept:.2f} nats per cell"
-    print(f"{len(data)} cells, {trained}")
     print(f"written to {arguments.out}: obsm {written}; uns mgvi")
+    print(found)
     if not mgvi.interrupted:
         return 0
     further = "" if arguments.checkpoint is None else "; the same command with --resume goes on"
@@ -164,6 +164,38 @@ def rank_genes(arguments: Namespace) -> int:
     return 0
 
 
+def programs(arguments: Namespace) -> int:
+    """List the genes of each dimension, and write the table."""
+    inputs = [arguments.input, arguments.model]
+    check_outputs([Output("--out", arguments.out, Kind.TABLE)], inputs)
+    mgvi = MGVI.load(arguments.model)
+    mgvi.families.resolve(arguments.latents)  # refused before anything is read
+    table = mgvi.programs(
+        read_cells(arguments.input),
+        arguments.latents,
+        calibration=not arguments.no_q,
+        progress=not arguments.quiet,
+    )
+    write_table(table, arguments.out, index=False)
+    if not len(table):
+        print("no dimension of these latents is in use: nothing varies along them")
+    for (latent, dimension), genes in table.groupby(["latent", "dimension"], sort=False):
+        print(f"{latent}, dimension {dimension}{_called(genes)}")
+        shown = genes.head(10)[["gene", "effect", "mean", "z_score", "q_value"]]
+        print(shown.to_string(index=False, float_format="{:.3g}".format))
+    print(f"written to {arguments.out}")
+    return 0
+
+
+def _called(genes: pd.DataFrame) -> str:
+    """Return how many genes of a dimension are called, in words."""
+    if genes["q_value"].isna().all():
+        return ""
+    if (genes["z_score"] == 0).all():
+        return ": no refit has found it again, so that no gene can be called; do not interpret it"
+    return f", {(genes['q_value'] < 0.1).sum()} genes at q < 0.1"
+
+
 def report(arguments: Namespace) -> int:
     """Write the report of a fit."""
     from pyro_mgvi.report import write_report
@@ -185,4 +217,10 @@ def report(arguments: Namespace) -> int:
     return 0
 
 
-COMMANDS = {"demo": demo, "fit": fit, "rank_genes": rank_genes, "report": report}
+COMMANDS = {
+    "demo": demo,
+    "fit": fit,
+    "rank_genes": rank_genes,
+    "programs": programs,
+    "report": report,
+}

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pyro-mgvi", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=pyro_mgvi.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_fit, _add_rank, _add_report):
+    for add in (_add_demo, _add_fit, _add_rank, _add_programs, _add_report):
         add(commands)
     return parser
 
@@ -152,6 +152,24 @@ def _add_rank(commands: Commands) -> None:
     rank.add_argument("--out", type=Path, required=True, metavar="GENES.csv")
     rank.add_argument("--quiet", action="store_true", help="no progress bar")
     rank.set_defaults(run="rank_genes")
+
+
+def _add_programs(commands: Commands) -> None:
+    programs = commands.add_parser("programs", help="list the genes of each private dimension")
+    programs.add_argument("model", type=Path, metavar="MODEL", help="folder that fit --model wrote")
+    programs.add_argument("input", type=Path, metavar="IN", help="the cells it was trained on")
+    programs.add_argument(
+        "--latents",
+        nargs="+",
+        metavar="LATENT",
+        help="such as t (of all groups), t_Ileum or z (default: all that some groups only own)",
+    )
+    programs.add_argument(
+        "--no-q", action="store_true", help="no q-values: saves refits of about one training"
+    )
+    programs.add_argument("--out", type=Path, required=True, metavar="PROGRAMS.csv")
+    programs.add_argument("--quiet", action="store_true", help="no progress bar")
+    programs.set_defaults(run="programs")
 
 
 def _add_report(commands: Commands) -> None:

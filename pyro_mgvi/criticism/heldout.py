@@ -96,7 +96,7 @@ def held_out(
     >>> from pyro_mgvi.datasets.simulate import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=60, n_shared_genes=30, n_program_genes=10)
     >>> mgvi = MGVI.from_anndata(adata[:40], group_key="group")
-    >>> mgvi.fit(adata[:40], max_epochs=2, progress=False)
+    >>> _ = mgvi.fit(adata[:40], max_epochs=2, progress=False)
     >>> score = held_out(mgvi, adata[40:], n_draws=20, progress=False)
     >>> score.log_marginal_n.shape, bool((score.log_marginal_n >= score.elbo_n).all())
     ((20,), True)
@@ -177,7 +177,7 @@ def compare(
     >>> models = {}
     >>> for likelihood in (NB, ZINB):
     ...     mgvi = MGVI.from_anndata(adata[:40], group_key="group", likelihood=likelihood)
-    ...     mgvi.fit(adata[:40], max_epochs=2, progress=False)
+    ...     _ = mgvi.fit(adata[:40], max_epochs=2, progress=False)
     ...     models[likelihood.__name__] = mgvi
     >>> table = compare(models, adata[40:], n_draws=20, progress=False)
     >>> sorted(table.index), float(table["difference"].iloc[0])

@@ -4,6 +4,7 @@ from pyro_mgvi.plots.checks import plate_diagram, predictive_checks
 from pyro_mgvi.plots.colours import PALETTE
 from pyro_mgvi.plots.latents import latents, scatter
 from pyro_mgvi.plots.layouts import pca, umap
+from pyro_mgvi.plots.programs import program
 from pyro_mgvi.plots.results import diagnostics, expression, history, ranking
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "pca",
     "plate_diagram",
     "predictive_checks",
+    "program",
     "ranking",
     "scatter",
     "umap",

@@ -18,7 +18,7 @@ from pyro_mgvi.analysis.diagnosis import Diagnosis, diagnose, shuffled_fit
 from pyro_mgvi.analysis.metrics import active_units
 from pyro_mgvi.analysis.verdict import ACTIVE
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.report import section_inputs, section_latents, section_model
+from pyro_mgvi.report import section_inputs, section_latents, section_model, section_programs
 from pyro_mgvi.report.blocks import Section
 from pyro_mgvi.report.result import Result
 from pyro_mgvi.support.whole_files import written_whole
@@ -61,7 +61,7 @@ def write_report(
     >>> from tempfile import TemporaryDirectory
     >>> adata = clear_recipe(seed=0, n_cells=60, n_shared_genes=30, n_program_genes=10)
     >>> mgvi = MGVI.from_anndata(adata, group_key="group")
-    >>> mgvi.fit(adata, max_epochs=2, progress=False)
+    >>> _ = mgvi.fit(adata, max_epochs=2, progress=False)
     >>> mgvi.write_latents(adata)
     >>> with TemporaryDirectory() as folder:
     ...     write_report(Path(folder) / "report.html", adata, mgvi, progress=False)
@@ -134,6 +134,7 @@ def render(
         section_inputs.settings,
         section_inputs.training,
         section_latents.latents,
+        partial(section_programs.programs_of, refits=refits),
         partial(section_model.genes, refits=refits),
         partial(section_latents.diagnostics, found=found),
         partial(section_model.predictive, progress=progress),

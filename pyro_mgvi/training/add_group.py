@@ -88,7 +88,7 @@ def add_group(
     >>> adata = clear_recipe(n_cells=120, n_shared_genes=60, n_program_genes=20, groups=3)
     >>> new = (adata.obs["group"] == "group3").to_numpy()
     >>> mgvi = MGVI.from_anndata(adata[~new], group_key="group")
-    >>> mgvi.fit(adata[~new], max_epochs=2, progress=False)
+    >>> _ = mgvi.fit(adata[~new], max_epochs=2, progress=False)
     >>> larger = mgvi.add_group(adata[new], max_epochs=2, progress=False)
     >>> sorted(larger.latents(adata))
     ['t_group1', 't_group2', 't_group3', 'z']

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypedDict
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -37,6 +38,14 @@ def columns(prefix: str, terms: dict[str, torch.Tensor]) -> dict[str, float]:
     """Return the terms of a loss and their sum, as columns of the history."""
     values = {f"{prefix}_{name}": float(term) for name, term in terms.items()}
     return {prefix: sum(values.values()), **values}
+
+
+def continued(earlier: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Return the histories of two trainings as one; the weights are those of the last."""
+    if not len(earlier) or not len(new):
+        return new if len(new) else earlier
+    new = new.assign(epoch=new["epoch"] + earlier["epoch"].max())
+    return pd.concat([earlier.assign(kept=False), new], ignore_index=True)
 
 
 def what_is_kept(n_epochs: int, most: int, best: int, checkpoint: Path | None) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyro_mgvi import MGVI, CrossFit, DataError, TrainingPlan, cross_fit
+from pyro_mgvi import MGVI, CrossFit, DataError, SettingsError, TrainingPlan, cross_fit
 
 
 def test_too_few_cells_have_no_q_value(trained, adata):
@@ -46,6 +46,11 @@ def test_refits_take_as_many_steps_and_weigh_noise_by_their_cells(trained, adata
     monkeypatch.setattr(module, "train", train)
     refits = cross_fit(trained, adata, max_epochs=1)
     assert [plan.batch_size for plan in plans] == [16, 16]
+    three = cross_fit(trained, adata, max_epochs=1, folds=3)
+    assert [plan.batch_size for plan in plans[2:]] == [21, 21, 21] and len(three.refits) == 3
+    assert set(np.bincount(three.fold_n)) == {40}
+    with pytest.raises(SettingsError, match="folds must be at least 2"):
+        cross_fit(trained, adata, folds=1)
     for fold, refit in enumerate(refits.refits):
         half = adata[refits.fold_n != fold].copy()
         assert refit.own_weight == MGVI.from_anndata(half, "group").own_weight

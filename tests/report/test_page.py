@@ -15,7 +15,7 @@ from PIL import Image
 from pyro_mgvi import SettingsError
 from pyro_mgvi.report import render, write_report
 
-SECTIONS = ("data", "settings", "training", "latents", "genes", "diagnostics", "checks")
+SECTIONS = ("data", "settings", "training", "latents", "programs", "genes", "diagnostics", "checks")
 
 
 @pytest.mark.slow

@@ -1,0 +1,107 @@
+"""What in the data makes a fit doubtful, and what to do next, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pyro_mgvi.core.interfaces import DataKind
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.checks import some
+from pyro_mgvi.training.plan import SearchSettings
+from pyro_mgvi.training.program import Program
+
+LARGE = 0.9  # share of the cells from which a group pulls its own program into the shared latents
+SHALLOW = 200  # counts of a cell, in the genes of the model
+UNEQUAL = 3.0  # times as many counts in the cells of one group as in those of another
+
+
+def hints(program: Program, data: GroupedCounts, sampled: GroupedCounts) -> Iterator[str]:
+    """Yield what makes a fit doubtful.
+
+    Parameters
+    ----------
+    program
+        What was trained.
+    data
+        On which cells.
+    sampled
+        Some of each group, whose counts may be looked at.
+    """
+    groups = np.array(program.schema.groups)
+    sizes = np.bincount(data.group_n, minlength=len(groups))
+    largest = sizes.argmax()
+    if sizes[largest] >= LARGE * sizes.sum():
+        yield (
+            f"{groups[largest]} holds {sizes[largest] / sizes.sum():.0%} of the cells: its own "
+            "variation may be in the shared latents, and noise in the private ones of the others; "
+            "fit with fewer cells of it, and compare"
+        )
+    least = SearchSettings.least_cells
+    small = [f"{groups[i]} ({sizes[i]})" for i in np.flatnonzero((sizes > 0) & (sizes < least))]
+    if small:
+        yield (
+            f"groups of fewer than {least} cells are not searched for programs, and what is found "
+            f"in them is doubtful: {', '.join(small)}"
+        )
+    if program.schema.batch_key is not None and _nested(data):
+        yield (
+            f"each batch ({program.schema.batch_key}) is within one group: a shift of a whole "
+            "group cannot be told from shifts of its batches; what varies within a group can"
+        )
+    if program.data_kind is DataKind.COUNTS:
+        yield from _depth(groups, sampled)
+
+
+def _nested(data: GroupedCounts) -> bool:
+    pairs = np.unique(np.column_stack([data.batch_n, data.group_n]), axis=0)
+    return len(pairs) == len(np.unique(pairs[:, 0]))
+
+
+def _depth(groups: np.ndarray, sampled: GroupedCounts) -> Iterator[str]:
+    """Yield what the cells' counts are too few for."""
+    total_n = np.asarray(sampled.x.sum(1)).ravel()
+    if np.median(total_n) < SHALLOW:
+        yield (
+            f"the median cell has {np.median(total_n):.0f} counts in these genes: weak "
+            "programs cannot be found; use more genes, or deeper cells"
+        )
+    present = np.unique(sampled.group_n)
+    median_b = np.array([np.median(total_n[sampled.group_n == code]) for code in present])
+    low, high = median_b.argmin(), median_b.argmax()
+    if median_b[high] > UNEQUAL * max(median_b[low], 1):
+        yield (
+            f"a cell of {groups[present[high]]} has {median_b[high] / max(median_b[low], 1):.1f} "
+            f"times the counts of one of {groups[present[low]]}: what only deep cells show may "
+            f"look private; compare with cells of {groups[present[high]]} thinned to the same depth"
+        )
+
+
+def next_step(converged: bool | None, max_epochs: int, used: list[str], trained: bool) -> str:
+    """Return what to do next, in one or two sentences.
+
+    Parameters
+    ----------
+    converged
+        Whether training was long enough.
+    max_epochs
+        Of the plan.
+    used
+        Keys of the private latents with dimensions in use.
+    trained
+        Whether there is a history of training.
+    """
+    if trained and converged is False:
+        return f"The loss still falls: fit a new model with max_epochs={2 * max_epochs} or more."
+    if trained and converged is None:
+        return "That is too short to tell anything: fit a new model with more epochs (max_epochs)."
+    if used:
+        return (
+            f"mgvi.programs(adata) lists the genes of {some(used)}, with q-values. Before "
+            "you interpret them, ask mgvi.diagnose(adata) whether they are more than noise."
+        )
+    return (
+        "No private latent is in use: nothing was found that varies within one group alone. "
+        "mgvi.rank_genes(adata, GROUP) shows what shifts a whole group, which is no latent."
+    )

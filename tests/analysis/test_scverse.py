@@ -1,0 +1,168 @@
+"""Own cells and rankings as users of scanpy expect them."""
+
+import warnings
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.fitting import fitted, untrained
+from scipy import sparse
+
+from pyro_mgvi import (
+    MGVI,
+    DataError,
+    DataWarning,
+    SettingsError,
+    TrainingPlan,
+    pairwise,
+    private,
+    shared,
+)
+
+KEY = "rank_genes_mgvi"
+KEEP_ALL = TrainingPlan(max_epochs=2, batch_size=32, prune_below=0)
+
+
+@pytest.fixture(scope="module")
+def scanpy():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("scanpy")
+
+
+@pytest.fixture(scope="module")
+def mgvi(adata):
+    return fitted(adata, KEEP_ALL, latents=(shared(3), private(2), pairwise(1)))
+
+
+def test_own_cells_have_their_latents_and_no_others(mgvi, adata):
+    cells = mgvi.own(adata, "group2")
+    assert list(cells.obs_names) == list(adata.obs_names[adata.obs["group"] == "group2"])
+    assert set(cells.obsm) == {
+        f"X_mgvi_{key}" for key in ("z", "t_group2", "pair_group1+group2", "pair_group2+group3")
+    }
+    assert not adata.obsm and not cells.is_view
+    for key, table in mgvi.latents(cells).items():
+        if f"X_mgvi_{key}" in cells.obsm:
+            assert np.isfinite(table).all(axis=None)
+            np.testing.assert_allclose(cells.obsm[f"X_mgvi_{key}"], table, atol=1e-5)
+    both = mgvi.own(adata, "pair_group1+group3")
+    assert set(both.obs["group"]) == {"group1", "group3"}
+    assert set(both.obsm) == {"X_mgvi_z", "X_mgvi_pair_group1+group3"}
+    assert mgvi.own(adata, "z").n_obs == 120
+
+
+def test_latents_that_are_there_are_taken_as_they_are(mgvi, adata):
+    written = adata.copy()
+    mgvi.write_latents(written)
+    written.X = np.log1p(written.X.toarray())  # normalised since: no counts to read
+    cells = mgvi.own(written, "t_group1")
+    mine = (adata.obs["group"] == "group1").to_numpy()
+    np.testing.assert_array_equal(
+        cells.obsm["X_mgvi_t_group1"], written.obsm["X_mgvi_t_group1"][mine]
+    )
+    assert "X_mgvi_t_group2" in written.obsm
+
+
+def test_cells_that_the_model_leaves_out_are_not_among_them(adata, tmp_path):
+    empty = adata.copy()
+    empty.X = sparse.csr_matrix(adata.X.toarray() * (np.arange(120) >= 5)[:, None])
+    mgvi = MGVI.from_anndata(empty, "group", drop_empty=True, latents=["z:2", "t:1"])
+    cells = mgvi.own(empty, "group1")
+    mine = (adata.obs["group"] == "group1").to_numpy() & (np.arange(120) >= 5)
+    assert list(cells.obs_names) == list(adata.obs_names[mine])
+    empty.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    pd.testing.assert_frame_equal(mgvi.own(backed, "group1").obs, cells.obs)
+    backed.file.close()
+
+
+def test_names_that_are_none_or_several_are_refused(mgvi, adata):
+    with pytest.raises(SettingsError, match="no latent is called 'group9'"):
+        mgvi.own(adata, "group9")
+    with pytest.raises(DataError, match="no cell owns t_group1"):
+        mgvi.own(adata[(adata.obs["group"] != "group1").to_numpy()].copy(), "t_group1")
+    with pytest.raises(DataError, match="needs the AnnData"):
+        mgvi.own(mgvi.read(adata), "group1")
+    with pytest.raises(DataError, match="'group' is not a column"):
+        mgvi.own(ad.AnnData(adata.X, var=adata.var), "group1")
+    empty = untrained(adata)
+    empty.model.active.close({"t": empty.model.active["t"].clone()})
+    with pytest.warns(DataWarning, match="t_group1 has no dimension in use"):
+        empty.own(adata, "group1")
+
+
+def test_scanpy_finds_neighbours_of_own_cells(mgvi, adata, scanpy):
+    cells = mgvi.own(adata, "group2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scanpy.pp.neighbors(cells, n_neighbors=5, use_rep="X_mgvi_t_group2")
+    assert cells.obsp["connectivities"].nnz
+
+
+@pytest.fixture
+def ranked(mgvi, adata):
+    written = adata.copy()
+    rankings = {
+        group: mgvi.rank_genes(adata, group, calibration=False) for group in ("group1", "group3")
+    }
+    rankings["group1"]["z_score"] = np.linspace(5, -5, 60)
+    rankings["group1"]["q_value"] = np.linspace(0, 1, 60)
+    mgvi.write_rankings(written, rankings)
+    return written, rankings
+
+
+def test_scanpy_reads_a_ranking_before_and_after_it_was_stored(ranked, scanpy, tmp_path):
+    written, rankings = ranked
+    written.write_h5ad(tmp_path / "ranked.h5ad")
+    for adata in (written, ad.read_h5ad(tmp_path / "ranked.h5ad")):
+        for group, table in rankings.items():
+            found = scanpy.get.rank_genes_groups_df(adata, group=group, key=KEY)
+            assert list(found["names"]) == list(table.index)
+            for column, truth in (
+                ("scores", "bayes_factor"),
+                ("logfoldchanges", "log_fold_change"),
+                ("pvals_adj", "q_value"),
+            ):
+                np.testing.assert_allclose(found[column], table[truth], rtol=1e-6, err_msg=column)
+        found = scanpy.get.rank_genes_groups_df(adata, group="group1", key=KEY)
+        assert found["pvals"].between(0, 1).all() and found["pvals"].is_monotonic_increasing
+        both = scanpy.get.rank_genes_groups_df(adata, group=None, key=KEY)
+        assert both["group"].value_counts().to_dict() == {"group1": 60, "group3": 60}
+
+
+def test_scanpy_draws_a_ranking(ranked, scanpy):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    written, _ = ranked
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scanpy.pl.rank_genes_groups(written, key=KEY, n_genes=3, show=False)
+        axes = scanpy.pl.rank_genes_groups_dotplot(written, key=KEY, n_genes=3, show=False)
+        scanpy.pl.rank_genes_groups_violin(
+            written, groups=["group1"], key=KEY, n_genes=2, show=False
+        )
+    assert axes
+    pyplot.close("all")
+
+
+def test_a_view_is_written_to_as_data_of_its_own(mgvi, adata):
+    view = adata[:60]
+    mgvi.write_rankings(view, {"group1": mgvi.rank_genes(adata, "group1", calibration=False)})
+    assert KEY in view.uns and KEY not in adata.uns
+
+
+def test_a_bad_ranking_is_refused_and_nothing_written(mgvi, adata):
+    table = mgvi.rank_genes(adata, "group1", calibration=False)
+    before = set(adata.uns)
+    for rankings, key, error, message in (
+        ({"group9": table}, KEY, DataError, "group9"),
+        ({"group1": table[["per_cell"]]}, KEY, DataError, "no column bayes_factor"),
+        ({"group1": table, "group2": table.iloc[1:]}, KEY, DataError, "other genes"),
+        ({}, KEY, SettingsError, "tables by group"),
+        (table, KEY, SettingsError, "tables by group"),
+        ({"group1": table}, "a/b", SettingsError, "without '/'"),
+    ):
+        with pytest.raises(error, match=message):
+            mgvi.write_rankings(adata, rankings, key)
+    assert set(adata.uns) == before
