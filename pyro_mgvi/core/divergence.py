@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from pyro.distributions.util import sum_rightmost
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
+
+NODES = 32  # of the quadrature; 64 give the same divergence from a Student's t to 4 digits
 
 
 @singledispatch
@@ -98,3 +101,37 @@ def _summed(value: Tensor, n_dims: int) -> Tensor:
     """Return the sum over the last dimensions, so many of them."""
     total: Tensor = sum_rightmost(value, n_dims)
     return total
+
+
+def divergence_of_normal(prior: Distribution, posterior: dist.Normal) -> Tensor:
+    """Return :func:`divergence` of a univariate normal posterior, if need be by quadrature.
+
+    Where there is no closed form, it is the Kullback-Leibler divergence by Gauss-Hermite
+    quadrature (Abramowitz and Stegun 1964, 25.4.46): the same at every call, as a draw is not.
+
+    Parameters
+    ----------
+    prior, posterior
+        Univariate distributions of broadcastable batch shapes.
+
+    Returns
+    -------
+    Tensor of the broadcast batch shape, in the units of :func:`divergence`.
+
+    Examples
+    --------
+    >>> prior = dist.StudentT(torch.tensor(1e6), 0.0, 1.0)  # nearly normal
+    >>> divergence_of_normal(prior, dist.Normal(torch.tensor([0.0, 1.0]), 1.0)).round(decimals=3)
+    tensor([0.0000, 0.5000])
+    """
+    try:
+        return divergence(prior, posterior)
+    except NotImplementedError:
+        node, weight = (
+            torch.from_numpy(x).to(posterior.loc) for x in np.polynomial.hermite_e.hermegauss(NODES)
+        )
+        shape = torch.broadcast_shapes(posterior.batch_shape, prior.batch_shape)
+        node, weight = (x.reshape(-1, *[1] * len(shape)) for x in (node, weight / weight.sum()))
+        log_p: Tensor = prior.log_prob(posterior.loc + posterior.scale * node)
+        value: Tensor = -posterior.entropy() - (weight * log_p).sum(0)
+        return value

@@ -175,7 +175,11 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
         settings, weights = to_newest(settings, weights, path)
         check_sizes(settings, weights, path, [component.__name__ for component in BUILT_IN])
         history = path / HISTORY
-        table = pd.read_csv(history) if history.stat().st_size > 1 else pd.DataFrame()
+        table = (
+            pd.read_csv(history, float_precision="round_trip")
+            if history.stat().st_size > 1
+            else pd.DataFrame()
+        )
         return Saved(
             _arguments(settings, known),
             settings["own_weight"],
