@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.combinations.factors import FACTORS, NO_MODEL, configurations
+from benchmarks.combinations.factors import FACTORS, NO_MODEL, NOT_MEANT, configurations
 from benchmarks.combinations.pairs import Configuration, all_pairs
 from benchmarks.combinations.table import OPERATIONS, REFUSALS, Cell, row
 
@@ -56,15 +56,15 @@ def report(rows: Sequence[Row]) -> Iterator[str]:
     """Yield the lines of the note."""
     cells = [cell for _, row_ in rows for cell in row_]
     count = Counter(map(shown, cells))
-    n_pairs = len(list(all_pairs(FACTORS)))
+    n_pairs = len(set(all_pairs(FACTORS)) - NOT_MEANT)
     yield "# Combinations"
     yield ""
     yield "`python -m benchmarks.combinations --out benchmarks/notes/RESULTS_combinations.md`"
     yield ""
     yield (
-        f"{len(rows)} trained configurations hold {n_pairs - len(NO_MODEL)} of the {n_pairs} pairs "
-        f"of levels of {len(FACTORS)} factors; of the other {len(NO_MODEL)} there is no model, "
-        f"which is refused by name. Under {len(OPERATIONS)} operations they make {len(cells)} "
+        f"{len(rows)} trained configurations hold all {n_pairs} pairs of levels of {len(FACTORS)} "
+        f"factors, but for {len(NO_MODEL)} of which there is no model, which is refused by name. "
+        f"Under {len(OPERATIONS)} operations they make {len(cells)} "
         f"cells: **{count['works']} work, {count['refused']} are refused by name, "
         f'{count["**wrong**"]} are wrong**. What "works" means is the docstring of the operation '
         "in `benchmarks/combinations`, and that the caller's cells, random state and model are "

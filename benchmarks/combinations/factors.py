@@ -50,24 +50,29 @@ ENCODERS = {
 Families = Callable[[Any, Any], tuple[Latent, ...]]
 LATENTS: dict[str, Families] = {  # of the foreign cells' prior, and of the owners'
     "z, t": lambda foreign, own: (shared(3, prior=own), private(2, "t", foreign, own)),
-    "z": lambda foreign, own: (shared(3, prior=own),),
+    "z": lambda foreign, own: (Latent("z", lambda groups: (groups,), 3, foreign, own),),
     "t": lambda foreign, own: (private(2, "t", foreign, own),),
     "z, t, pairs": lambda foreign, own: (
         shared(2, prior=own),
-        private(2, foreign=foreign),
+        private(2, "t", foreign, own),
         pairwise(2, "pair", foreign, own),
     ),
     "z, named subsets": lambda foreign, own: (
-        shared(2),
+        shared(2, prior=own),
         subsets("part", {"one": [FIRST, THIRD], "other": [SECOND]}, 2, foreign, own),
     ),
     "z, t, one group": lambda foreign, own: (
-        shared(2),
-        private(2, foreign=foreign),
+        shared(2, prior=own),
+        private(2, "t", foreign, own),
         subsets("only", [[SECOND]], 2, foreign, own),
     ),
 }
-FOREIGN = {"Dirac": Dirac(), "same as own": SameAsOwn(), "absent": Absent()}
+FOREIGN = {
+    "Dirac": Dirac(),
+    "same as own": SameAsOwn(),
+    "absent": Absent(),
+    "no foreign cells": Dirac(),
+}
 OWN = {"normal": None, "Laplace": dist.Laplace(0.0, 1.0), "Student's t": dist.StudentT(4.0, 0, 1)}
 SAMPLES = {"all": None, "4": 4}
 LIBRARIES = {"latent": False, "observed": True}
@@ -120,9 +125,17 @@ NO_MODEL = {
 }
 
 
+#: Pairs that say the same as others.
+NOT_MEANT = {pair(latents="z", foreign_prior="Dirac")} | {
+    pair(latents=name, foreign_prior="no foreign cells") for name in LATENTS if name != "z"
+}
+
+
 def configurations() -> list[Configuration]:
     """Return configurations that hold every other pair."""
-    return covering({name: list(levels) for name, levels in FACTORS.items()}, NO_MODEL)
+    return covering(
+        {name: list(levels) for name, levels in FACTORS.items()}, {*NO_MODEL, *NOT_MEANT}
+    )
 
 
 def settings(chosen: Configuration) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
-from pyro_mgvi.core.divergence import divergence_of_normal
+from pyro_mgvi.core.divergence import divergence
 from pyro_mgvi.core.interfaces import Moments
 from pyro_mgvi.core.priors import owners_prior
 from pyro_mgvi.data.minibatch import Minibatch
@@ -76,7 +76,7 @@ class Posterior:
             If the owners' prior is not one of independent dimensions.
         """
         loc, scale = self.moments[name]
-        value = divergence_of_normal(self._dimension_prior(name), dist.Normal(loc, scale))
+        value = divergence(self._dimension_prior(name), dist.Normal(loc, scale))
         return value.where(self._active(name), 0.0)
 
     def log_ratio(self, values: dict[str, Tensor]) -> Tensor:
