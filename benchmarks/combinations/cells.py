@@ -37,13 +37,14 @@ def labels(sizes: dict[str, int]) -> pd.DataFrame:
 
 
 def simulated(obs: pd.DataFrame, mean: float) -> np.ndarray:
-    """Return counts of two types, with a shift of some genes in each group."""
+    """Return counts of two types, and of a program of its own in each group."""
     rng = np.random.default_rng(1)
     rate_ng = np.tile(mean * rng.lognormal(0.0, 0.4, GENES), (len(obs), 1))
     rate_ng[:, :8] *= np.where(obs["type"] == "A", 2.5, 0.5)[:, None]
     for code, group in enumerate((FIRST, SECOND, THIRD, "new")):
-        rate_ng[np.ix_(obs["region"] == group, 10 + 5 * code + np.arange(5))] *= 1.8
-    counts_ng = rng.poisson(rng.gamma(2.0, rate_ng / 2.0)).astype(np.float32)
+        on_n = (obs["region"] == group) & (rng.random(len(obs)) < 0.5)
+        rate_ng[np.ix_(on_n, 10 + 6 * code + np.arange(6))] *= 6
+    counts_ng = rng.poisson(rng.gamma(8.0, rate_ng / 8.0)).astype(np.float32)
     counts_ng[np.arange(len(obs)), rng.integers(GENES, size=len(obs))] += 1  # no cell is empty
     return counts_ng
 

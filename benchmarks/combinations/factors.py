@@ -83,7 +83,8 @@ PLANS = {
     "search": TrainingPlan(
         max_epochs=2,
         batch_size=48,
-        search=SearchSettings(epoch=1, least_cells=10, clusters=2),
+        prune_below=0.02,
+        search=SearchSettings(epoch=1, idle=0.1, least_cells=10, clusters=2),
         stratified=True,
     ),
     "nothing found": TrainingPlan(max_epochs=1, batch_size=48, prune_below=1e3),
@@ -107,7 +108,7 @@ FACTORS: dict[str, dict[str, Any]] = {
     "labels": LABELS,
     "matrix": {"dense": None, "CSR": None, "backed": None},
     "place": {"X": {}, "layer": {"layer": "counts"}, "raw": {"use_raw": True}},
-    "counts": {"mostly zero": 0.12, "mostly not": 3.0},  # means of a gene
+    "counts": {"mostly zero": 0.12, "mostly not": 8.0},  # means of a gene
     "empty cells": {"none": {}, "left out": {"drop_empty": True}},
 }
 

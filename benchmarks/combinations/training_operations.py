@@ -35,6 +35,8 @@ def fit(case: Case) -> None:
     assert np.isfinite(history.to_numpy(float)).all() and history["kept"].sum() == 1
     sites = [column for column in history.columns if column.startswith("train_")]
     np.testing.assert_allclose(history[sites].sum(axis=1), history["train"], rtol=1e-6)
+    zeros = case.chosen["counts"] == "mostly zero" and case.chosen["matrix"] != "dense"
+    assert case.data.mostly_zero == zeros  # then products are sparse ones
     assert case.mgvi.trained and case.mgvi.plan == case.plan
     assert equal(state(case.fitted(case.adata)), state(case.mgvi))
 

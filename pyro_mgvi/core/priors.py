@@ -131,21 +131,23 @@ def check_prior(prior: dist.TorchDistribution, dim: int, what: str) -> None:
     ...
     pyro_mgvi.errors.SettingsError: latent 't': prior HalfNormal() is not one of all real numbers...
     """
-    instead = "use one such as pyro.distributions.Laplace(0.0, 1.0)"
+    shown, instead = (
+        " ".join(repr(prior).split()),
+        "use one such as pyro.distributions.Laplace(0.0, 1.0)",
+    )
     if not isinstance(prior, TorchDistributionMixin) or prior.event_shape:
         raise SettingsError(
-            f"{what}: prior must be a univariate distribution, not {prior!r}: {instead}"
+            f"{what}: prior must be a univariate distribution, not {shown}: {instead}"
         )
     try:
         support = dimension_prior(prior, (dim,), torch.zeros(())).support
     except Exception as error:  # whatever a class says of parameters that it does not take
         raise SettingsError(
-            f"{what}: prior {prior!r} cannot be repeated for {dim} dimensions ({error}): {instead}"
+            f"{what}: prior {shown} cannot be repeated for {dim} dimensions ({error}): {instead}"
         ) from error
     if support is None or not support.check(torch.tensor(NUMBERS).unsqueeze(1)).all():
         raise SettingsError(
-            f"{what}: prior {prior!r} is not one of all real numbers, as the posterior is: "
-            f"{instead}"
+            f"{what}: prior {shown} is not one of all real numbers, as the posterior is: {instead}"
         )
 
 
