@@ -107,9 +107,9 @@ def test_labels_may_have_any_number_of_levels(fitted):
 
 def test_cells_that_the_model_left_out_are_left_out_here_too(adata):
     cells = adata.copy()
-    cells.X = cells.X.tolil()
-    cells.X[[3, 7]] = 0
-    cells.X = cells.X.tocsr()
+    x = cells.X.tolil()
+    x[[3, 7]] = 0
+    cells.X = x.tocsr()
     mgvi = MGVI.from_anndata(cells, "group", drop_empty=True, latents=(shared(3), private(2)))
     mgvi.fit(cells, max_epochs=1, progress=False)
     mgvi.write_latents(cells)
