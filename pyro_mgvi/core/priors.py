@@ -131,10 +131,8 @@ def check_prior(prior: dist.TorchDistribution, dim: int, what: str) -> None:
     ...
     pyro_mgvi.errors.SettingsError: latent 't': prior HalfNormal() is not one of all real numbers...
     """
-    shown, instead = (
-        " ".join(repr(prior).split()),
-        "use one such as pyro.distributions.Laplace(0.0, 1.0)",
-    )
+    shown = " ".join(repr(prior).split())
+    instead = "use one such as pyro.distributions.Laplace(0.0, 1.0)"
     if not isinstance(prior, TorchDistributionMixin) or prior.event_shape:
         raise SettingsError(
             f"{what}: prior must be a univariate distribution, not {shown}: {instead}"

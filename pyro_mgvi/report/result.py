@@ -110,11 +110,9 @@ class Result:
                 )
             data = mgvi.read_for_results(adata)
         columns = _labels(adata, labels, (key, settings.get("batch_key")))
-        result = cls(
-            *(adata, n_cells - adata.n_obs, settings, recorded, history, group, latents, columns),
-            mgvi,
-            data,
-        )
+        left_out = n_cells - adata.n_obs
+        read = adata, left_out, settings, recorded, history, group, latents, columns
+        result = cls(*read, mgvi, data)
         result._check_model()
         return result
 
