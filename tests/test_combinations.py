@@ -1,4 +1,9 @@
-"""Every encoder, decoder, likelihood and foreign prior together."""
+"""Every encoder, decoder, likelihood and foreign prior together; and every pair of all settings.
+
+The table of the latter is printed by ``python -m benchmarks.combinations``.
+"""
+
+import warnings
 
 import numpy as np
 import pyro
@@ -8,7 +13,11 @@ from helpers.models import component_warning
 from pyro.infer import SVI
 
 import pyro_mgvi
-from pyro_mgvi import MGVI, DataKind, WassersteinTraceELBO, private, shared
+from benchmarks.combinations.case import Case
+from benchmarks.combinations.factors import FACTORS, NO_MODEL, NOT_MEANT, configurations
+from benchmarks.combinations.pairs import all_pairs, once, pairs_of
+from benchmarks.combinations.table import OPERATIONS, expected, row
+from pyro_mgvi import MGVI, DataKind, SettingsError, WassersteinTraceELBO, private, shared
 
 ENCODERS = (pyro_mgvi.SeparateEncoders, pyro_mgvi.SharedTrunk)
 DECODERS = (
@@ -53,3 +62,39 @@ def test_one_step_save_load(adata, transformed, tmp_path, encoder, decoder, like
     np.testing.assert_array_equal(expression, loaded.normalized_expression(data))
     if counts:
         np.testing.assert_allclose(expression.sum(axis=1), 1, rtol=1e-4)
+
+
+CONFIGURATIONS = configurations()
+QUICK = once(CONFIGURATIONS)  # each level once
+
+
+def test_the_configurations_hold_every_pair_of_which_there_is_a_model():
+    held = set().union(*map(pairs_of, CONFIGURATIONS))
+    assert held == set(all_pairs(FACTORS)) - set(NO_MODEL) - NOT_MEANT
+    assert len(CONFIGURATIONS) < 60
+    levels = {level for chosen in QUICK for level in chosen.items()}
+    assert levels == {(factor, level) for factor in FACTORS for level in FACTORS[factor]}
+
+
+@pytest.mark.parametrize(
+    "levels", NO_MODEL, ids=lambda levels: " ".join(sorted(dict(levels).values()))
+)
+def test_a_pair_of_which_there_is_no_model_is_refused_by_name(levels, tmp_path):
+    chosen = {factor: next(iter(names)) for factor, names in FACTORS.items()} | dict(levels)
+    with warnings.catch_warnings(), pytest.raises(SettingsError, match=NO_MODEL[levels]):
+        Case(chosen, tmp_path).mgvi  # noqa: B018 # it is built and trained when looked at
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param(chosen, marks=[] if chosen in QUICK else pytest.mark.slow, id=str(i + 1))
+        for i, chosen in enumerate(CONFIGURATIONS)
+    ],
+)
+def test_every_operation_works_or_is_refused_by_name(chosen, tmp_path):
+    cells = list(row(chosen, tmp_path))
+    wrong = {cell.operation: cell.wrong for cell in cells if cell.wrong}
+    assert not wrong, f"{wrong} with {chosen}"
+    refused = {cell.operation for cell in cells if cell.refused}
+    assert refused == {operation for operation in OPERATIONS if expected(chosen, operation)}

@@ -195,10 +195,11 @@ def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: objec
         Further settings, such as the command that was run.
     """
     schema, families = program.schema, program.families
+    switches = {**schema.source.flags(), "drop_empty": schema.drop_empty}
     settings = {
         "group_key": schema.group_key,
         "layer": schema.layer,
-        **{name: True for name, is_so in schema.source.flags().items() if is_so},
+        **{name: True for name, is_so in switches.items() if is_so},
         "batch_key": schema.batch_key,
         "covariate_keys": list(schema.covariate_keys),
         "latents": [as_text(family, schema.groups) for family in families],

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from pyro.distributions.util import sum_rightmost
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
+
+NODES = 32  # of the quadrature
 
 
 @singledispatch
@@ -31,10 +34,11 @@ def divergence(prior: Distribution, posterior: Distribution) -> Tensor:
     -------
     Tensor of the broadcast batch shape, in nats (KL) or squared latent units (Wasserstein).
 
-    Raises
-    ------
-    NotImplementedError
-        If the pair has no closed form; the ELBO then falls back to sampling.
+    Notes
+    -----
+    Where the Kullback-Leibler divergence has no closed form, it is computed by Gauss-Hermite
+    quadrature (Abramowitz and Stegun 1964, 25.4.46) for univariate normal posteriors, the same at
+    every call; and estimated from one draw for others.
 
     Examples
     --------
@@ -50,7 +54,29 @@ def divergence(prior: Distribution, posterior: Distribution) -> Tensor:
     ... def _(prior: Flat, posterior):
     ...     return torch.zeros(posterior.batch_shape)
     """
-    return kl_divergence(posterior, prior)
+    return _kullback_leibler(prior, posterior)
+
+
+def _kullback_leibler(prior: Distribution, posterior: Distribution) -> Tensor:
+    try:
+        return kl_divergence(posterior, prior)
+    except NotImplementedError:
+        if isinstance(posterior, torch.distributions.Normal) and not prior.event_shape:
+            return _by_quadrature(prior, posterior)
+        drawn = posterior.rsample()
+        gap: Tensor = posterior.log_prob(drawn) - prior.log_prob(drawn)
+        return gap
+
+
+def _by_quadrature(prior: Distribution, posterior: torch.distributions.Normal) -> Tensor:
+    shape = torch.broadcast_shapes(posterior.batch_shape, prior.batch_shape)
+    node, weight = (
+        torch.from_numpy(x).to(posterior.loc).reshape(-1, *[1] * len(shape))
+        for x in np.polynomial.hermite_e.hermegauss(NODES)
+    )
+    log_p = prior.log_prob(posterior.loc + posterior.scale * node)
+    value: Tensor = -posterior.entropy() - (log_p * weight).sum(0) / weight.sum()
+    return value
 
 
 @divergence.register(dist.Delta)
@@ -90,8 +116,8 @@ def _independent(prior: Independent[Distribution], posterior: Distribution) -> T
         # A correlated posterior: torch knows the divergence from a joint normal only.
         scale = torch.diag_embed(prior.base_dist.scale)
         joint = dist.MultivariateNormal(prior.base_dist.loc, scale_tril=scale)
-        return kl_divergence(posterior, joint)
-    return kl_divergence(posterior, prior)
+        return _kullback_leibler(joint, posterior)
+    return _kullback_leibler(prior, posterior)
 
 
 def _summed(value: Tensor, n_dims: int) -> Tensor:

@@ -29,7 +29,8 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
     .. math:: E_q[\log p(x | z, t, l)] - D(q(z)) - D(q(l)) - \sum_s w_s D(q(t_s))
 
     where :math:`D` is the KL divergence, or the squared 2-Wasserstein distance where the prior
-    is a Dirac (paper, equation 11). Without a Dirac it equals ``TraceMeanField_ELBO``.
+    is a Dirac (paper, equation 11). Without a Dirac it equals ``TraceMeanField_ELBO``, if all
+    divergences have a closed form; if not, it does so in expectation.
 
     Parameters
     ----------
@@ -96,8 +97,7 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
         if is_validation_enabled() or isinstance(poutine.unwrap(guide), Messenger):
             traces: tuple[Trace, Trace] = super()._get_trace(model, guide, args, kwargs)
             return traces
-        # Without validation only the observed sites need a log-probability: the closed-form
-        # divergences do not, and a site that has none asks for it later.
+        # Without validation only the observed sites need a log-probability: divergences do not.
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
         replayed = poutine.replay(model, trace=guide_trace)
         model_trace = prune_subsample_sites(poutine.trace(replayed).get_trace(*args, **kwargs))
@@ -128,13 +128,7 @@ class WassersteinTraceELBO(TraceMeanField_ELBO):
             guide_site = guide_sites[name]
             if is_validation_enabled():
                 check_fully_reparametrized(guide_site)
-            try:
-                gap = self._weighted_divergence(name, site["fn"], guide_site)
-            except NotImplementedError:  # no closed form: one draw, as in the stock ELBO
-                posterior, prior = (
-                    each["fn"].log_prob(site["value"]) for each in (guide_site, site)
-                )
-                gap = posterior - prior
+            gap = self._weighted_divergence(name, site["fn"], guide_site)
             gap = scale_and_mask(gap, guide_site["scale"], guide_site["mask"])
             yield name, gap.expand(guide_site["fn"].batch_shape).sum()
         for name, site in guide_sites.items():

@@ -10,9 +10,8 @@ from numbers import Real
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import TorchDistributionMixin
 
-from pyro_mgvi.core.priors import Dirac, ForeignPrior
+from pyro_mgvi.core.priors import Dirac, ForeignPrior, check_prior
 from pyro_mgvi.errors import SettingsError
 
 Subsets = tuple[tuple[str, ...], ...]
@@ -50,7 +49,7 @@ class Latent:
     ------
     SettingsError
         If the name is reserved or not an identifier, ``dim`` is not a positive whole number, or
-        ``prior`` is not univariate.
+        ``prior`` is none of a single real number.
 
     Examples
     --------
@@ -79,13 +78,8 @@ class Latent:
                 f"{MOST_DIMS:,}, not {self.dim!r}"
             )
         object.__setattr__(self, "dim", int(self.dim))  # NumPy's numbers and 3.0, too
-        if self.prior is not None and (
-            not isinstance(self.prior, TorchDistributionMixin) or self.prior.event_shape
-        ):
-            raise SettingsError(
-                f"latent {self.name!r}: prior must be a univariate distribution, such as "
-                f"pyro.distributions.Laplace(0.0, 1.0), not {self.prior!r}"
-            )
+        if self.prior is not None:
+            check_prior(self.prior, self.dim, f"latent {self.name!r}")
 
     def __repr__(self) -> str:
         owners = "" if callable(self.subsets) else f", {len(self.subsets)} cop{_y(self.subsets)}"

@@ -18,6 +18,9 @@ from pyro.poutine.runtime import Message
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
+from pyro_mgvi.errors import SettingsError
+
+NUMBERS = (-1e3, -0.5, 0.0, 0.5, 1e3)  # which a prior of all real numbers has
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -101,6 +104,49 @@ def dimension_prior(
     arguments = {k: torch.as_tensor(getattr(prior, k)).to(like) for k in prior.arg_constraints}
     family: Callable[..., dist.TorchDistribution] = type(prior)
     return family(**arguments).expand(shape)
+
+
+def check_prior(prior: dist.TorchDistribution, dim: int, what: str) -> None:
+    """Refuse what cannot be the owners' prior of a dimension.
+
+    Parameters
+    ----------
+    prior
+        What was given.
+    dim
+        Number of dimensions.
+    what
+        What it is the prior of, for the message.
+
+    Raises
+    ------
+    SettingsError
+        If it is no univariate distribution, cannot be repeated for each dimension, or is not one of
+        all real numbers, as posteriors are.
+
+    Examples
+    --------
+    >>> check_prior(dist.HalfNormal(1.0), 2, "latent 't'")
+    Traceback (most recent call last):
+    ...
+    pyro_mgvi.errors.SettingsError: latent 't': prior HalfNormal() is not one of all real numbers...
+    """
+    shown = " ".join(repr(prior).split())
+    instead = "use one such as pyro.distributions.Laplace(0.0, 1.0)"
+    if not isinstance(prior, TorchDistributionMixin) or prior.event_shape:
+        raise SettingsError(
+            f"{what}: prior must be a univariate distribution, not {shown}: {instead}"
+        )
+    try:
+        support = dimension_prior(prior, (dim,), torch.zeros(())).support
+    except Exception as error:  # whatever a class says of parameters that it does not take
+        raise SettingsError(
+            f"{what}: prior {shown} cannot be repeated for {dim} dimensions ({error}): {instead}"
+        ) from error
+    if support is None or not support.check(torch.tensor(NUMBERS).unsqueeze(1)).all():
+        raise SettingsError(
+            f"{what}: prior {shown} is not one of all real numbers, as the posterior is: {instead}"
+        )
 
 
 @singledispatch

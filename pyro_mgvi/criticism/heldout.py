@@ -118,9 +118,8 @@ def held_out(
             log_marginal_n[cells] = total
             elbo_n[cells] = log_weight_kn.mean(0)
             doubling_n[cells] = total - halves.mean(0)
-            ess_n[cells] = np.exp(
-                2 * logsumexp(log_weight_kn, axis=0) - logsumexp(2 * log_weight_kn, axis=0)
-            )
+            log_ess_n = 2 * logsumexp(log_weight_kn, axis=0) - logsumexp(2 * log_weight_kn, axis=0)
+            ess_n[cells] = np.clip(np.exp(log_ess_n), 1, n_draws)  # but for rounding errors
     measure: dict[str, object] = {
         "genes": frozenset(mgvi.schema.genes),
         "layer": mgvi.schema.layer,

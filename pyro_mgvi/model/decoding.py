@@ -82,6 +82,11 @@ class Decoding:
             If a latent is unknown or not group-specific, or ``offset`` is neither.
         """
         specific = {copy.key for copy in latents.copies if not copy.shared}
+        if not specific:
+            raise SettingsError(
+                "the model has no group-specific latent that could be left out: train with one, "
+                "such as latents=(shared(10), private(10))"
+            )
         out = specific if names is None else {copy.key for copy in latents.resolve(names)}
         if not out or out - specific:
             families = [family.name for family in latents.specific]

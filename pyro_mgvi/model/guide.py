@@ -159,11 +159,12 @@ class Guide(GroupedModule):
         Raw counts would let them learn depth and cell types. ``total_n`` holds the cells' totals,
         if they are known already.
         """
+        mostly_zero = counts.layout == torch.sparse_csr
         if self.data_kind is not DataKind.COUNTS:
-            return counts - self.input_g
+            return SparseInput(counts, self.input_g) if mostly_zero else counts - self.input_g
         total_n = totals(counts) if total_n is None else total_n
         factor_n = self.depth / total_n.clamp(min=1.0)
-        if counts.layout == torch.sparse_csr:
+        if mostly_zero:
             return SparseInput(scaled_log(counts, factor_n), self.input_g)
         return _centred_log(counts, factor_n.unsqueeze(-1), self.input_g)
 

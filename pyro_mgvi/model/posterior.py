@@ -68,8 +68,7 @@ class Posterior:
     def divergence(self, name: str) -> Tensor:
         """Return each dimension's divergence from the owners' prior, (S, n, dim), in nats.
 
-        Zero for inactive dimensions. Where prior and posterior have no closed form, it is that of
-        one draw.
+        Zero for inactive dimensions.
 
         Raises
         ------
@@ -77,13 +76,7 @@ class Posterior:
             If the owners' prior is not one of independent dimensions.
         """
         loc, scale = self.moments[name]
-        prior = self._dimension_prior(name)
-        posterior = dist.Normal(loc, scale)
-        try:
-            value = divergence(prior, posterior)
-        except NotImplementedError:
-            drawn = posterior.sample()
-            value = posterior.log_prob(drawn) - prior.log_prob(drawn)
+        value = divergence(self._dimension_prior(name), dist.Normal(loc, scale))
         return value.where(self._active(name), 0.0)
 
     def log_ratio(self, values: dict[str, Tensor]) -> Tensor:

@@ -127,7 +127,7 @@ def render(
         refits = cross_fit(mgvi, result.data, None, max_epochs, progress)
         null = shuffled_fit(mgvi, result.data, None, max_epochs, progress)
         column = result.first_label
-        label = None if column is None else adata.obs[column].iloc[result.data.cells]
+        label = None if column is None else result.adata.obs[column].iloc[result.data.cells]
         found = diagnose(mgvi, result.data, label, refits=refits, shuffled=null)
     steps: tuple[Callable[[Result], Section], ...] = (
         section_inputs.data,

@@ -43,6 +43,8 @@ class Result:
     ----------
     adata
         Cells with latents in ``obsm``.
+    n_left_out
+        How many cells have none, because they are without a count (``drop_empty``).
     settings, versions, history
         As recorded in ``uns["mgvi"]``.
     group
@@ -56,6 +58,7 @@ class Result:
     """
 
     adata: AnnData
+    n_left_out: int
     settings: dict[str, Any]
     versions: dict[str, Any]
     history: pd.DataFrame
@@ -86,6 +89,9 @@ class Result:
         settings, recorded, history = _record(adata, mgvi)
         key = settings["group_key"]
         checks.keys(adata, key, settings.get("batch_key"))
+        n_cells = adata.n_obs
+        if settings.get("drop_empty", False):
+            adata = adata[_with_latents(adata)]
         group = checks.labels(adata, key)
         groups = tuple(group.cat.categories)
         if mgvi is not None:
@@ -104,7 +110,9 @@ class Result:
                 )
             data = mgvi.read_for_results(adata)
         columns = _labels(adata, labels, (key, settings.get("batch_key")))
-        result = cls(adata, settings, recorded, history, group, latents, columns, mgvi, data)
+        left_out = n_cells - adata.n_obs
+        read = adata, left_out, settings, recorded, history, group, latents, columns
+        result = cls(*read, mgvi, data)
         result._check_model()
         return result
 
@@ -181,6 +189,7 @@ def _record(
             "batch_key": schema.batch_key,
             "covariate_keys": list(schema.covariate_keys),
             "seed": mgvi.seed,
+            **({"drop_empty": True} if schema.drop_empty else {}),
         }
         return settings, versions(), mgvi.history
     record = adata.uns["mgvi"]
@@ -196,6 +205,13 @@ def _record(
     if missing:
         raise DataError(f"uns['mgvi'] lacks {', '.join(missing)}; fit again")
     return settings, recorded, history
+
+
+def _with_latents(adata: AnnData) -> np.ndarray:
+    """Return which cells have a value of some latent, boolean."""
+    values = [np.asarray(adata.obsm[key], float) for key in adata.obsm if key.startswith(PREFIX)]
+    known: np.ndarray = np.isfinite(np.hstack([np.zeros((adata.n_obs, 0)), *values])).any(1)
+    return known if known.any() else ~known  # without any latent there is something else to say
 
 
 def _check_latent(adata: AnnData, key: str, dim: int) -> None:

@@ -61,6 +61,8 @@ def data(result: Result) -> Section:
         )
         height = min(8.0, 1.2 + 0.42 * len(by_group))
         items.append(Picture.drawn(draw, caption, (4.9, height)))
+    if result.n_left_out:
+        blocks.append(Paragraph(f"{result.n_left_out:,} cells without a count were left out."))
     table.insert(0, key, list(sizes.index), allow_duplicates=True)  # it may be called "cells"
     items.append(Table(table, "Cells of each group; counts and genes per cell are medians."))
     if result.first_label is not None:

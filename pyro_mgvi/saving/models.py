@@ -174,8 +174,9 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
         weights = read_tensors(path / WEIGHTS)
         settings, weights = to_newest(settings, weights, path)
         check_sizes(settings, weights, path, [component.__name__ for component in BUILT_IN])
-        history = path / HISTORY
-        table = pd.read_csv(history) if history.stat().st_size > 1 else pd.DataFrame()
+        history, table = path / HISTORY, pd.DataFrame()
+        if history.stat().st_size > 1:
+            table = pd.read_csv(history, float_precision="round_trip")
         return Saved(
             _arguments(settings, known),
             settings["own_weight"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -18,7 +19,7 @@ from pyro_mgvi.core.interfaces import DataKind, Decoder, Encoder, Likelihood
 from pyro_mgvi.core.latents import Latent, private, shared
 from pyro_mgvi.data import GroupedCounts, Minibatch, Schema
 from pyro_mgvi.data.matching import MISSING
-from pyro_mgvi.errors import DataError, SettingsError, UntrainedWarning, warn
+from pyro_mgvi.errors import ComponentWarning, DataError, SettingsError, UntrainedWarning, warn
 from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.model.active_dims import ActiveDims
@@ -211,16 +212,18 @@ class Program:
 
     def fresh(self, data: GroupedCounts, seed: int) -> Self:
         """Return a new program of the same settings, started from the moments of ``data``."""
-        return type(self)(
-            self.schema,
-            data.initial_values(self.data_kind),
-            self.model.latents.families,
-            **self.components,
-            observed_library=self.model.observed_library,
-            own_weight=self.given_weight,  # the others follow from the data
-            foreign_sample=self.guide.foreign_sample,
-            seed=seed,
-        )
+        with warnings.catch_warnings():  # what its parts cannot do was said of this program
+            warnings.simplefilter("ignore", ComponentWarning)
+            return type(self)(
+                self.schema,
+                data.initial_values(self.data_kind),
+                self.model.latents.families,
+                **self.components,
+                observed_library=self.model.observed_library,
+                own_weight=self.given_weight,  # the others follow from the data
+                foreign_sample=self.guide.foreign_sample,
+                seed=seed,
+            )
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:

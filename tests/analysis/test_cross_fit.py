@@ -1,12 +1,22 @@
 """Refits on halves of the cells: which cells, how they are trained, and where they are too few."""
 
+import warnings
 from importlib import import_module
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from pyro_mgvi import MGVI, CrossFit, DataError, SettingsError, TrainingPlan, cross_fit
+from pyro_mgvi import (
+    MGVI,
+    AdditiveDecoder,
+    ComponentWarning,
+    CrossFit,
+    DataError,
+    SettingsError,
+    TrainingPlan,
+    cross_fit,
+)
 
 
 def test_too_few_cells_have_no_q_value(trained, adata):
@@ -77,3 +87,11 @@ def test_refits_are_trained_as_the_model_was_each_with_a_seed_of_its_own(adata, 
     assert plans[0].seed is None and seeds == [mgvi.seed, mgvi.seed + 1]
     cross_fit(mgvi, adata, TrainingPlan(batch_size=50), max_epochs=1)
     assert (plans[2].max_epochs, plans[2].batch_size) == (1, 25)
+
+
+def test_what_a_component_cannot_do_is_not_said_of_each_refit(adata):
+    with pytest.warns(ComponentWarning):
+        mgvi = MGVI.from_anndata(adata, "group", decoder=AdditiveDecoder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cross_fit(mgvi, adata, max_epochs=1, progress=False)

@@ -9,7 +9,7 @@ from scipy.special import expit
 from scipy.stats import nbinom, poisson
 
 import pyro_mgvi
-from pyro_mgvi import MGVI, DataError, Gaussian, Poisson, SettingsError
+from pyro_mgvi import MGVI, DataError, Gaussian, Poisson, SettingsError, shared
 from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
 from pyro_mgvi.training.program import Program
 
@@ -147,3 +147,9 @@ def test_planted_genes_are_found_with_few_errors_and_none_where_there_are_none()
     mgvi = MGVI.from_anndata(adata, "group")
     table = mgvi.rank_genes(adata, "group1", progress=False)
     assert (table["q_value"] > 0.05).all()
+
+
+def test_a_model_without_group_specific_latents_says_what_to_train(adata):
+    mgvi = MGVI.from_anndata(adata, "group", latents=shared(3))
+    with pytest.raises(SettingsError, match=r"no group-specific latent.*private"):
+        mgvi.rank_genes(adata, "group1")

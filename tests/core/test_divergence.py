@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
+from scipy.integrate import quad
 from torch.distributions import kl_divergence
 
 from pyro_mgvi.core import Absent, Dirac, SameAsOwn, divergence
@@ -106,3 +108,32 @@ def test_a_registered_prior_may_be_one_of_independent_dimensions():
     assert divergence(prior, q).tolist() == [3.0]
     mixed = Dirac()(prior, torch.tensor([[True], [False]]))
     torch.testing.assert_close(divergence(mixed, q), torch.tensor([[3.0], [1.0 + 4.0 + 2.0]]))
+
+
+@pytest.mark.parametrize(
+    "prior, by_scipy",
+    [
+        (dist.StudentT(4.0, 0.0, 1.0), stats.t(4.0)),
+        (dist.Cauchy(1.0, 2.0), stats.cauchy(1.0, 2.0)),
+        (dist.Logistic(0.0, 0.5), stats.logistic(0.0, 0.5)),
+    ],
+)
+def test_without_a_closed_form_it_is_the_integral(prior, by_scipy):
+    q = dist.Normal(torch.tensor([0.0, 1.0, -3.0, 6.0]), torch.tensor([1.0, 0.1, 0.5, 2.0]))
+    expected = []
+    for loc, scale in zip(q.loc, q.scale):
+        density = stats.norm(float(loc), float(scale))
+
+        def gap(x, density=density):
+            return density.pdf(x) * (density.logpdf(x) - by_scipy.logpdf(x))
+
+        expected.append(quad(gap, loc - 12 * scale, loc + 12 * scale, limit=200)[0])
+    torch.testing.assert_close(divergence(prior, q), torch.tensor(expected), rtol=1e-3, atol=1e-3)
+    q = q.expand((2, 4)).to_event(1)
+    own = prior.expand((4,)).to_event(1)
+    found = divergence(Dirac()(own, torch.tensor([True, False])), q)
+    squared = (q.mean**2 + q.variance).sum(-1)[1]
+    expected = torch.stack([torch.tensor(expected).sum(), squared])
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    absent = divergence(Absent()(own, torch.tensor([True, False])), q)
+    torch.testing.assert_close(absent, expected * torch.tensor([1.0, 0.0]), rtol=1e-3, atol=1e-3)

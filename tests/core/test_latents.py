@@ -3,6 +3,7 @@
 import numpy as np
 import pyro.distributions as dist
 import pytest
+import torch
 
 from pyro_mgvi import MGVI, SettingsError
 from pyro_mgvi.core import Absent, Latents, SameAsOwn, pairwise, private, shared, subsets
@@ -135,3 +136,21 @@ def test_names_of_copies_are_safe_as_paths():
         Latents([private(2)], ("a/b", "a_b"))
     with pytest.raises(SettingsError, match="belongs to all groups"):
         Latents([shared(2), subsets("s", [GROUPS], foreign=SameAsOwn())], GROUPS)
+
+
+@pytest.mark.parametrize(
+    "prior, message",
+    [
+        (dist.HalfNormal(1.0), "HalfNormal.* not one of all real numbers"),
+        (dist.Uniform(-1.0, 1.0), "Uniform.* not one of all real numbers"),
+        (dist.Poisson(2.0), "Poisson.* not one of all real numbers"),
+        (dist.Normal(torch.zeros(3), 1.0), "cannot be repeated for 2 dimensions"),
+        (
+            dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Normal(torch.ones(2), 1)),
+            "cannot be repeated for 2 dimensions",
+        ),
+    ],
+)
+def test_a_prior_that_no_dimension_can_have_is_refused(prior, message):
+    with pytest.raises(SettingsError, match=f"latent 't'.*{message}.*such as pyro"):
+        private(2, prior=prior)

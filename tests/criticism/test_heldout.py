@@ -8,7 +8,15 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import pyro_mgvi
-from pyro_mgvi import Encoder, Gaussian, LogLinearDecoder, SettingsError, private, shared
+from pyro_mgvi import (
+    Encoder,
+    Gaussian,
+    LogLinearDecoder,
+    SettingsError,
+    TrainingPlan,
+    private,
+    shared,
+)
 from pyro_mgvi.criticism import HeldOut, compare, elpds, held_out
 from pyro_mgvi.criticism.arviz_versions import arviz_and_version
 
@@ -214,3 +222,14 @@ def test_what_cannot_be_compared_is_refused(mgvi, adata):
     observed = pyro_mgvi.MGVI.from_anndata(adata, "group", observed_library=True)
     with pytest.raises(SettingsError, match="observed_library"):
         compare({"a": mgvi, "b": observed}, adata, n_draws=2, progress=False)
+
+
+def test_draws_that_all_weigh_the_same_have_no_error(adata):
+    mgvi = pyro_mgvi.MGVI.from_anndata(
+        adata, "group", latents=(shared(3), private(2)), observed_library=True
+    )
+    mgvi.fit(adata, TrainingPlan(prune_below=1e6), max_epochs=1, progress=False)  # nothing is drawn
+    score = held_out(mgvi, adata, n_draws=50, progress=False)
+    assert (score.ess_n <= 50).all()
+    assert score.monte_carlo_error == pytest.approx(0.0, abs=1e-3)
+    np.testing.assert_allclose(score.log_marginal_n, score.elbo_n, rtol=1e-6)

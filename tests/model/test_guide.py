@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from pyro import poutine
+from scipy import sparse
 
-from pyro_mgvi import MGVI, SettingsError, private, shared
+from pyro_mgvi import MGVI, Gaussian, SettingsError, private, shared
 
 
 def test_moments_have_one_shape_for_every_family(mgvi, batch):
@@ -50,3 +51,18 @@ def test_genes_that_are_not_seen_change_nothing(mgvi, batch):
 def test_a_sample_of_no_foreign_cell_is_refused(adata):
     with pytest.raises(SettingsError, match="foreign_sample must be at least 1"):
         MGVI.from_anndata(adata, "group", latents=(shared(3), private(2)), foreign_sample=0)
+
+
+def test_values_that_are_mostly_zero_say_the_same_sparse_and_dense(adata):
+    values = adata.copy()
+    values.X = sparse.csr_matrix(np.log1p(values.X.toarray()) * (np.arange(60) % 6 == 0))
+    mgvi = MGVI.from_anndata(values, "group", likelihood=Gaussian, latents=(shared(3), private(2)))
+    data = mgvi.read(values)
+    assert data.mostly_zero
+    few = np.arange(50)
+    said = [mgvi.posterior(data.rows(few, keep_sparse=kept)).moments for kept in (True, False)]
+    for name, moments in said[0].items():
+        for ours, theirs in zip(moments, said[1][name], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    mgvi.fit(values, max_epochs=1, progress=False)
+    assert np.isfinite(mgvi.history["train"]).all()

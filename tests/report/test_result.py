@@ -8,8 +8,9 @@ import pytest
 from helpers.html_reader import Reader
 
 import pyro_mgvi
-from pyro_mgvi import DataError, SettingsError
+from pyro_mgvi import MGVI, DataError, SettingsError, private, shared
 from pyro_mgvi.report import render
+from pyro_mgvi.report.result import Result
 
 
 def test_columns_are_chosen_if_none_are_named(fitted):
@@ -102,3 +103,23 @@ def test_labels_may_have_any_number_of_levels(fitted):
     row = table.set_index(["latent", "can it tell"]).loc[("z", "leiden")]
     assert row["chance"] == "0.033"  # all of the thirty
     assert "clone" not in set(table["can it tell"])  # one cell each
+
+
+def test_cells_that_the_model_left_out_are_left_out_here_too(adata):
+    cells = adata.copy()
+    x = cells.X.tolil()
+    x[[3, 7]] = 0
+    cells.X = x.tocsr()
+    mgvi = MGVI.from_anndata(cells, "group", drop_empty=True, latents=(shared(3), private(2)))
+    mgvi.fit(cells, max_epochs=1, progress=False)
+    mgvi.write_latents(cells)
+    for model in (mgvi, None):
+        result = Result.read(cells, model, labels=["celltype"])
+        assert result.adata.obs_names.equals(cells.obs_names.delete([3, 7]))
+        assert result.n_left_out == 2 and len(result.group) == 118
+        assert all(np.isfinite(values).all() for _, _, values in result.copies())
+    page = render(cells, mgvi, labels=["celltype"], diagnosed=True, max_epochs=1, progress=False)
+    assert "2 cells without a count were left out" in page
+    cells.obsm["X_mgvi_t_group1"][:] = np.nan  # not all of them
+    with pytest.raises(DataError, match="not finite"):
+        Result.read(cells, mgvi)

@@ -3,9 +3,11 @@
 from dataclasses import asdict, replace
 
 import numpy as np
+import pyro.distributions as dist
 import pytest
+import torch
 
-from pyro_mgvi import PAPER, SearchSettings, SettingsError, TrainingPlan
+from pyro_mgvi import MGVI, PAPER, SearchSettings, SettingsError, TrainingPlan, private, shared
 
 
 @pytest.mark.parametrize(
@@ -106,3 +108,17 @@ def test_the_paper_s_plan_can_be_changed_in_part():
     plan = replace(PAPER.plan, max_epochs=3)
     assert asdict(plan) == asdict(PAPER.plan) | {"max_epochs": 3}
     assert PAPER.plan.max_epochs == 500 and PAPER.plan.search_epoch is None
+
+
+@pytest.mark.parametrize("own_weight", [None, 1.0])
+def test_closing_dimensions_draws_nothing_whatever_the_prior(adata, own_weight):
+    latents = (shared(3, prior=dist.StudentT(4.0, 0.0, 1.0)), private(2))
+    fitted = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)  # of the caller
+        before = torch.get_rng_state()
+        mgvi = MGVI.from_anndata(adata, "group", latents=latents, own_weight=own_weight)
+        mgvi.fit(adata, TrainingPlan(prune_below=0.02), max_epochs=2, progress=False)
+        assert torch.equal(torch.get_rng_state(), before)
+        fitted.append({name: active.clone() for name, active in mgvi.model.active.named_buffers()})
+    assert all(torch.equal(active, fitted[1][name]) for name, active in fitted[0].items())
