@@ -1,0 +1,334 @@
+"""GMDF: non-negative programs that all data sets share, and programs of each context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from pyro_mgvi.baselines.nnls import nnls
+from pyro_mgvi.errors import DataError, SettingsError
+
+START = 0.1  # all entries start at U(0, START)
+
+
+class Decomposition(NamedTuple):
+    r"""Programs and scores of GMDF, with the values that its objective went through.
+
+    Attributes
+    ----------
+    shared_kp, context_ckp
+        Programs: W, (K, p), and A of each context, (C, J, p).
+    shared_nk, context_cnk
+        Scores: Hw, (n, K), and H of each context, (C, n, J); NaN for cells that have no part in
+        the context.
+    root_nc
+        :math:`\sqrt{a}` of each cell's data set and each context, (n, C).
+    objectives
+        Values at the start and after each sweep.
+    """
+
+    shared_kp: np.ndarray
+    context_ckp: np.ndarray
+    shared_nk: np.ndarray
+    context_cnk: np.ndarray
+    root_nc: np.ndarray
+    objectives: tuple[float, ...]
+
+    def scores(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return scores times the length of their program, so that they have one unit.
+
+        Returns
+        -------
+        Shared scores (n, K), and for each context its own (n, J), NaN for foreign cells.
+        """
+        z_nk = self.shared_nk * np.linalg.norm(self.shared_kp, axis=1)
+        length_ck = np.linalg.norm(self.context_ckp, axis=2)
+        parts = zip(self.context_cnk, self.root_nc.T, length_ck)
+        return z_nk, [h_nk * root_n[:, None] * length_k for h_nk, root_n, length_k in parts]
+
+
+class Factors:
+    r"""Scores S and programs P of all blocks side by side, as the search changes them.
+
+    Blocks are the shared programs and those of each context. Scores of a context hold
+    :math:`\sqrt{a_{ij}} H_{ij}`: written so, the design matters only by who takes part. With
+    :math:`\Lambda` equal to 1 + lambda_j within context j and 1 elsewhere, the objective is
+    :math:`||E||^2 - 2 \langle E P', S \rangle + \langle S'S, \Lambda \circ PP' \rangle`.
+    """
+
+    def __init__(self, x_np: np.ndarray, scores_nf: np.ndarray, programs_fp: np.ndarray) -> None:
+        self.x_np, self.scores_nf, self.programs_fp = x_np, scores_nf, programs_fp
+        self.weight_ff = np.ones((scores_nf.shape[1],) * 2)
+        self.total = float((x_np**2).sum())
+
+    def objective(self) -> float:
+        """Return the squared error with the penalties."""
+        fit = self.scores_nf * (self.x_np @ self.programs_fp.T)
+        gram_ff = self.programs_fp @ self.programs_fp.T * self.weight_ff
+        return float(self.total - 2 * fit.sum() + (self.scores_nf.T @ self.scores_nf * gram_ff).sum())
+
+    def solve_scores(self, cells: np.ndarray, tie_fq: np.ndarray) -> None:
+        """Set scores of some cells to the best h of ``h @ tie_fq.T``, where that is not zero."""
+        gram_ff = self.programs_fp @ self.programs_fp.T * self.weight_ff
+        chosen = tie_fq.any(1)
+        fixed_nf = np.where(chosen, 0, self.scores_nf[cells])
+        cross_nf = self.x_np[cells] @ self.programs_fp.T - fixed_nf @ gram_ff
+        h_qn = nnls(tie_fq.T @ gram_ff @ tie_fq, (cross_nf @ tie_fq).T)
+        self.scores_nf[cells] = fixed_nf + h_qn.T @ tie_fq.T
+
+    def solve_programs(self, block: slice) -> None:
+        """Set the programs of a block to the best ones."""
+        gram_ff = self.scores_nf.T @ self.scores_nf * self.weight_ff
+        fixed_fp = self.programs_fp.copy()
+        fixed_fp[block] = 0
+        cross_bp = self.scores_nf[:, block].T @ self.x_np - gram_ff[block] @ fixed_fp
+        self.programs_fp[block] = nnls(gram_ff[block, block], cross_bp)
+
+
+@dataclass(frozen=True)
+class GMDF:
+    r"""Generalised matrix decomposition framework: shared programs and programs of contexts.
+
+    .. math:: \min_{\ge 0} \sum_i ||E_i - H^w_i W - \sum_j \sqrt{a_{ij}} H_{ij} A_j||^2
+              + \sum_j \lambda_j \sum_i a_{ij} ||H_{ij} A_j||^2
+
+    Parameters
+    ----------
+    n_shared, n_context
+        Number of shared programs, K, and of each context's, J.
+    penalty
+        lambda; one number, or one for each context.
+    tolerance, max_iter
+        Relative change of the objective at which to stop, and most sweeps.
+
+    Raises
+    ------
+    SettingsError
+        If a number is out of range.
+
+    Notes
+    -----
+    Jerby-Arnon's GMDF: same start, order of blocks and stopping rule as the authors' R program,
+    whose defaults these are. One thing differs: the programs of all contexts are solved for
+    jointly. There, each is solved for with the others as they were, so that the objective can
+    rise where a data set has several contexts.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> x, group = rng.random((60, 8)), np.repeat([0, 1], 30)
+    >>> found = GMDF(n_shared=2, n_context=1).fit(x, group)
+    >>> found.shared_kp.shape, found.context_ckp.shape, found.objectives[0] > found.objectives[-1]
+    ((2, 8), (2, 1, 8), True)
+    """
+
+    n_shared: int = 5
+    n_context: int = 3
+    penalty: float | Sequence[float] = 1.0
+    tolerance: float = 1e-4
+    max_iter: int = 100
+
+    def __post_init__(self) -> None:
+        if min(self.n_shared, self.n_context, self.max_iter) < 1:
+            raise SettingsError(
+                "n_shared, n_context and max_iter must be at least 1, not "
+                f"{self.n_shared}, {self.n_context} and {self.max_iter}"
+            )
+        if np.min(self.penalty) < 0 or self.tolerance < 0:
+            raise SettingsError(
+                f"penalty and tolerance must not be negative: {self.penalty}, {self.tolerance}"
+            )
+
+    def fit(
+        self,
+        x_np: np.ndarray,
+        group_n: np.ndarray,
+        design_dc: np.ndarray | None = None,
+        seed: int = 0,
+    ) -> Decomposition:
+        """Return programs and scores of ``x_np``.
+
+        Parameters
+        ----------
+        x_np
+            Non-negative values, cells x genes, dense; cells of all data sets below each other.
+        group_n
+            Integer code of each cell's data set, from 0.
+        design_dc
+            How much of each context there is in each data set, a, (D, C); by default each data
+            set is a context of its own. No columns: plain non-negative matrix factorisation.
+        seed
+            Of the start.
+
+        Raises
+        ------
+        DataError
+            If values are negative or not finite, a data set has no cell, or the design does not
+            fit the data sets.
+        SettingsError
+            If ``penalty`` has not one entry for each context.
+        """
+        x_np, group_n = np.asarray(x_np, float), np.asarray(group_n)
+        root_nc = np.sqrt(checked_design(x_np, group_n, design_dc))[group_n]
+        factors = self.start(x_np, root_nc, np.random.default_rng(seed))
+        objectives = [factors.objective()]
+        for _ in range(self.max_iter):
+            for _block in self.sweep(factors, root_nc > 0):
+                pass
+            objectives.append(factors.objective())
+            before, after = objectives[-2:]
+            if before - after <= self.tolerance * before:
+                break
+        return self.decomposition(factors, root_nc, objectives)
+
+    def start(self, x_np: np.ndarray, root_nc: np.ndarray, rng: np.random.Generator) -> Factors:
+        """Return random factors of the data."""
+        n_contexts = root_nc.shape[1]
+        given = np.asarray(self.penalty, float)
+        if given.ndim and len(given) != n_contexts:
+            raise SettingsError(f"penalty has {len(given)} entries, not {n_contexts}")
+        width = self.n_shared + n_contexts * self.n_context
+        scores_nf = rng.uniform(0, START, (len(x_np), width))
+        scores_nf[:, self.n_shared :] *= np.repeat(root_nc, self.n_context, axis=1)
+        factors = Factors(x_np, scores_nf, rng.uniform(0, START, (width, x_np.shape[1])))
+        for context, penalty in enumerate(np.broadcast_to(given, n_contexts)):
+            factors.weight_ff[self.block(context), self.block(context)] += penalty
+        return factors
+
+    def block(self, context: int) -> slice:
+        """Return where a context's programs are."""
+        first = self.n_shared + context * self.n_context
+        return slice(first, first + self.n_context)
+
+    def sweep(self, factors: Factors, takes_part_nc: np.ndarray) -> Iterator[str]:
+        """Solve for one block after the other, and yield what was solved for."""
+        unit_ff, everyone = np.eye(len(factors.programs_fp)), np.ones(len(takes_part_nc), bool)
+        # Scores of different data sets do not meet: each context's are solved for at once.
+        for context, cells in enumerate(takes_part_nc.T):
+            factors.solve_scores(cells, unit_ff[:, self.block(context)])
+            yield f"scores of context {context}"
+        yield from self.programs(factors)
+        factors.solve_scores(everyone, unit_ff[:, : self.n_shared])
+        yield "shared scores"
+
+    def programs(self, factors: Factors) -> Iterator[str]:
+        """Solve for the programs of all contexts, then for the shared ones."""
+        factors.solve_programs(slice(self.n_shared, None))
+        yield "programs of the contexts"
+        factors.solve_programs(slice(0, self.n_shared))
+        yield "shared programs"
+
+    def decomposition(
+        self, factors: Factors, root_nc: np.ndarray, objectives: Sequence[float]
+    ) -> Decomposition:
+        """Return the factors by block."""
+        n, n_contexts = root_nc.shape
+        shape = (n_contexts, self.n_context)
+        root_cn1 = np.where(root_nc > 0, root_nc, np.nan).T[..., None]
+        weighted_nck = factors.scores_nf[:, self.n_shared :].reshape(n, *shape)
+        return Decomposition(
+            factors.programs_fp[: self.n_shared],
+            factors.programs_fp[self.n_shared :].reshape(*shape, -1),
+            factors.scores_nf[:, : self.n_shared],
+            weighted_nck.transpose(1, 0, 2) / root_cn1,
+            root_nc,
+            tuple(objectives),
+        )
+
+
+@dataclass(frozen=True)
+class INMF(GMDF):
+    r"""Integrative non-negative matrix factorisation of LIGER: GMDF whose scores are tied.
+
+    .. math:: \min_{\ge 0} \sum_i ||E_i - H_i (W + V_i)||^2 + \lambda \sum_i ||H_i V_i||^2
+
+    is GMDF's objective with a context for each data set (the design is the identity), as many
+    programs in a context as shared ones, the same lambda for all, :math:`A_i = V_i`, and
+    :math:`H_{ii} = H^w_i = H_i`. The last is what GMDF gives up: without the tie, its minimum is
+    at most that of iNMF. A cell has one set of scores here, so that private scores are the
+    shared ones in another unit.
+
+    Parameters
+    ----------
+    n_shared, n_context, penalty
+        As for :class:`GMDF`, with LIGER's defaults; both numbers are the same.
+    tolerance, max_iter
+        As for :class:`GMDF`.
+
+    Raises
+    ------
+    SettingsError
+        If a number is out of range.
+
+    Notes
+    -----
+    Welch et al. (2019), "Single-cell multi-omic integration compares and contrasts features of
+    brain cell identity"; without its alignment of the scores' quantiles.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> x, group = rng.random((60, 8)), np.repeat([0, 1], 30)
+    >>> found = INMF(2, 2).fit(x, group)
+    >>> bool((found.context_cnk[0][:30] == found.shared_nk[:30]).all())
+    True
+    """
+
+    n_shared: int = 20
+    n_context: int = 20
+    penalty: float | Sequence[float] = 5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_shared != self.n_context:
+            raise SettingsError(
+                "iNMF has one private program for each shared one: n_shared and n_context must "
+                f"be equal, not {self.n_shared} and {self.n_context}"
+            )
+
+    def start(self, x_np: np.ndarray, root_nc: np.ndarray, rng: np.random.Generator) -> Factors:
+        """Return random factors of the data, scores tied."""
+        if not ((root_nc == 1).sum(1) == (root_nc > 0).sum(1)).all() or (root_nc.sum(1) != 1).any():
+            raise DataError("iNMF needs a design with one 1 in each row, and 0 elsewhere")
+        factors = super().start(x_np, root_nc, rng)
+        for context, cells in enumerate(root_nc.T > 0):
+            factors.scores_nf[cells, self.block(context)] = factors.scores_nf[cells, : self.n_shared]
+        return factors
+
+    def sweep(self, factors: Factors, takes_part_nc: np.ndarray) -> Iterator[str]:
+        """Solve for one block after the other, and yield what was solved for."""
+        unit_ff = np.eye(len(factors.programs_fp))
+        for context, cells in enumerate(takes_part_nc.T):
+            tie_fq = unit_ff[:, : self.n_shared] + unit_ff[:, self.block(context)]
+            factors.solve_scores(cells, tie_fq)
+            yield f"all scores of context {context}"
+        yield from self.programs(factors)
+
+
+def checked_design(
+    x_np: np.ndarray, group_n: np.ndarray, design_dc: np.ndarray | None
+) -> np.ndarray:
+    """Return the design, the identity if there is none; refuse what GMDF cannot decompose."""
+    if x_np.ndim != 2 or x_np.shape[:1] != group_n.shape or not np.isfinite(x_np).all():
+        raise DataError("GMDF needs finite values, cells x genes, and a data set for each cell")
+    if (x_np < 0).any():
+        cell, gene = np.argwhere(x_np < 0)[0]
+        raise DataError(
+            f"GMDF needs non-negative values; cell {cell} has {x_np[cell, gene]:g} for gene {gene}"
+        )
+    sizes = np.bincount(group_n)
+    if not sizes.all():
+        raise DataError(f"data set {sizes.argmin()} has no cell: number data sets from 0, no gaps")
+    design = np.eye(len(sizes)) if design_dc is None else np.asarray(design_dc, float)
+    if design.ndim != 2 or len(design) != len(sizes):
+        raise DataError(
+            f"the design needs a row for each of {len(sizes)} data sets, not shape {design.shape}"
+        )
+    if not (np.isfinite(design) & (design >= 0)).all():
+        raise DataError("the design must hold finite, non-negative numbers")
+    if not design.any(0).all():
+        raise DataError(f"no data set takes part in context {design.any(0).argmin()} of the design")
+    return design
