@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pyro_mgvi.baselines.nnls import nnls
+from pyro_mgvi.baselines.nonnegative.factors import Factors
 from pyro_mgvi.errors import DataError, SettingsError
 
 START = 0.1  # all entries start at U(0, START)
@@ -48,44 +48,6 @@ class Decomposition(NamedTuple):
         length_ck = np.linalg.norm(self.context_ckp, axis=2)
         parts = zip(self.context_cnk, self.root_nc.T, length_ck)
         return z_nk, [h_nk * root_n[:, None] * length_k for h_nk, root_n, length_k in parts]
-
-
-class Factors:
-    r"""Scores S and programs P of all blocks side by side, as the search changes them.
-
-    Blocks are the shared programs and those of each context. Scores of a context hold
-    :math:`\sqrt{a_{ij}} H_{ij}`: written so, the design matters only by who takes part. With
-    :math:`\Lambda` equal to 1 + lambda_j within context j and 1 elsewhere, the objective is
-    :math:`||E||^2 - 2 \langle E P', S \rangle + \langle S'S, \Lambda \circ PP' \rangle`.
-    """
-
-    def __init__(self, x_np: np.ndarray, scores_nf: np.ndarray, programs_fp: np.ndarray) -> None:
-        self.x_np, self.scores_nf, self.programs_fp = x_np, scores_nf, programs_fp
-        self.weight_ff = np.ones((scores_nf.shape[1],) * 2)
-        self.total = float((x_np**2).sum())
-
-    def objective(self) -> float:
-        """Return the squared error with the penalties."""
-        fit = self.scores_nf * (self.x_np @ self.programs_fp.T)
-        gram_ff = self.programs_fp @ self.programs_fp.T * self.weight_ff
-        return float(self.total - 2 * fit.sum() + (self.scores_nf.T @ self.scores_nf * gram_ff).sum())
-
-    def solve_scores(self, cells: np.ndarray, tie_fq: np.ndarray) -> None:
-        """Set scores of some cells to the best h of ``h @ tie_fq.T``, where that is not zero."""
-        gram_ff = self.programs_fp @ self.programs_fp.T * self.weight_ff
-        chosen = tie_fq.any(1)
-        fixed_nf = np.where(chosen, 0, self.scores_nf[cells])
-        cross_nf = self.x_np[cells] @ self.programs_fp.T - fixed_nf @ gram_ff
-        h_qn = nnls(tie_fq.T @ gram_ff @ tie_fq, (cross_nf @ tie_fq).T)
-        self.scores_nf[cells] = fixed_nf + h_qn.T @ tie_fq.T
-
-    def solve_programs(self, block: slice) -> None:
-        """Set the programs of a block to the best ones."""
-        gram_ff = self.scores_nf.T @ self.scores_nf * self.weight_ff
-        fixed_fp = self.programs_fp.copy()
-        fixed_fp[block] = 0
-        cross_bp = self.scores_nf[:, block].T @ self.x_np - gram_ff[block] @ fixed_fp
-        self.programs_fp[block] = nnls(gram_ff[block, block], cross_bp)
 
 
 @dataclass(frozen=True)
@@ -231,81 +193,12 @@ class GMDF:
         weighted_nck = factors.scores_nf[:, self.n_shared :].reshape(n, *shape)
         return Decomposition(
             factors.programs_fp[: self.n_shared],
-            factors.programs_fp[self.n_shared :].reshape(*shape, -1),
+            factors.programs_fp[self.n_shared :].reshape(*shape, factors.x_np.shape[1]),
             factors.scores_nf[:, : self.n_shared],
             weighted_nck.transpose(1, 0, 2) / root_cn1,
             root_nc,
             tuple(objectives),
         )
-
-
-@dataclass(frozen=True)
-class INMF(GMDF):
-    r"""Integrative non-negative matrix factorisation of LIGER: GMDF whose scores are tied.
-
-    .. math:: \min_{\ge 0} \sum_i ||E_i - H_i (W + V_i)||^2 + \lambda \sum_i ||H_i V_i||^2
-
-    is GMDF's objective with a context for each data set (the design is the identity), as many
-    programs in a context as shared ones, the same lambda for all, :math:`A_i = V_i`, and
-    :math:`H_{ii} = H^w_i = H_i`. The last is what GMDF gives up: without the tie, its minimum is
-    at most that of iNMF. A cell has one set of scores here, so that private scores are the
-    shared ones in another unit.
-
-    Parameters
-    ----------
-    n_shared, n_context, penalty
-        As for :class:`GMDF`, with LIGER's defaults; both numbers are the same.
-    tolerance, max_iter
-        As for :class:`GMDF`.
-
-    Raises
-    ------
-    SettingsError
-        If a number is out of range.
-
-    Notes
-    -----
-    Welch et al. (2019), "Single-cell multi-omic integration compares and contrasts features of
-    brain cell identity"; without its alignment of the scores' quantiles.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> x, group = rng.random((60, 8)), np.repeat([0, 1], 30)
-    >>> found = INMF(2, 2).fit(x, group)
-    >>> bool((found.context_cnk[0][:30] == found.shared_nk[:30]).all())
-    True
-    """
-
-    n_shared: int = 20
-    n_context: int = 20
-    penalty: float | Sequence[float] = 5.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.n_shared != self.n_context:
-            raise SettingsError(
-                "iNMF has one private program for each shared one: n_shared and n_context must "
-                f"be equal, not {self.n_shared} and {self.n_context}"
-            )
-
-    def start(self, x_np: np.ndarray, root_nc: np.ndarray, rng: np.random.Generator) -> Factors:
-        """Return random factors of the data, scores tied."""
-        if not ((root_nc == 1).sum(1) == (root_nc > 0).sum(1)).all() or (root_nc.sum(1) != 1).any():
-            raise DataError("iNMF needs a design with one 1 in each row, and 0 elsewhere")
-        factors = super().start(x_np, root_nc, rng)
-        for context, cells in enumerate(root_nc.T > 0):
-            factors.scores_nf[cells, self.block(context)] = factors.scores_nf[cells, : self.n_shared]
-        return factors
-
-    def sweep(self, factors: Factors, takes_part_nc: np.ndarray) -> Iterator[str]:
-        """Solve for one block after the other, and yield what was solved for."""
-        unit_ff = np.eye(len(factors.programs_fp))
-        for context, cells in enumerate(takes_part_nc.T):
-            tie_fq = unit_ff[:, : self.n_shared] + unit_ff[:, self.block(context)]
-            factors.solve_scores(cells, tie_fq)
-            yield f"all scores of context {context}"
-        yield from self.programs(factors)
 
 
 def checked_design(

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
-from pyro_mgvi.baselines.nnls import nnls
+from pyro_mgvi.baselines.nonnegative.nnls import nnls
 from pyro_mgvi.errors import DataError, SettingsError
 
 
@@ -147,7 +147,7 @@ class SeparateNMF:
         ----------
         x_np
             Non-negative values, cells x genes, such as
-            :func:`~pyro_mgvi.baselines.shares.relative_expression`.
+            :func:`~pyro_mgvi.baselines.nonnegative.shares.relative_expression`.
         group_n
             Integer code of each cell's group, from 0.
         seed
