@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pyro_mgvi.baselines.nonnegative.checks import checked_sizes
 from pyro_mgvi.baselines.nonnegative.factors import Factors
 from pyro_mgvi.errors import DataError, SettingsError
 
@@ -205,20 +206,11 @@ def checked_design(
     x_np: np.ndarray, group_n: np.ndarray, design_dc: np.ndarray | None
 ) -> np.ndarray:
     """Return the design, the identity if there is none; refuse what GMDF cannot decompose."""
-    if x_np.ndim != 2 or x_np.shape[:1] != group_n.shape or not np.isfinite(x_np).all():
-        raise DataError("GMDF needs finite values, cells x genes, and a data set for each cell")
-    if (x_np < 0).any():
-        cell, gene = np.argwhere(x_np < 0)[0]
+    n_sets = len(checked_sizes(x_np, group_n))
+    design = np.eye(n_sets) if design_dc is None else np.asarray(design_dc, float)
+    if design.ndim != 2 or len(design) != n_sets:
         raise DataError(
-            f"GMDF needs non-negative values; cell {cell} has {x_np[cell, gene]:g} for gene {gene}"
-        )
-    sizes = np.bincount(group_n)
-    if not sizes.all():
-        raise DataError(f"data set {sizes.argmin()} has no cell: number data sets from 0, no gaps")
-    design = np.eye(len(sizes)) if design_dc is None else np.asarray(design_dc, float)
-    if design.ndim != 2 or len(design) != len(sizes):
-        raise DataError(
-            f"the design needs a row for each of {len(sizes)} data sets, not shape {design.shape}"
+            f"the design needs a row for each of {n_sets} data sets, not shape {design.shape}"
         )
     if not (np.isfinite(design) & (design >= 0)).all():
         raise DataError("the design must hold finite, non-negative numbers")

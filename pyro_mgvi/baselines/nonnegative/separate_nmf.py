@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
+from pyro_mgvi.baselines.nonnegative.checks import checked_sizes
 from pyro_mgvi.baselines.nonnegative.nnls import nnls
 from pyro_mgvi.errors import DataError, SettingsError
 
@@ -160,11 +161,7 @@ class SeparateNMF:
             than ``n_top`` genes.
         """
         x_np, group_n = np.asarray(x_np, float), np.asarray(group_n)
-        if x_np.ndim != 2 or x_np.shape[:1] != group_n.shape or not np.isfinite(x_np).all():
-            raise DataError("NMF needs finite values, cells x genes, and a group for each cell")
-        if (x_np < 0).any():
-            raise DataError("NMF needs non-negative values: see relative_expression")
-        sizes = np.bincount(group_n)
+        sizes = checked_sizes(x_np, group_n)
         if sizes.min() < max(self.ranks):
             raise DataError(
                 f"group {sizes.argmin()} has {sizes.min()} cells, fewer than programs "

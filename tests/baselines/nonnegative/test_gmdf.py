@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment, nnls
 from sklearn.decomposition import NMF
 
 from pyro_mgvi import DataError, SettingsError
-from pyro_mgvi.baselines import GMDF, INMF
+from pyro_mgvi.baselines import GMDF
 
 
 def objective(x, group, design, penalty, found):
@@ -120,7 +120,7 @@ def test_without_contexts_it_is_scikit_learn_s_nmf(seed):
     found = GMDF(3, tolerance=1e-12, max_iter=3000).fit(x, np.zeros(50, int), np.zeros((1, 0)))
     z, t = found.scores()
     assert t == [] and z.shape == (50, 3)
-    theirs = NMF(3, init="nndsvda", tol=1e-9, max_iter=20_000).fit(x)
+    theirs = NMF(3, init="nndsvda", tol=1e-6, max_iter=20_000).fit(x)
     assert found.objectives[-1] == pytest.approx(theirs.reconstruction_err_**2, rel=1e-3)
     residual = np.linalg.norm(x - found.shared_nk @ found.shared_kp) ** 2
     assert found.objectives[-1] == pytest.approx(residual, rel=1e-6)
@@ -148,3 +148,95 @@ def matched(a, b):
     unit = [m / np.linalg.norm(m, axis=1, keepdims=True) for m in (a, b)]
     cosine = unit[0] @ unit[1].T
     return cosine[linear_sum_assignment(-cosine)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_planted_programs_are_found(seed):
+    x, group, shared, own = planted(seed)
+    gmdf = GMDF(2, 1, penalty=0.1, tolerance=1e-6, max_iter=300)
+    starts = [gmdf.fit(x, group, seed=start) for start in range(5)]
+    best = min(starts, key=lambda found: found.objectives[-1])  # some starts end in worse optima
+    assert matched(best.shared_kp, shared).min() > 0.99
+    for found, truth in zip(best.context_ckp, own):
+        assert matched(found, truth).min() > 0.99
+
+
+def test_designs_differ_only_by_who_takes_part():
+    """The root of a context's amount is a scale of its scores: optima are those of amount 1."""
+    x, group = cells(1, sizes=(30, 20))
+    factors = []
+    for amount in (1.0, 5.0):
+        root_nc = np.sqrt(amount * np.eye(2))[group]
+        gmdf = GMDF(2, 1, penalty=0.5)
+        factors.append(gmdf.start(x, root_nc, np.random.default_rng(0)))
+        for _ in range(3):
+            for _block in gmdf.sweep(factors[-1], root_nc > 0):
+                pass
+    np.testing.assert_allclose(factors[0].scores_nf, factors[1].scores_nf, atol=1e-9)
+    np.testing.assert_allclose(factors[0].programs_fp, factors[1].programs_fp, atol=1e-9)
+
+
+def test_scores_have_the_unit_of_the_data():
+    x, group = cells(2)
+    found = GMDF(2, 1, max_iter=3).fit(x, group, DESIGN)
+    z, t = found.scores()
+    length = np.linalg.norm(found.shared_kp, axis=1)
+    np.testing.assert_allclose(
+        z @ (found.shared_kp / length[:, None]), found.shared_nk @ found.shared_kp
+    )
+    own = group == 1
+    explained = np.sqrt(DESIGN[1, 1]) * found.context_cnk[1][own] @ found.context_ckp[1]
+    np.testing.assert_allclose(np.linalg.norm(explained, axis=1), t[1][own, 0])
+
+
+def test_a_seed_says_all_and_nothing_else_changes():
+    x, group = cells(4)
+    before, state = x.copy(), np.random.get_state()[1].copy()  # noqa: NPY002
+    one, two, other = (GMDF(2, 1).fit(x, group, seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one.context_cnk, two.context_cnk)
+    assert one.objectives == two.objectives != other.objectives
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_bad_settings_are_refused():
+    for settings_ in ({"n_shared": 0}, {"n_context": -1}, {"max_iter": 0}):
+        with pytest.raises(SettingsError, match="at least 1"):
+            GMDF(**settings_)
+    for settings_ in ({"penalty": -1.0}, {"penalty": (1.0, -0.1)}, {"tolerance": -1e-9}):
+        with pytest.raises(SettingsError, match="must not be negative"):
+            GMDF(**settings_)
+    with pytest.raises(SettingsError, match="3 entries, not 2"):
+        GMDF(penalty=(1.0, 1.0, 1.0)).fit(*cells(0, sizes=(5, 5)))
+
+
+@pytest.mark.parametrize(
+    ("design", "message"),
+    [
+        (np.eye(2), r"a row for each of 3 data sets, not shape \(2, 2\)"),
+        (np.ones(3), r"not shape \(3,\)"),
+        (-np.eye(3), "finite, non-negative"),
+        (np.full((3, 1), np.nan), "finite, non-negative"),
+        (np.eye(3)[:, [0, 1, 2]] * [1, 0, 1], "no data set takes part in context 1"),
+    ],
+)
+def test_bad_designs_are_refused(design, message):
+    with pytest.raises(DataError, match=message):
+        GMDF().fit(*cells(0, sizes=(5, 5, 5)), design)
+
+
+def test_bad_data_are_refused():
+    x, group = cells(0, sizes=(5, 5))
+    negative, missing = x.copy(), x.copy()
+    negative[3, 2], missing[0, 0] = -0.5, np.nan
+    with pytest.raises(DataError, match=r"cell 3 has -0\.5 for gene 2"):
+        GMDF().fit(negative, group)
+    for bad in ((missing, group), (x[0], group), (x, group[:-1])):
+        with pytest.raises(DataError, match="finite values, cells x genes"):
+            GMDF().fit(*bad)
+    with pytest.raises(DataError, match="data set 1 has no cell"):
+        GMDF().fit(x, 2 * group)
+    with pytest.raises(DataError, match="codes"):
+        GMDF().fit(x, group - 1)
+    with pytest.raises(DataError, match="codes"):
+        GMDF().fit(x, group + 0.5)
