@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
@@ -84,8 +85,8 @@ class SeparateNMF:
 
     A program is its genes of largest weight. It is kept if most of these recur in the same group,
     in a factorisation of another rank and in one from another start; of programs of a group that
-    are alike, the one is kept that is most alike some other group's. Programs of different groups
-    that are alike match, and so do those that match the same one. What matches nothing is private.
+    are alike, the one is kept that is most alike some other group's. What is left is put into sets
+    of programs that are alike on average. A set of one group only is private, others are shared.
 
     Parameters
     ----------
@@ -108,8 +109,8 @@ class SeparateNMF:
     Kinker et al. (2020), "Pan-cancer single-cell RNA-seq identifies recurring programs of
     cellular heterogeneity", and their R program: ranks 6 to 9, 50 genes, of which 35 recur, and
     10 are alike. They have one start for each rank (that starts agree is asked for here in
-    addition), another algorithm of NMF, programs of one cell line left out, and similar ones
-    grouped by eye.
+    addition), another algorithm of NMF, no programs of one cell line alone, and a tree of programs
+    (average linkage) that they cut by eye: here it is cut where programs cease to be alike.
 
     Examples
     --------
@@ -176,10 +177,7 @@ class SeparateNMF:
         group_q = np.repeat(range(len(sizes)), [len(own) for own in kept])
         chosen = self.distinct(self.common(weight_qp), group_q)
         weight_qp, group_q = weight_qp[chosen], group_q[chosen]
-        common_qq = self.common(weight_qp)
-        match_qq = (common_qq >= self.alike * self.n_top) & (group_q[:, None] != group_q)
-        _, match_q = connected_components(match_qq, directed=False)
-        return Programs(weight_qp, group_q, match_q, self.top(weight_qp))
+        return Programs(weight_qp, group_q, self.match(weight_qp), self.top(weight_qp))
 
     def recurring(self, x_np: np.ndarray, seed: int) -> np.ndarray:
         """Return the programs of one group that recur over ranks and starts, of length 1."""
@@ -212,6 +210,16 @@ class SeparateNMF:
             if (common_qq[q, same] <= self.alike * self.n_top).all():
                 kept.append(q)
         return sorted(kept)
+
+    def match(self, weight_qp: np.ndarray) -> np.ndarray:
+        """Return codes of sets of programs that are alike on average (average linkage)."""
+        if len(weight_qp) < 2:
+            return np.zeros(len(weight_qp), int)
+        apart_qq = self.n_top - self.common(weight_qp)
+        tree = linkage(squareform(apart_qq, checks=False), "average")
+        furthest = (1 - self.alike) * self.n_top + 1e-9
+        match_q: np.ndarray = fcluster(tree, furthest, "distance") - 1
+        return match_q
 
     def top(self, weight_qp: np.ndarray) -> np.ndarray:
         """Return the positions of each program's genes of largest weight, largest first."""

@@ -113,6 +113,11 @@ def relative_expression(x: Counts, group_n: np.ndarray) -> tuple[np.ndarray, np.
     Values, (n, chosen genes), and which genes were chosen: those above 3.5 in more than 2 % of
     the cells of some group.
 
+    Raises
+    ------
+    DataError
+        If no gene is chosen.
+
     Notes
     -----
     Kinker et al. (2020), who choose genes of each cell line apart.
@@ -121,6 +126,8 @@ def relative_expression(x: Counts, group_n: np.ndarray) -> tuple[np.ndarray, np.
     groups = range(int(group_n.max()) + 1)
     often_g = [(log_ng[group_n == g] > EXPRESSED).mean(0) > EXPRESSED_CELLS for g in groups]
     chosen_g = np.any(often_g, 0)
+    if not chosen_g.any():
+        raise DataError("no gene is expressed in more than 2 % of the cells of a group")
     log_ng = log_ng[:, chosen_g]
     for g in groups:
         log_ng[group_n == g] -= log_ng[group_n == g].mean(0)
