@@ -115,13 +115,12 @@ class SeparateNMF:
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> x, group = rng.random((80, 30)), np.repeat([0, 1], 40)
-    >>> x[::2, :8] += 3
-    >>> x[40::3, 8:16] += 3
-    >>> programs = SeparateNMF(ranks=(2, 3), n_top=8).fit(x, group)
-    >>> z, t = programs.scores(x, group)
-    >>> programs.shared().argmax(1) < 8, programs.private(1).argmax(1) < 16
-    (array([ True]), array([ True]))
+    >>> group, score = np.repeat([0, 1], 100), rng.gamma(0.3, size=(200, 4))
+    >>> score[group == 0, 3] = score[group == 1, 2] = 0  # two programs are of one group alone
+    >>> x = score @ np.kron(np.eye(4), np.ones(10)) + 0.1 * rng.random((200, 40))
+    >>> programs = SeparateNMF(ranks=(3, 4), n_top=8).fit(x, group)
+    >>> len(programs.shared()), len(programs.private(0)), len(programs.private(1))
+    (2, 1, 1)
     """
 
     ranks: tuple[int, ...] = (6, 7, 8, 9)
