@@ -74,10 +74,10 @@ class GMDF:
 
     Notes
     -----
-    Jerby-Arnon's GMDF: same start, order of blocks and stopping rule as the authors' R program,
-    whose defaults these are. One thing differs: the programs of all contexts are solved for
-    jointly. There, each is solved for with the others as they were, so that the objective can
-    rise where a data set has several contexts.
+    Start, order of blocks, stopping rule and defaults are those of the authors' R program (Jerby
+    and colleagues, github.com/livnatje/GMDF). One thing differs: the programs of all contexts are
+    solved for jointly. There, each is solved for with the others as they were, so that the
+    objective can rise where a data set has several contexts.
 
     Examples
     --------
@@ -100,9 +100,11 @@ class GMDF:
                 "n_shared, n_context and max_iter must be at least 1, not "
                 f"{self.n_shared}, {self.n_context} and {self.max_iter}"
             )
-        if np.min(self.penalty) < 0 or self.tolerance < 0:
+        given = np.asarray(self.penalty, float)
+        if not ((given >= 0) & np.isfinite(given)).all() or not self.tolerance >= 0:
             raise SettingsError(
-                f"penalty and tolerance must not be negative: {self.penalty}, {self.tolerance}"
+                "penalty and tolerance must be finite and must not be negative: "
+                f"{self.penalty}, {self.tolerance}"
             )
 
     def fit(

@@ -48,7 +48,7 @@ class Programs(NamedTuple):
 
     def alone(self) -> np.ndarray:
         """Return which programs are of one group only."""
-        pairs = {(m, g) for m, g in zip(self.match_q.tolist(), self.group_q.tolist())}
+        pairs = set(zip(self.match_q.tolist(), self.group_q.tolist()))
         groups_m = np.bincount([m for m, _ in pairs], minlength=len(self.match_q))
         alone_q: np.ndarray = groups_m[self.match_q] == 1
         return alone_q
@@ -84,9 +84,10 @@ class SeparateNMF:
     """NMF of each group, and the programs that recur within groups and between them.
 
     A program is its genes of largest weight. It is kept if most of these recur in the same group,
-    in a factorisation of another rank and in one from another start; of programs of a group that
-    are alike, the one is kept that is most alike some other group's. What is left is put into sets
-    of programs that are alike on average. A set of one group only is private, others are shared.
+    in a factorisation of another rank and, of those that do, in one from another start; of
+    programs of a group that are alike, the one is kept that is most alike some other group's. What
+    is left is put into sets of programs that are alike on average. A set of one group only is
+    private, others are shared.
 
     Parameters
     ----------
@@ -193,7 +194,7 @@ class SeparateNMF:
         weight_qp = np.vstack(found)
         live = weight_qp.any(1)
         recurs_qq = self.common(weight_qp) >= self.recur * self.n_top
-        for origin_q in (np.array(rank_q), np.array(start_q)):
+        for origin_q in (np.array(rank_q), np.array(start_q)):  # ranks, then starts among those
             elsewhere = recurs_qq & live & (origin_q[:, None] != origin_q)
             live = live & elsewhere.any(1)
         weight_qp = weight_qp[live]
@@ -228,4 +229,5 @@ class SeparateNMF:
         """Return how many genes of largest weight each two programs have in common."""
         member_qp = np.zeros(weight_qp.shape)
         np.put_along_axis(member_qp, self.top(weight_qp), 1.0, axis=1)
+        member_qp *= weight_qp > 0  # genes that neither has are nothing in common
         return member_qp @ member_qp.T

@@ -203,7 +203,12 @@ def test_bad_settings_are_refused():
     for settings_ in ({"n_shared": 0}, {"n_context": -1}, {"max_iter": 0}):
         with pytest.raises(SettingsError, match="at least 1"):
             GMDF(**settings_)
-    for settings_ in ({"penalty": -1.0}, {"penalty": (1.0, -0.1)}, {"tolerance": -1e-9}):
+    for settings_ in (
+        {"penalty": -1.0},
+        {"penalty": (1.0, -0.1)},
+        {"penalty": np.inf},
+        {"tolerance": -1e-9},
+    ):
         with pytest.raises(SettingsError, match="must not be negative"):
             GMDF(**settings_)
     with pytest.raises(SettingsError, match="3 entries, not 2"):

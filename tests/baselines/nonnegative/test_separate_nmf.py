@@ -90,6 +90,12 @@ def test_redundant_programs_are_left_out_as_the_authors_do(seed, q, groups):
     assert nmf.distinct(common, group) == sorted(expected)
 
 
+def test_genes_without_weight_are_nothing_in_common():
+    weight = np.zeros((2, 12))
+    weight[0, 10:], weight[1, 9:11] = 1.0, 1.0
+    np.testing.assert_array_equal(SeparateNMF(n_top=5).common(weight), [[2, 1], [1, 2]])
+
+
 def test_a_program_must_recur_over_ranks_and_starts(monkeypatch):
     """Three found once, by one rank or by one start are left out; the one found by all stays."""
     n_genes = 20
