@@ -1,10 +1,13 @@
 """The paper's benchmark (section 5): simulate, train every method, score, draw figures 2 to 4.
 
     python -m benchmarks.paper --recipe clear --seeds 5 --jobs 2 --out DIR
+    python -m benchmarks.paper --data splatter.h5ad --methods GMDF MGFA --seeds 3 --out DIR
 
 One dataset, and ``--seeds`` trainings of each method on it, as in the paper. Each training leaves
 its latents and scores in ``DIR/runs``; with ``--resume`` only what is missing is run. Results:
 ``figure3.csv``, ``figure4.csv``, ``table.md``, ``figure2.png``, ``figure3.png``, ``figure4.png``.
+A dataset that was simulated elsewhere has ``obs["celltype"]``, ``["group"]`` and ``["program"]``,
+``var["is_program"]`` and the true factors ``var["DEFacP1"]``, ...
 """
 
 from __future__ import annotations
@@ -86,7 +89,7 @@ def run(task: Task, out: Path, epochs: int, rankings: list[str]) -> None:
 
 
 def prepare(out: Path, settings: dict, resume: bool) -> ad.AnnData:
-    """Make the folder, or check that it is one of this run; return the simulated data."""
+    """Make the folder, or check that it is one of this run; return the data."""
     record = out / "settings.json"
     if out.exists() and any(out.iterdir()):
         if not record.exists():
@@ -102,8 +105,11 @@ def prepare(out: Path, settings: dict, resume: bool) -> ad.AnnData:
             )
     (out / "runs").mkdir(parents=True, exist_ok=True)
     if not (out / "data.h5ad").exists():
-        sizes = SMALL if settings["quick"] else {}
-        adata = RECIPES[settings["recipe"]](settings["data_seed"], **sizes)
+        if settings["data"]:
+            adata = ad.read_h5ad(settings["data"])
+        else:
+            sizes = SMALL if settings["quick"] else {}
+            adata = RECIPES[settings["recipe"]](settings["data_seed"], **sizes)
         adata.write_h5ad(out / "data.partial", compression="gzip")
         os.replace(out / "data.partial", out / "data.h5ad")
     if not record.exists():
@@ -167,11 +173,11 @@ def collect(adata, tasks: list[Task], out: Path) -> tuple[pd.DataFrame, pd.DataF
     return pd.DataFrame(rows), pd.DataFrame(genes)
 
 
-def report(adata, tasks: list[Task], out: Path, recipe: str) -> None:
+def report(adata, tasks: list[Task], out: Path, title: str) -> None:
     """Write the tables and draw the figures."""
     scored, genes = collect(adata, tasks, out)
     scored.to_csv(out / "figure3.csv", index=False)
-    text = f"## {recipe} recipe\n\n{markdown(scored)}"
+    text = f"## {title}\n\n{markdown(scored)}"
     if len(genes):
         text += f"\n{genes_markdown(genes)}"
     (out / "table.md").write_text(text)
@@ -179,14 +185,14 @@ def report(adata, tasks: list[Task], out: Path, recipe: str) -> None:
     shown = min(tasks, key=lambda task: (task.shuffled, task.method not in DRAWN, task.seed))
     latents = dict(np.load(out / "runs" / f"{shown.file}.npz"))
     figures = {
-        "figure2": figure2(adata, latents, f"{shown.method}, {recipe} recipe"),
-        "figure3": figure3(scored, f"{recipe} recipe: mean and standard error over seeds"),
+        "figure2": figure2(adata, latents, f"{shown.method}, {title}"),
+        "figure3": figure3(scored, f"{title}: mean and standard error over seeds"),
     }
     if len(genes):
         genes.to_csv(out / "figure4.csv", index=False)
         chosen = genes.method.isin(DRAWN)
         drawn = genes[chosen] if chosen.any() else genes
-        figures["figure4"] = figure4(drawn, f"genes with an effect of the group, {recipe} recipe")
+        figures["figure4"] = figure4(drawn, f"genes with an effect of the group, {title}")
     for name, figure in figures.items():
         figure.savefig(out / f"{name}.png", dpi=130)
 
@@ -194,7 +200,9 @@ def report(adata, tasks: list[Task], out: Path, recipe: str) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run what is not there yet, then write tables and figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", choices=RECIPES, default="clear")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--recipe", choices=RECIPES, default="clear")
+    source.add_argument("--data", metavar="H5AD", help="simulated cells instead of a recipe's")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, help="trainings of each method (5; 2 with --quick)")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
@@ -210,7 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
     epochs = options.epochs or (3 if options.quick else 60)
     try:
         check(options)
-        settings = {key: getattr(options, key) for key in ("recipe", "data_seed", "quick")}
+        settings = {key: getattr(options, key) for key in ("recipe", "data", "data_seed", "quick")}
         adata = prepare(options.out, settings | {"epochs": epochs}, options.resume)
     except SettingsError as error:
         parser.error(str(error))
@@ -219,7 +227,8 @@ def main(arguments: list[str] | None = None) -> None:
     tasks += [Task(m, s, True) for s in range(options.null_seeds) for m in options.methods]
     missing = [t for t in tasks if not (options.out / "runs" / f"{t.file}.json").exists()]
     work(missing, options.jobs, options.out, epochs, options.rankings)
-    report(adata, tasks, options.out, options.recipe)
+    title = Path(options.data).stem if options.data else f"{options.recipe} recipe"
+    report(adata, tasks, options.out, title)
 
 
 def check(options) -> None:
@@ -233,6 +242,8 @@ def check(options) -> None:
             f'{", ".join(absent)} missing: pip install "pyro-mgvi[benchmark]", or leave out the '
             "--methods and --rankings that need them"
         )
+    if options.data and not Path(options.data).is_file():
+        raise SettingsError(f"--data: there is no file {options.data}")
     for name in ("seeds", "epochs", "jobs"):
         value = getattr(options, name)
         if value is not None and value < 1:

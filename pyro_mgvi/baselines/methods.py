@@ -20,6 +20,9 @@ import torch
 from pyro_mgvi.analysis.latent_values import latent_values
 from pyro_mgvi.analysis.metrics import log_shares
 from pyro_mgvi.baselines.mgfa import MGFA
+from pyro_mgvi.baselines.nonnegative.gmdf import GMDF
+from pyro_mgvi.baselines.nonnegative.separate_nmf import SeparateNMF
+from pyro_mgvi.baselines.nonnegative.shares import relative_expression, scaled_shares
 from pyro_mgvi.data.grouped_counts import GroupedCounts
 from pyro_mgvi.errors import ComponentWarning
 from pyro_mgvi.mgvi import MGVI
@@ -35,7 +38,10 @@ class Latents(TypedDict):
 
 
 class Fitted(NamedTuple):
-    """A trained method: its latents, a posterior draw of them, and the model if it is an MGVI."""
+    """A trained method: its latents, a posterior draw of them, and the model if it is an MGVI.
+
+    A method that has no posterior draws what it estimates.
+    """
 
     means: Latents
     draws: Latents
@@ -112,6 +118,42 @@ class TwoStage(Method):
 
 
 @dataclass(frozen=True)
+class Decomposed(Method):
+    """GMDF or iNMF of scaled shares, each group a data set and a context of its own.
+
+    Parameters
+    ----------
+    decomposition
+        What to fit.
+    excess, combine
+        Which genes: see :func:`~pyro_mgvi.baselines.nonnegative.shares.scaled_shares`.
+    """
+
+    decomposition: GMDF = field(default_factory=GMDF)
+    excess: float = 0.2
+    combine: np.ufunc = np.logical_and
+
+    def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int | None = None) -> Fitted:
+        """Train on ``data``, to convergence: it has no epochs."""
+        x_np, _ = scaled_shares(data.x, data.group_n, self.excess, self.combine)
+        found = self.decomposition.fit(x_np, data.group_n, seed=seed)
+        return estimated(data, *found.scores())
+
+
+@dataclass(frozen=True)
+class Separate(Method):
+    """NMF of each group's relative expression; programs that match between groups are shared."""
+
+    factorisations: SeparateNMF = field(default_factory=SeparateNMF)
+
+    def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int | None = None) -> Fitted:
+        """Train on ``data``, to convergence: it has no epochs."""
+        x_np, _ = relative_expression(data.x, data.group_n)
+        programs = self.factorisations.fit(x_np, data.group_n, seed)
+        return estimated(data, *programs.scores(x_np, data.group_n))
+
+
+@dataclass(frozen=True)
 class ScviTools(Method):
     """scvi-tools' own SCVI, to check our z-only model against.
 
@@ -168,3 +210,9 @@ def factors(
         return {"z": z_nk, "t": dict(zip(data.schema.groups, t))}
 
     return Fitted(scores(), scores(seed))
+
+
+def estimated(data: GroupedCounts, z_nk: np.ndarray, t: list[np.ndarray]) -> Fitted:
+    """Return scores of a method that has no posterior."""
+    found: Latents = {"z": z_nk, "t": dict(zip(data.schema.groups, t))}
+    return Fitted(found, found)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pyro_mgvi.baselines.methods import Deep, Linear, Method, ScviTools, TwoStage
+import numpy as np
+
+from pyro_mgvi.baselines.methods import (
+    Decomposed,
+    Deep,
+    Linear,
+    Method,
+    ScviTools,
+    Separate,
+    TwoStage,
+)
+from pyro_mgvi.baselines.nonnegative import GMDF, INMF, SeparateNMF
 from pyro_mgvi.core.latents import Latent, Subsets, private, shared
 from pyro_mgvi.core.priors import Absent, Dirac, ForeignPrior, SameAsOwn
 from pyro_mgvi.errors import SettingsError
@@ -41,6 +52,12 @@ METHODS: dict[str, Method] = {
         {**CPVAE, **_groups_latents(SameAsOwn()), "own_weight": {"z": 1.0, "t": 0.0}}, PLAN
     ),
     "MGFA": Linear(),
+    "GMDF": Decomposed(),
+    "GMDF 10+10": Decomposed(GMDF(10, 10)),
+    # LIGER's own choice of genes, and as many programs as the others have dimensions.
+    "iNMF": Decomposed(INMF(10, 10), excess=0.1, combine=np.logical_or),
+    "Separate NMF": Separate(),
+    "Separate NMF, top 10": Separate(SeparateNMF(n_top=10)),
     "scVI": SCVI,
     "scVI + MGFA": TwoStage(SCVI),
     "scVI + MGFA 5+5": TwoStage(SCVI, {"n_shared": 5, "n_private": 5}),

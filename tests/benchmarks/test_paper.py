@@ -47,6 +47,26 @@ def test_writes_everything_and_resumes(tmp_path, capsys):
     assert json.loads(lost.read_text())["scores"]["type ARI"] == text_before["scores"]["type ARI"]
 
 
+@pytest.mark.slow
+def test_takes_cells_that_were_simulated_elsewhere(tmp_path, capsys):
+    adata = clear_recipe(0, n_cells=200, n_shared_genes=100, n_program_genes=100)
+    adata.var = adata.var[["is_program", "DEFacP1", "DEFacP2", "DEFacP3", "DEFacP4"]]
+    adata.write_h5ad(tmp_path / "other.h5ad")
+    few = ["--methods", "GMDF", "iNMF", "Separate NMF", "--seeds", "1", "--null-seeds", "0"]
+    more = ["--rankings", "--jobs", "1", "--out", str(tmp_path / "run")]
+    paper.main(["--data", str(tmp_path / "other.h5ad"), *few, *more])
+    assert "## other\n" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "run" / "figure3.csv").set_index(["method", "metric"]).value
+    assert table["ceiling", "program ARI, group1"] > 0.8  # which needs no factors of types
+    assert ("ceiling", "type ARI") not in table.index
+    for name in ("GMDF", "iNMF", "Separate NMF"):
+        assert 0 <= table[name, "private -> type, group2"] <= 1
+    # iNMF has one set of scores for both: its private latent tells what the shared one tells.
+    assert table["iNMF", "shared -> type"] == pytest.approx(
+        table["iNMF", "private -> type, group1"], abs=0.15
+    )
+
+
 def refused(capsys, *options):
     with pytest.raises(SystemExit) as stop:
         paper.main(list(options))
@@ -61,6 +81,9 @@ def test_refuses_bad_input_and_leaves_nothing(tmp_path, capsys, monkeypatch):
     )
     assert "invalid choice: 'soup'" in refused(capsys, "--recipe", "soup", "--out", "x")
     assert "--epochs must be at least 1" in refused(capsys, *arguments(out, "--epochs", "-1"))
+    assert "no file nowhere.h5ad" in refused(
+        capsys, "--data", "nowhere.h5ad", "--rankings", "--out", str(out)
+    )
     monkeypatch.setattr(paper, "find_spec", lambda name: None)
     error = refused(capsys, "--quick", "--out", str(out))
     assert 'captum, hotspot missing: pip install "pyro-mgvi[benchmark]"' in error
