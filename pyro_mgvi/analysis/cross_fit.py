@@ -15,7 +15,7 @@ from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.training import TrainingPlan, train
 from pyro_mgvi.training.plan import chosen_plan
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.program import Program, check_model
 
 __all__ = ["CrossFit", "cross_fit", "q_values"]
 
@@ -144,6 +144,7 @@ def cross_fit(
     >>> len(refits.refits), np.bincount(refits.fold_n)
     (2, array([60, 60]))
     """
+    check_model(mgvi)
     data = mgvi.read(adata)
     rng = np.random.default_rng(mgvi.seed)
     fold_n = np.empty(len(data), int)

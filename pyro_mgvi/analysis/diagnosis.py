@@ -17,9 +17,9 @@ from pyro_mgvi.analysis.verdict import ACTIVE, verdict
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
-from pyro_mgvi.errors import DataError
+from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.training import TrainingPlan
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.program import Program, check_model
 
 Labels = str | Sequence[object] | np.ndarray | pd.Series | None
 
@@ -115,6 +115,10 @@ def diagnose(
     >>> list(report.copies.index)
     ['z', 't_group1', 't_group2']
     """
+    check_model(mgvi)
+    for name, given in {"refits": refits, "shuffled": shuffled}.items():
+        if given is not None and not isinstance(given, CrossFit):
+            raise SettingsError(f"{name} must come from cross_fit, not {given!r}")
     data = mgvi.read_for_results(adata)
     label_n = _labels(adata, labels, data)
     nuisances = _nuisances(adata, batch, data)
@@ -266,7 +270,7 @@ def _labels(
                 f"{name} is a Series that knows only some of the cells by name; "
                 f"missing: {some(names[~shared])}"
             )
-    text_n, _ = known_labels(labels)
+    text_n, _ = known_labels(labels, name)
     if names is not None and len(text_n) == len(names) != len(data):
         text_n = text_n[data.cells]  # without those that the model leaves out
     if text_n.shape != (len(data),):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 from pyro_mgvi.analysis.latent_values import record
 from pyro_mgvi.cli.files import query, read_cells
@@ -37,7 +36,7 @@ def demo(arguments: Namespace) -> int:
     check_outputs([Output("--out", folder / name, kind) for name, kind in kinds.items()])
     adata, mgvi, table = run.run(arguments.seed, arguments.epochs)
     record(mgvi, adata, command="demo")
-    _save(mgvi, folder / "model")
+    mgvi.save(folder / "model")
     write_cells(adata, folder / "latents.h5ad")
     with writing(folder / "latents.png") as part:
         run.figure(adata).savefig(part, dpi=120)
@@ -82,7 +81,7 @@ def fit(arguments: Namespace) -> int:
             raise
         _say(f"interrupted after {len(mgvi.history)} epochs; writing what there is")
     if arguments.model is not None:
-        _save(mgvi, arguments.model)
+        mgvi.save(arguments.model)
         print(f"written to {arguments.model}: the model")
     mgvi.write_latents(adata, arguments.foreign)
     write_cells(adata, arguments.out)
@@ -122,13 +121,6 @@ def _check_checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
         found = states(folder)
         done = f"{max(found)} epochs of it are done" if found else "it holds nothing yet"
         _say(f"going on from --checkpoint {folder}: {done}")
-
-
-def _save(mgvi: MGVI, path: Path) -> None:
-    try:
-        mgvi.save(path)
-    except OSError as error:
-        raise SettingsError(f"cannot write {path}: {error}") from error
 
 
 def _say(message: str) -> None:

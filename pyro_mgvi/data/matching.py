@@ -52,7 +52,7 @@ def gene_columns(
     DataWarning
         If genes are missing, or there are more.
     """
-    if not isinstance(missing_genes, (int, float)) or not 0 <= missing_genes < 1:
+    if not 0 <= missing_genes < 1:
         raise SettingsError(
             f"missing_genes must be a share of at least 0 and below 1, not {missing_genes!r}"
         )

@@ -46,10 +46,11 @@ def gene_positions(
     )
     if not names:
         raise DataError(f"genes={genes!r}: give the name of a gene, or a list of names")
-    position = pd.Index(schema.genes).get_indexer(pd.Index(names))
-    if (position < 0).any():
-        raise DataError(f"genes not in the model: {some(np.array(names)[position < 0])}")
-    return names, position
+    place = {gene: i for i, gene in enumerate(schema.genes)}
+    unknown = [name for name in names if not isinstance(name, str) or name not in place]
+    if unknown:
+        raise DataError(f"genes not in the model: {some(unknown)}")
+    return names, np.array([place[name] for name in names])
 
 
 def group_code(schema: Schema, group: object) -> int:

@@ -15,6 +15,7 @@ from pyro_mgvi.data.counts import Counts, checked, columns, matrix
 from pyro_mgvi.data.matching import gene_columns
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.errors import DataError
+from pyro_mgvi.support.values import flag
 
 
 class Read(NamedTuple):
@@ -39,14 +40,17 @@ def read_new(
     """Read data for a new model: they decide its schema."""
     obs = checks.annotated(adata)
     for name, value in {"drop_empty": drop_empty, **source.flags()}.items():
-        checks.flag(name, value)
+        flag(name, value)
     if source.round_counts and data_kind is not DataKind.COUNTS:
         raise DataError("round_counts=True is for likelihoods of counts: leave it out")
     source = source.resolved(adata)
+    covariate_keys = checks.columns(covariate_keys)
     checks.keys(obs, group_key, batch_key, covariate_keys)
     genes = source.var_names(adata)
     x = checked(matrix(adata, source), adata, genes, source, data_kind, known=False)
     checks.names(genes)
+    if len(genes) < 2:
+        raise DataError(f"the data have {len(genes)} gene(s); at least 2 are needed")
     keep = checks.nonempty(obs, x, drop_empty, data_kind)
     if len(keep) < adata.n_obs:
         obs, x = obs[keep], x[keep]
@@ -64,7 +68,7 @@ def read_new(
         group_key=group_key,
         layer=source.layer,
         batch_key=batch_key,
-        covariate_keys=tuple(covariate_keys),
+        covariate_keys=covariate_keys,
         genes=tuple(map(str, genes)),
         groups=tuple(group.cat.categories),
         batches=batches,

@@ -19,7 +19,8 @@ from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.plots.colours import PALETTE
 from pyro_mgvi.plots.figures import axes_grid, check, finish, new_figure
 from pyro_mgvi.support.optional import require
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.support.values import path_of
+from pyro_mgvi.training.program import Program, check_model
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -138,6 +139,7 @@ def plate_diagram(
         If the Python package graphviz, or the program of that name that draws, is missing; or
         the ending of ``path`` is no format that it knows.
     """
+    check_model(mgvi)
     graphviz = require("graphviz", "tutorials")
     n = len(mgvi.schema.groups)  # one made-up cell of each group
     cells = Minibatch(
@@ -151,7 +153,7 @@ def plate_diagram(
             mgvi.model, model_args=tuple(cells), render_distributions=distributions
         )
     if path is not None:
-        path = Path(path)
+        path = path_of("path", path)
         try:
             picture = graph.pipe(path.suffix.lstrip(".").lower())
         except (graphviz.ExecutableNotFound, graphviz.CalledProcessError, ValueError) as error:

@@ -14,11 +14,12 @@ from pyro_mgvi.analysis.diagnosis import Diagnosis
 from pyro_mgvi.analysis.expression import normalized_expression
 from pyro_mgvi.analysis.verdict import SURE
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.names import gene_positions
 from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.plots.colours import MARKERS, PALETTE
 from pyro_mgvi.plots.figures import axes_grid, check, finish, legend_of, new_figure
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.program import Program, check_model
 
 
 def history(
@@ -175,7 +176,8 @@ def expression(
         If the figure cannot be shown or saved.
     """
     check(show, save)
-    genes = [genes] if isinstance(genes, str) else list(genes)
+    check_model(mgvi)
+    genes, _ = gene_positions(mgvi.schema, genes)
     data = mgvi.read_for_results(adata)
     chosen, own = cells_of_group(adata, data, group, cells)
     others = np.setdiff1d(chosen, own)

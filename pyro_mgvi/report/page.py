@@ -21,6 +21,7 @@ from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.report import section_inputs, section_latents, section_model
 from pyro_mgvi.report.blocks import Section
 from pyro_mgvi.report.result import Result
+from pyro_mgvi.support.values import path_of
 from pyro_mgvi.support.whole_files import written_whole
 from pyro_mgvi.training.program import Program
 
@@ -66,7 +67,7 @@ def write_report(
     >>> with TemporaryDirectory() as folder:
     ...     write_report(Path(folder) / "report.html", adata, mgvi, progress=False)
     """
-    path = Path(path)
+    path = path_of("path", path)
     if not path.parent.is_dir():
         raise SettingsError(f"cannot write {path}: the folder {path.parent} does not exist")
     if path.is_dir():

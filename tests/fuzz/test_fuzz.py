@@ -1,10 +1,11 @@
 """No call is answered wrongly in silence, and nothing is lost by one that is refused."""
 
 import pytest
-from fuzz import labels, matrices, questions, settings
+from fuzz import labels, matrices, model_files, pictures, questions, settings, shell
 from fuzz.judge import Fault, NotMade, judge
 
-CASES = [case for module in (matrices, labels, settings, questions) for case in module.CASES]
+MODULES = (matrices, labels, settings, questions, model_files, pictures, shell)
+CASES = [case for module in MODULES for case in module.CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}: {case.name}")
