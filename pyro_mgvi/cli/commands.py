@@ -13,6 +13,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.selection import cells_of_group
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
+from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training.checkpoint import states, usable_folder
 
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
@@ -23,6 +24,8 @@ def demo(arguments: Namespace) -> int:
     from pyro_mgvi.cli import demo as run  # plotting is imported only where it is used
 
     folder = arguments.out
+    whole_number("--seed", arguments.seed, least=0)
+    whole_number("--epochs", arguments.epochs, least=1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -256,7 +256,7 @@ def _named(text: str) -> tuple[str | None, list[str]]:
     """Return the name of a copy, if it has one, and its groups."""
     *label, owners = _parts(text, "=")
     if len(label) > 1:
-        raise SettingsError(rf"{text!r}: a backslash goes before every = of a name")
+        raise SettingsError(f"latent {text!r}: a backslash goes before every = of a name")
     return (_plain(label[0]) if label else None), [_plain(group) for group in _parts(owners, "+")]
 
 

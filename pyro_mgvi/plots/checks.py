@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from pyro_mgvi.criticism.predictive import PredictiveChecks
 from pyro_mgvi.data import Minibatch
-from pyro_mgvi.errors import MGVIError
+from pyro_mgvi.errors import DataError, MGVIError
 from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.plots.colours import PALETTE
 from pyro_mgvi.plots.figures import axes_grid, check, finish, new_figure
@@ -57,6 +57,10 @@ def predictive_checks(
         If the figure cannot be shown or saved.
     """
     check(show, save)
+    if not isinstance(checks, PredictiveChecks):
+        raise DataError(
+            f"checks is a {type(checks).__name__}, not the PredictiveChecks of predictive_checks"
+        )
     figure = new_figure(11, 6.6, show)
     axes = axes_grid(figure, 2, 3)
     genes, cells = checks.genes, checks.cells

@@ -17,13 +17,14 @@ from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit
 from pyro_mgvi.analysis.diagnosis import Diagnosis, diagnose, shuffled_fit
 from pyro_mgvi.analysis.metrics import active_units
 from pyro_mgvi.analysis.verdict import ACTIVE
+from pyro_mgvi.data.checks import annotated
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.report import section_inputs, section_latents, section_model
 from pyro_mgvi.report.blocks import Section
 from pyro_mgvi.report.result import Result
-from pyro_mgvi.support.values import path_of
+from pyro_mgvi.support.values import flag, path_of, whole_number
 from pyro_mgvi.support.whole_files import written_whole
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.program import Program, check_model
 
 TITLE = "Shared and group-specific variation"
 TILES = 6  # latents at the top of the page; all are in their section
@@ -119,6 +120,14 @@ def render(
     SettingsError
         If ``diagnosed`` without a model.
     """
+    annotated(adata)
+    if mgvi is not None:
+        check_model(mgvi)
+    if max_epochs is not None:
+        max_epochs = whole_number("max_epochs", max_epochs, least=1)
+    diagnosed = flag("diagnosed", diagnosed)
+    if not isinstance(title, str):
+        raise SettingsError(f"title must be a text, not {title!r}")
     if diagnosed and mgvi is None:
         raise SettingsError("diagnostics refit the model: name it (--model)")
     result = Result.read(adata, mgvi, labels)

@@ -15,6 +15,7 @@ import torch
 from pyro_mgvi.core import InitialValues, Latent
 from pyro_mgvi.data import Schema
 from pyro_mgvi.errors import ModelFileError, SettingsError
+from pyro_mgvi.model.own_weight import given_weights
 from pyro_mgvi.saving.components import (
     BUILT_IN,
     describe,
@@ -156,7 +157,9 @@ def load(kind: type[AnyProgram], path: str | Path, components: Iterable[type] = 
         raise ModelFileError(f"the saved model {path} cannot be built again: {reason}") from error
     fill(mgvi, saved.weights, path)
     mgvi.mark(saved.trained)
-    mgvi.own_weight = saved.own_weight
+    if not isinstance(saved.own_weight, dict) or saved.own_weight.keys() != mgvi.own_weight.keys():
+        raise ModelFileError(f"the saved model {path} is damaged: own_weight is not of its latents")
+    mgvi.own_weight = given_weights(saved.own_weight, mgvi.families)
     mgvi.history, mgvi.plan, mgvi.interrupted = saved.history, saved.plan, saved.interrupted
     return mgvi
 
@@ -229,9 +232,11 @@ def _classes(components: object) -> tuple[type, ...]:
 def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
     schema = dict(settings["schema"])
     for name in ("covariate_keys", "genes", "groups", "batches"):
-        schema[name] = tuple(schema[name])
-    for name in ("categories", "moments"):
-        schema[name] = {k: tuple(v) for k, v in schema[name].items()}
+        schema[name] = _texts(schema[name])
+    schema["categories"] = {k: _texts(v) for k, v in schema["categories"].items()}
+    schema["moments"] = {
+        k: (float(mean), float(std)) for k, (mean, std) in schema["moments"].items()
+    }
     latents = [
         Latent(
             item["name"],
@@ -239,7 +244,7 @@ def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
             item["dim"],
             rebuild(item["foreign"], known)(),
             rebuild_prior(item["prior"]),
-            None if item["copy_names"] is None else tuple(item["copy_names"]),
+            None if item["copy_names"] is None else _texts(item["copy_names"]),
         )
         for item in settings["latents"]
     ]
@@ -253,6 +258,12 @@ def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
         "own_weight": settings["given_weight"],
         "seed": settings["seed"],
     }
+
+
+def _texts(listed: object) -> tuple[str, ...]:
+    if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+        raise TypeError(f"{listed!r} is no list of texts")
+    return tuple(listed)
 
 
 def _plan(described: Settings | None) -> TrainingPlan | None:

@@ -68,9 +68,7 @@ def whole_number(name: str, value: Any, least: int, most: int = LARGEST) -> int:
     3
     """
     if not _finite(value) or int(value) != value:
-        raise SettingsError(
-            f"{name} must be a whole number, not {_said(value)}"
-        )
+        raise SettingsError(f"{name} must be a whole number, not {_said(value)}")
     if value < least:
         raise SettingsError(f"{name} must be at least {least}, not {_said(value)}")
     if value > most:

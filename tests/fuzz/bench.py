@@ -87,6 +87,8 @@ class Shared:
     """Cells, models and answers that are made once."""
 
     def __init__(self) -> None:
+        import sklearn.cluster  # noqa: F401 - its import draws from the generator of Python
+
         self.adata = cells()
         self.answers: dict[object, object] = {}
 

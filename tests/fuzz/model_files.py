@@ -160,10 +160,13 @@ def values_of_settings():
         settings = json.loads((Path(folder) / "model" / "settings.json").read_text())
     names = list(VALUES)
     for i, place in enumerate(places(settings)):
-        for name in (names[j % len(names)] for j in range(i, i + 4)):
+        for name in (names[j % len(names)] for j in range(i, i + 3)):
+            was = reduce(lambda x, key: x[key], place, settings)
+            if isinstance(was, float) and isinstance(VALUES[name], float):
+                continue  # a number like any other: the settings of another model
             text = ".".join(map(str, place))
             given = partial(edited, place, VALUES[name])
-            yield Case("setting of a saved model", f"{text} {name}", given, read, said, "model|adata|obs")
+            yield Case("setting of a saved model", f"{text} {name}", given, read, said, "model|adata|obs|layer")
 
 
 def targets():

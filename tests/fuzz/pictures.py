@@ -8,7 +8,7 @@ from fuzz.bench import TYPES, N
 from fuzz.judge import Case
 from fuzz.model_files import PATHS
 from fuzz.questions import LATENT, NO_CELLS, NO_GENES, NO_GROUPS, NO_LABELS, NO_LATENT
-from fuzz.settings import NO_FLAGS, NO_NUMBERS
+from fuzz.settings import NO_FLAGS, SOME_NUMBERS
 from matplotlib.figure import Figure
 
 from pyro_mgvi import plots, report
@@ -64,7 +64,7 @@ REFUSED = {
                    "three": [("X_mgvi_z", "celltype", "x")], "texts": ["X_mgvi_z"], "no latent": [("X_u", "celltype")],
                    "no column": [("X_mgvi_z", "organ")], "numbers": [(1, 2)], "Nones": [(None, None)],
                    "lists": [(["X_mgvi_z"], ["celltype"])], "dict in it": [({}, {})]},
-        "columns": {k: v for k, v in NO_NUMBERS.items() if k != "tensor"} | {"zero": 0, "a half": 1.5},
+        "columns": {k: v for k, v in SOME_NUMBERS.items()} | {"zero": 0, "a half": 1.5},
         "prefix": {"None": None, "number": 3, "unknown": "X_u_", "list": []},
         "layout": {"text": "umap", "number": 3, "shape": lambda x: x[:, :1], "nothing": lambda x: None},
         "show": NO_SHOW, "save": PATHS | {"no ending": "figure", "other ending": "figure.xyz",
@@ -77,8 +77,8 @@ REFUSED = {
         "show": NO_SHOW, "save": PATHS | {"no ending": "figure"},
         "palette": {"text": "viridis", "number": 3, "list": ["red"], "no colour": {"T1": "nocolour", "T2": "red"}},
     }),
-    ranking: (table, {"top": {**NO_NUMBERS, "a half": 2.5, "zero": 0},
-                      "level": {k: v for k, v in NO_NUMBERS.items() if k not in ("minus one", "NumPy minus one")},
+    ranking: (table, {"top": {**SOME_NUMBERS, "a half": 2.5, "zero": 0},
+                      "level": {k: v for k, v in SOME_NUMBERS.items() if k != "minus one"},
                       "save": {"number": 3, "no ending": "figure"}}),
     expression: (lambda bench: bench.adata, {"group": NO_GROUPS, "genes": NO_GENES | {"None": None},
                  "cells": NO_CELLS, "save": {"number": 3}}),

@@ -51,6 +51,7 @@ NO_NUMBERS = {
     "array": np.array([3, 4]),
     "tensor": torch.ones(3),
 }
+SOME_NUMBERS = {k: NO_NUMBERS[k] for k in ("None", "text", "list", "True", "nan", "inf", "minus one")}
 NO_WHOLE = {"a half": 2.5, "NumPy half": np.float32(2.5), "1e300": 1e300, "10**40": 10**40}
 NO_FLAGS = {
     "text": "no",

@@ -180,7 +180,7 @@ WHERES = {
     "local": "@x == 3", "import": "__import__('os').getcwd() == 'x'", "lambda": "lambda: 1", "True": "True",
     "nan": "age == nan", "division": "1 / 0", "two lines": "age > 3\nage < 5", "semicolon": "age > 3; age < 5",
     "mask too short": "age[:3] > 3", "attribute": "celltype.__class__", "number column": "age + 1", "list": "[True]",
-    "deep": "(" * 200 + "age > 3" + ")" * 200, "NUL": "age > 3\0", "backticks": "`no such` > 3", "method": "age.sum() > 3",
+    "NUL": "age > 3\0", "backticks": "`no such` > 3", "method": "age.sum() > 3",
     "format": "{0}", "walrus": "(x := age) > 3", "star": "*age", "comma": "age > 3, age < 5", "text and": "'a' and 'b'",
 }  # fmt: skip
 RIGHT_WHERES = {
