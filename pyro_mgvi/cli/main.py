@@ -105,8 +105,8 @@ def _add_fit(commands: Commands) -> None:
         metavar="SPEC",
         default=["z:10", "t:10"],
         help="latents and dims: z:10 (shared) t:10 (per group) pair:5 (per two groups) "
-        "NAME=A+B:5 (of the groups A and B; in their names, a backslash goes before each of + , : = "
-        "and a backslash); default z:10 t:10",
+        "NAME=A+B:5 (of the groups A and B; in names, a backslash goes before + , : = and "
+        "backslash); default z:10 t:10",
     )
     fit.add_argument("--drop-empty", action="store_true", help="drop cells without counts")
     fit.add_argument(

@@ -72,9 +72,8 @@ class Levels:
         if palette is not None and not isinstance(palette, Mapping):
             raise SettingsError(f"palette must be a colour for each label, not {palette!r}")
         fits = palette is not None and all(name in palette for name in names)
-        unknown = (
-            [palette[name] for name in names if not is_color_like(palette[name])] if fits else []
-        )
+        given = [palette[name] for name in names] if palette is not None and fits else []
+        unknown = [colour for colour in given if not is_color_like(colour)]
         if unknown:
             raise SettingsError(f"palette: {some(unknown)} is no colour that matplotlib knows")
         other = len(names) - MOST if len(names) > MOST + 1 else 0  # one stands for itself

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anndata as ad
 import numpy as np
@@ -89,7 +90,8 @@ class Shared:
     def __init__(self) -> None:
         import sklearn.cluster  # noqa: F401 - its import draws from the generator of Python
 
-        self.adata = cells()
+        self.adata, self.temporary = cells(), TemporaryDirectory()
+        self.folder = Path(self.temporary.name)
         self.answers: dict[object, object] = {}
 
     @cached_property

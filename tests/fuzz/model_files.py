@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 import warnings
 from functools import partial, reduce
 from pathlib import Path
@@ -23,7 +24,11 @@ PATHS = {
 
 def saved(bench):
     """Save the full model, and return its folder."""
-    path = bench.folder / "model"
+    return shutil.copytree(bench.once("saved", lambda: _saved(bench)), bench.folder / "model")
+
+
+def _saved(bench):
+    path = bench.shared.folder / "model"
     bench.full.save(path)
     return path
 
@@ -166,7 +171,7 @@ def values_of_settings():
                 continue  # a number like any other: the settings of another model
             text = ".".join(map(str, place))
             given = partial(edited, place, VALUES[name])
-            yield Case("setting of a saved model", f"{text} {name}", given, read, said, "model|adata|obs|layer")
+            yield Case("setting of a saved model", f"{text} {name}", given, read, said, "model|adata|obs|layer|own_weight")
 
 
 def targets():

@@ -157,7 +157,6 @@ def damaged_results():
             "settings", '{"group_key": "group", "batch_key": [], "latents": ["z:2"]}'),
         "history as text": lambda a: a.uns["mgvi"].__setitem__("history", "epoch train"),
         "history a list": lambda a: a.uns["mgvi"].__setitem__("history", [1, 2]),
-        "history None": lambda a: a.uns["mgvi"].__setitem__("history", None),
         "history of others": lambda a: a.uns["mgvi"].__setitem__("history", pd.DataFrame({"a": [1]})),
         "history of texts": lambda a: a.uns["mgvi"].__setitem__(
             "history", pd.DataFrame({"epoch": ["x"], "train": ["y"], "validation": ["z"]})),

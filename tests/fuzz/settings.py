@@ -104,6 +104,9 @@ def of_fields(kind, title):
                 yield Case(title, f"{field.name}={name} 5", lambda bench: None,
                            lambda bench, _, n=field.name, v=value: kind(**{n: v}),
                            lambda bench, n=field.name: kind(**{n: 5}))  # fmt: skip
+        if kind is SearchSettings:  # the same rules as of the plan: some of the values, in turn
+            start = len(bad) * fields(kind).index(field) // len(fields(kind))
+            bad = dict([*bad.items(), *bad.items()][start : start + 7])
         for name, value in bad.items():
             yield Case(title, f"{field.name}={name}", lambda bench: None,
                        lambda bench, _, n=field.name, v=value: kind(**{n: v}),

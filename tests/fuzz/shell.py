@@ -1,6 +1,7 @@
 """The command line: a wrong option, path or expression is one line, exit code 2 and no file."""
 
 import io
+import shutil
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from functools import partial
 
@@ -8,7 +9,7 @@ import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
-from fuzz.bench import TYPES
+from fuzz.bench import TYPES, Bench
 from fuzz.judge import Case, Fault
 from scipy import sparse
 
@@ -40,8 +41,13 @@ def run(bench, *arguments):
 
 
 def disk(bench):
-    """Write the cells, a model, a result and some files of others."""
-    folder, adata = bench.folder, bench.adata
+    """Put the cells, a model, a result and some files of others there."""
+    shutil.copytree(bench.once("disk", lambda: _disk(bench)), bench.folder, dirs_exist_ok=True)
+
+
+def _disk(bench):
+    folder, adata = bench.shared.folder / "disk", bench.adata
+    folder.mkdir()
     adata.obs["score"] = pd.array([pd.NA, *range(35)], "Int64")
     adata.obs["passed"] = pd.array([pd.NA, *(TYPES[1:] == "T1")], "boolean")
     adata.layers["counts"] = adata.X.copy()
@@ -62,7 +68,7 @@ def disk(bench):
     (folder / "broken.zarr" / "zarr.json").write_text("{")
     (folder / "full.zarr").mkdir()
     (folder / "full.zarr" / "notes.txt").write_text("mine")
-    return None
+    return folder
 
 
 FIT = ("fit", "in.h5ad", "--group-key", "group", "--quiet", "--epochs", "1", "--latents", "z:2", "t:1")
@@ -112,7 +118,7 @@ FITS = {
     "input a folder": (("fit", "results", *FIT[2:], *OUT), "results"),
     "input broken zarr": (("fit", "broken.zarr", *FIT[2:], *OUT), "broken.zarr"),
     "input a long name": (("fit", LONG, *FIT[2:], *OUT), "x{40}"),
-    "input nothing": (("fit", "", *FIT[2:], *OUT), "input|folder"),
+    "input nothing": (("fit", "", *FIT[2:], *OUT), "argument IN: an empty text"),
     "input below a file": (("fit", "notes.txt/in.h5ad", *FIT[2:], *OUT), "notes.txt/in.h5ad"),
     "input with NUL": (("fit", "a\0b", *FIT[2:], *OUT), "a"),
     "out is input": ((*FIT, "--out", "in.h5ad"), "in.h5ad.*--force"),
@@ -160,7 +166,7 @@ RANKS = {
     "no model": (("rank-genes", "none", "in.h5ad", "--group", "a", *CSV), "none is not a saved model"),
     "model a file": (("rank-genes", "notes.txt", "in.h5ad", "--group", "a", *CSV), "notes.txt"),
     "model a folder": (("rank-genes", "results", "in.h5ad", "--group", "a", *CSV), "results"),
-    "model nothing": (("rank-genes", "", "in.h5ad", "--group", "a", *CSV), "model"),
+    "model nothing": (("rank-genes", "", "in.h5ad", "--group", "a", *CSV), "argument MODEL: an empty text"),
     "model a long name": (("rank-genes", LONG, "in.h5ad", "--group", "a", *CSV), "x{40}"),
     "model with NUL": (("rank-genes", "a\0b", "in.h5ad", "--group", "a", *CSV), "a"),
     "model and cells swapped": (("rank-genes", "in.h5ad", "model", "--group", "a", *CSV), "in.h5ad is not a saved"),
@@ -255,10 +261,13 @@ def fitted(bench, given, *more):
 
 
 def plain(bench):
-    folder = bench.folder / "plain"
-    folder.mkdir()
-    run(bench, *FIT, "--out", "plain/out.h5ad")
-    return dict(ad.read_h5ad(folder / "out.h5ad").obsm)
+    def answer():
+        folder = bench.folder / "plain"
+        shutil.copytree(bench.shared.folder / "disk", folder)
+        run(Bench(bench.shared, folder), *FIT, *OUT)
+        return dict(ad.read_h5ad(folder / "out.h5ad").obsm)
+
+    return bench.once("plain", answer)
 
 
 def stored(change, bench):
