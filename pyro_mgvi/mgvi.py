@@ -233,6 +233,8 @@ class MGVI(Program):
         *,
         max_epochs: int | None = None,
         accelerator: str = "cpu",
+        layer: str | None = None,
+        use_raw: bool | None = None,
         progress: bool = True,
     ) -> MGVI:
         """Return a new model with one more group, learnt from that group's cells alone.
@@ -241,7 +243,7 @@ class MGVI(Program):
         :func:`pyro_mgvi.training.add_group`.
         """
         used = chosen_plan(plan, max_epochs, self.plan)
-        larger, history = add_group(self, adata, used, accelerator, progress)
+        larger, history = add_group(self, adata, used, accelerator, progress, layer, use_raw)
         larger.plan, larger.history = used, history
         return larger
 

@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from pyro_mgvi.data.names import Labels, known_labels
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.kernels.sparse import is_sparse
 from pyro_mgvi.support.values import number, whole_number
 
 FOLDS = 3  # of a probe's cross-validation; rarer labels cannot be in each
-Labels = Sequence[Any] | np.ndarray | pd.Series | pd.Categorical
-
-
-def known_labels(labels: Labels, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
-    """Return labels as text, and which of them there are.
-
-    Missing are NaN, None, NA and NaT, in any kind of column; the text "nan" is a label like any
-    other.
-
-    Parameters
-    ----------
-    labels
-        One per cell.
-    name
-        What to call them in an error.
-
-    Examples
-    --------
-    >>> text, known = known_labels(["a", np.nan, 1, None])
-    >>> text[known].tolist(), known.tolist()
-    (['a', '1'], [True, False, True, False])
-    """
-    try:
-        column = labels if isinstance(labels, pd.Series) else pd.Series(labels)
-    except ValueError as error:
-        raise DataError(f"{name} must be one per cell: {error}") from error
-    known_n: np.ndarray = column.notna().to_numpy()
-    text_n = np.full(len(column), None, object)
-    text_n[known_n] = [str(label) for label in column[known_n]]
-    return text_n, known_n
 
 
 def in_use(latent_nk: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -236,35 +236,6 @@ def _may_be_codes(column: pd.Series, key: str) -> None:
             f"adata.obs[{key!r}].astype('category'); if not, astype(float) says so",
             DataWarning,
         )
-
-
-def confounded(group: pd.Series, group_key: str, others: Mapping[str, pd.Series]) -> None:
-    """Warn of batches and covariates that tell the group of a cell: nested in it, or the same.
-
-    Parameters
-    ----------
-    group, group_key
-        Group of each cell, and the name of its column.
-    others
-        Labels of each cell, by what to call them.
-    """
-    said = []
-    for name, labels_n in others.items():
-        if group.groupby(labels_n, observed=True).nunique().max() > 1:
-            continue
-        if labels_n.nunique() == group.nunique():
-            said.append(
-                f"{name} is the same as the groups of {group_key!r}: what all cells of a group "
-                "have in common cannot be told from what its batch does; leave it out"
-            )
-        else:
-            said.append(
-                f"{name} is nested in {group_key!r}, each level within one group: a shift of a "
-                "whole group cannot be told from a shift of all its levels; what varies within "
-                "a group can"
-            )
-    if said:
-        warn("; ".join(said), DataWarning)
 
 
 def _covariate(adata: AnnData, key: str) -> pd.Series:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from pyro_mgvi.data import checks
 from pyro_mgvi.data.counts import Counts, checked, columns, matrix
 from pyro_mgvi.data.matching import gene_columns
 from pyro_mgvi.data.schema import Schema, Source
-from pyro_mgvi.errors import DataError
+from pyro_mgvi.errors import DataError, DataWarning, warn
 from pyro_mgvi.support.values import flag
 
 
@@ -63,7 +63,7 @@ def read_new(
         batches = tuple(batch.cat.categories)
     categories, moments = checks.covariates(obs, covariate_keys)
     labels |= {f"covariate {key!r}": checks.labels(obs, key) for key in categories}
-    checks.confounded(group, group_key, labels)
+    _warn_of_confounded(group, group_key, labels)
     schema = Schema(
         group_key=group_key,
         layer=source.layer,
@@ -112,3 +112,32 @@ def _coded(adata: AnnData, x: Counts, schema: Schema, cells: np.ndarray) -> Read
         parts.append(((checks.continuous(adata, key) - mean) / std)[:, None])
     covariate_nc = np.hstack([np.zeros((adata.n_obs, 0)), *parts]).astype(np.float32)
     return Read(x, group_n, batch_n, covariate_nc, cells)
+
+
+def _warn_of_confounded(group: pd.Series, group_key: str, others: Mapping[str, pd.Series]) -> None:
+    """Warn of batches and covariates that tell the group of a cell: nested in it, or the same.
+
+    Parameters
+    ----------
+    group, group_key
+        Group of each cell, and the name of its column.
+    others
+        Labels of each cell, by what to call them.
+    """
+    said = []
+    for name, labels_n in others.items():
+        if group.groupby(labels_n, observed=True).nunique().max() > 1:
+            continue
+        if labels_n.nunique() == group.nunique():
+            said.append(
+                f"{name} is the same as the groups of {group_key!r}: what all cells of a group "
+                "have in common cannot be told from what its batch does; leave it out"
+            )
+        else:
+            said.append(
+                f"{name} is nested in {group_key!r}, each level within one group: a shift of a "
+                "whole group cannot be told from a shift of all its levels; what varies within "
+                "a group can"
+            )
+    if said:
+        warn("; ".join(said), DataWarning)

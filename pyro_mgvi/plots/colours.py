@@ -10,8 +10,8 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.colors import is_color_like, to_hex
 
-from pyro_mgvi.analysis.metrics import known_labels
 from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.names import known_labels
 from pyro_mgvi.errors import SettingsError
 
 # Okabe and Ito's.

@@ -13,8 +13,8 @@ from jinja2 import Environment, StrictUndefined
 from tqdm.auto import tqdm
 
 import pyro_mgvi
-from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit
-from pyro_mgvi.analysis.diagnosis import Diagnosis, diagnose, shuffled_fit
+from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, shuffled_fit
+from pyro_mgvi.analysis.diagnosis import Diagnosis, diagnose
 from pyro_mgvi.analysis.metrics import active_units
 from pyro_mgvi.analysis.verdict import ACTIVE
 from pyro_mgvi.data.checks import annotated

@@ -3,6 +3,8 @@
 import numpy as np
 import pyro.distributions as dist
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pyro_mgvi import MGVI, SettingsError
 from pyro_mgvi.core import Absent, Latents, SameAsOwn, pairwise, private, shared, subsets
@@ -124,6 +126,23 @@ def test_texts_say_what_families_were_bound_to():
         assert as_text(parse(text), GROUPS) == text
     assert parse(r"u=CD4\++a\,b:2").subsets == (("CD4+", "a,b"),)
     assert as_text(private(3, name="own"), GROUPS) == "own=a,b,c:3"
+
+
+NAMES = st.text(st.sampled_from("ab+,:=\\ "), min_size=1)
+
+
+@given(st.lists(NAMES, min_size=5, max_size=5, unique=True))
+def test_the_text_of_a_latent_tells_the_names_of_its_copies(names):
+    first, second, *groups = names
+    latent = subsets("part", {first: groups[:1], second: groups[1:]}, 2).over(groups)
+    back = parse(as_text(latent, groups)).over(groups)
+    assert back == latent and back.keys == latent.keys
+
+
+@pytest.mark.parametrize("text", ["x=one=a,b:2", "x=one=a,one=b:2", "x=one=two=a:2"])
+def test_copies_are_all_named_or_none(text):
+    with pytest.raises(SettingsError, match=r"latent .(x=)?one="):
+        parse(text)
     with pytest.raises(SettingsError, match=r"unknown group.*backslash goes before every \+"):
         parse("u=a+b:2").over(("a+b", "c"))
 

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+
 from fuzz.bench import Bench, Shared
 
 OUTCOMES: Counter[tuple[str, str]] = Counter()
@@ -10,7 +11,9 @@ OUTCOMES: Counter[tuple[str, str]] = Counter()
 
 @pytest.fixture(scope="session")
 def shared_bench():
-    return Shared()
+    shared = Shared()
+    yield shared
+    shared.temporary.cleanup()
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from fuzz.bench import Bench
 from fuzz.compare import difference, fingerprint
-
 from pyro_mgvi import MGVIError, errors
 
 

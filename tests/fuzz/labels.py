@@ -7,9 +7,9 @@ from itertools import product
 import anndata as ad
 import numpy as np
 import pandas as pd
+
 from fuzz.bench import BRIEF, FULL, GROUPS, G, N, untrained
 from fuzz.judge import Case
-
 from pyro_mgvi import MGVI, GroupedCounts, Latents, private, shared, subsets
 from pyro_mgvi.cli.files import read_cells
 from pyro_mgvi.cli.outputs import write_cells
@@ -162,6 +162,7 @@ def bad_columns():
         yield Case("no labels", f"{key}, {name}, known", given, known, None,
                    f"'{key}'.*unknown.*a" if one else f"'{key}'")  # fmt: skip
     for key in ("group", "donor", "celltype", "age"):
+
         def without(bench, key=key):
             adata = bench.adata
             del adata.obs[key]
@@ -190,7 +191,9 @@ def bad_columns():
         makes = {"missing": without, "twice": twice, "in var": in_var, "index": in_index,
                  "upper case": renamed}  # fmt: skip
         for (name, given), reader in product(makes.items(), READERS):
-            yield Case("column", f"{key} {name}, {reader}", given, READERS[reader], None, f"'{key}'")
+            yield Case(
+                "column", f"{key} {name}, {reader}", given, READERS[reader], None, f"'{key}'"
+            )
 
 
 #: Three levels that people have, in their order as labels.
@@ -345,6 +348,7 @@ TWICE = ("one twice", "all the same", "missing")
 
 def names():
     for (name, make), reader in product(CELL_NAMES.items(), READERS):
+
         def equals(bench, reader=reader):
             return values(reader)(bench, bench.adata)
 
@@ -404,7 +408,9 @@ def sets_of_genes():
         "with more, in another order": lambda a: with_more(a, 3)[:, ::-1].copy(),
     }
     for name, change in right.items():
-        yield Case("sets of genes", name, partial(changed, change), known, partial(canonical, "known"))
+        yield Case(
+            "sets of genes", name, partial(changed, change), known, partial(canonical, "known")
+        )
     yield Case("sets of genes", "one missing", partial(changed, lambda a: a[:, np.arange(G) != 6]),
                known, partial(with_zero, gone=[6]))  # fmt: skip
     wrong = {
@@ -434,6 +440,7 @@ def fit_again(bench, adata):
 
 def unknown_levels():
     for key in ("group", "donor", "celltype"):
+
         def more(bench, key=key):
             adata = bench.adata
             adata.obs.loc["cell4", key] = "new"
@@ -448,4 +455,11 @@ def unknown_levels():
     yield Case("no labels", "age as dates, known", dates, known, None, "'age'.*numeric")
 
 
-CASES = [*unknown_levels(), *names(), *sets_of_genes(), *dresses(), *bad_columns(), *names_of_groups()]
+CASES = [
+    *unknown_levels(),
+    *names(),
+    *sets_of_genes(),
+    *dresses(),
+    *bad_columns(),
+    *names_of_groups(),
+]

@@ -6,10 +6,10 @@ from itertools import product
 import anndata as ad
 import numpy as np
 import pandas as pd
-from fuzz.bench import G, N, cells
-from fuzz.judge import Case
 from scipy import sparse
 
+from fuzz.bench import G, N, cells
+from fuzz.judge import Case
 from pyro_mgvi import GroupedCounts
 
 
@@ -30,7 +30,7 @@ def minus_and_plus(x):
 
 
 def with_zeros(x):
-    rows, columns = np.indices(x.shape).reshape(2, -1)
+    _, columns = np.indices(x.shape).reshape(2, -1)
     values = x.toarray().ravel()
     return sparse.csr_matrix((values, columns, np.arange(0, values.size + 1, x.shape[1])), x.shape)
 
@@ -68,6 +68,12 @@ def reversed_strides(x):
     return np.ascontiguousarray(x.toarray()[::-1, ::-1])[::-1, ::-1]
 
 
+def dask_array(x):
+    import dask.array
+
+    return dask.array.from_array(x, chunks=(7, -1))
+
+
 TYPES = ("bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 TYPES += ("float16", "float32", "float64", "longdouble", ">f4", ">i4", "<f8")
 #: Forms that mean the same as the canonical counts.
@@ -97,6 +103,12 @@ SAME = {
     "masked without mask": lambda x: np.ma.MaskedArray(dense(x)),
     "masked nowhere": lambda x: np.ma.MaskedArray(dense(x), np.zeros((N, G), bool)),
     "table": lambda x: pd.DataFrame(dense(x)),
+}
+#: Those of packages that may be missing.
+SAME |= {
+    "dask": lambda x: dask_array(dense(x)),
+    "dask of CSR": lambda x: dask_array(dense(x)).map_blocks(sparse.csr_matrix),
+    "dask of csr_array": lambda x: dask_array(dense(x)).map_blocks(sparse.csr_array),
 }
 #: Forms that are refused, wherever they get so far.
 OTHER = {
@@ -147,7 +159,11 @@ def in_raw(form, bench):
     return adata
 
 
-PLACES = {"X": (in_x, {}), "layer": (in_layer, {"layer": "form"}), "raw": (in_raw, {"use_raw": True})}
+PLACES = {
+    "X": (in_x, {}),
+    "layer": (in_layer, {"layer": "form"}),
+    "raw": (in_raw, {"use_raw": True}),
+}
 """Where counts are, and how they are asked for there."""
 
 
@@ -191,7 +207,12 @@ def other_forms():
         for reader in ("new", "known"):
             call = partial(READERS[reader], **where)
             yield Case(
-                "form of counts", f"{form} in {place}, {reader}", partial(put, make), call, None, names
+                "form of counts",
+                f"{form} in {place}, {reader}",
+                partial(put, make),
+                call,
+                None,
+                names,
             )
 
 
@@ -207,7 +228,11 @@ VALUES = {
     "1e300": (1e300, "too large"),
     "minus 1e9": (-1e9, "negative"),
 }
-WHOLE = {"minus one": (-1, "negative"), "2**40": (2**40, "too large"), "2**62": (2**62, "too large")}
+WHOLE = {
+    "minus one": (-1, "negative"),
+    "2**40": (2**40, "too large"),
+    "2**62": (2**62, "too large"),
+}
 CONTAINERS = {
     "dense": np.asarray,
     "Fortran": np.asfortranarray,
@@ -289,7 +314,11 @@ def rounding():
         call = partial(with_rounding, **where)
         equals = partial(canonical, "new")
         yield Case("rounding", f"{form} in {place}", partial(put, make), call, equals)
-    logs = {"log1p": np.log1p, "shares": lambda x: x.multiply(1 / x.sum(1)).tocsr(), "minus": np.negative}
+    logs = {
+        "log1p": np.log1p,
+        "shares": lambda x: x.multiply(1 / x.sum(1)).tocsr(),
+        "minus": np.negative,
+    }
     for name, make in logs.items():
         yield Case("rounding", name, partial(in_x, make), with_rounding, None, "adata.X")
 
@@ -348,17 +377,47 @@ def shapes():
                 READERS[reader],
                 partial(canonical, reader, change=copied),
             )
-    yield Case("view", "one cell, new", partial(parts, views["one cell"]), read_new, None, "'group'.*one group")
-    yield Case("view", "two cells, new", partial(parts, views["two cells"]), read_new, None, "fewer than 2 cells.*a, c")
-    yield Case("view", "one group, new", partial(parts, views["one group"]), read_new, None, "'group'.*one group.*'b'")
-    for reader in ("new", "known"):
-        yield Case("view", f"no cell, {reader}", lambda b: b.adata[:0], READERS[reader], None, "no cell")
-    yield Case("view", "no gene, new", lambda b: b.adata[:, :0], read_new, None, r"0 gene\(s\)")
-    yield Case("view", "one gene, new", lambda b: b.adata[:, :1], read_new, None, r"1 gene\(s\)")
-    yield Case("view", "no gene, known", lambda b: b.adata[:, :0], read_known, None, "lack 14.*gene0")
+    yield Case(
+        "view",
+        "one cell, new",
+        partial(parts, views["one cell"]),
+        read_new,
+        None,
+        "'group'.*one group",
+    )
+    yield Case(
+        "view",
+        "two cells, new",
+        partial(parts, views["two cells"]),
+        read_new,
+        None,
+        "fewer than 2 cells.*a, c",
+    )
+    yield Case(
+        "view",
+        "one group, new",
+        partial(parts, views["one group"]),
+        read_new,
+        None,
+        "'group'.*one group.*'b'",
+    )
     for reader in ("new", "known"):
         yield Case(
-            "view", f"empty cells, {reader}", partial(emptied, [3, 8]), READERS[reader], None, "cell3, cell8"
+            "view", f"no cell, {reader}", lambda b: b.adata[:0], READERS[reader], None, "no cell"
+        )
+    yield Case("view", "no gene, new", lambda b: b.adata[:, :0], read_new, None, r"0 gene\(s\)")
+    yield Case("view", "one gene, new", lambda b: b.adata[:, :1], read_new, None, r"1 gene\(s\)")
+    yield Case(
+        "view", "no gene, known", lambda b: b.adata[:, :0], read_known, None, "lack 14.*gene0"
+    )
+    for reader in ("new", "known"):
+        yield Case(
+            "view",
+            f"empty cells, {reader}",
+            partial(emptied, [3, 8]),
+            READERS[reader],
+            None,
+            "cell3, cell8",
         )
     for name, some_cells in {"all": range(N), "all but one": range(1, N)}.items():
         given = partial(emptied, list(some_cells))

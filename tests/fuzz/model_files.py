@@ -10,14 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+
 from fuzz.bench import BRIEF, FULL, cells, untrained
 from fuzz.judge import Case
-
 from pyro_mgvi import MGVI
 
 FILES = ("settings.json", "weights.pt", "history.csv")
 PATHS = {
-    "None": None, "number": 3, "list": ["x"], "bytes": b"x", "empty": "", "NUL": "a\0b", "long": "x" * 400,
+    "None": None, "number": 3, "list": ["x"], "bytes": b"x", "empty": "", "NUL": "a\0b",
+    "long": "x" * 400,
     "True": True, "dict": {}, "object": object(),
 }  # fmt: skip
 
@@ -84,13 +85,17 @@ CHANGES = {
 def files():
     for file, (name, change) in ((f, c) for f in FILES for c in CHANGES.items()):
         equals = said if file == "history.csv" or (file, name) == ("weights.pt", "twice") else None
-        yield Case("model file", f"{file}: {name}", partial(changed, file, change), read, equals, "model")
+        yield Case(
+            "model file", f"{file}: {name}", partial(changed, file, change), read, equals, "model"
+        )
     for share in np.linspace(0, 1, 25):
         yield Case("model file", f"weights.pt: a byte at {share:.2f}",
-                   partial(changed, "weights.pt", partial(flipped, share)), read, said, "model")  # fmt: skip
+                   partial(changed, "weights.pt", partial(flipped, share)), read, said,
+                       "model")  # fmt: skip
     for share in np.linspace(0, 1, 15):
         yield Case("model file", f"history.csv: a byte at {share:.2f}",
-                   partial(changed, "history.csv", partial(flipped, share)), read, said, "model")  # fmt: skip
+                   partial(changed, "history.csv", partial(flipped, share)), read, said,
+                       "model")  # fmt: skip
 
     def folder_for_file(file, bench):
         path = saved(bench)
@@ -109,19 +114,32 @@ def files():
         return path
 
     for file in FILES:
-        yield Case("model file", f"{file}: a folder", partial(folder_for_file, file), read, None, "model")
-    yield Case("model file", "a file for the folder", file_for_folder, read, None, "model is not a saved")
+        yield Case(
+            "model file", f"{file}: a folder", partial(folder_for_file, file), read, None, "model"
+        )
+    yield Case(
+        "model file", "a file for the folder", file_for_folder, read, None, "model is not a saved"
+    )
     yield Case("model file", "weights of another", of_another, read, None, "model")
-    yield Case("model file", "no folder", lambda b: b.folder / "model", read, None, "model is not a saved")
-    yield Case("model file", "an empty folder", lambda b: b.folder, read, None, "is not a saved model")
-    yield Case("model file", "below a file", lambda b: file_for_folder(b) / "x", read, None, "not a saved")
+    yield Case(
+        "model file", "no folder", lambda b: b.folder / "model", read, None, "model is not a saved"
+    )
+    yield Case(
+        "model file", "an empty folder", lambda b: b.folder, read, None, "is not a saved model"
+    )
+    yield Case(
+        "model file", "below a file", lambda b: file_for_folder(b) / "x", read, None, "not a saved"
+    )
     for name, value in PATHS.items():
-        yield Case("model file", f"load({name})", lambda b: None, lambda b, _, v=value: MGVI.load(v), None,
+        yield Case("model file", f"load({name})", lambda b: None, lambda b, _,
+            v=value: MGVI.load(v), None,
                    "path")  # fmt: skip
-    for name, value in {"None": None, "number": 3, "text": "Lasso", "texts": ["Lasso"], "class": MGVI,
+    for name, value in {"None": None, "number": 3, "text": "Lasso", "texts": ["Lasso"],
+        "class": MGVI,
                         "object": [object()]}.items():  # fmt: skip
         yield Case("model file", f"components={name}", saved,
-                   lambda b, path, v=value: MGVI.load(path, components=v), None, "components")  # fmt: skip
+                   lambda b, path, v=value: MGVI.load(path, components=v), None,
+                       "components")  # fmt: skip
 
 
 def places(x, here=()):
@@ -133,7 +151,8 @@ def places(x, here=()):
 
 
 DELETE = object()
-VALUES = {"deleted": DELETE, "null": None, "text": "x", "minus": -1.5, "list": [], "dict": {}, "true": True,
+VALUES = {"deleted": DELETE, "null": None, "text": "x", "minus": -1.5, "list": [], "dict": {},
+    "true": True,
           "huge": 1e30}  # fmt: skip
 
 
@@ -171,7 +190,14 @@ def values_of_settings():
                 continue  # a number like any other: the settings of another model
             text = ".".join(map(str, place))
             given = partial(edited, place, VALUES[name])
-            yield Case("setting of a saved model", f"{text} {name}", given, read, said, "model|adata|obs|layer|own_weight")
+            yield Case(
+                "setting of a saved model",
+                f"{text} {name}",
+                given,
+                read,
+                said,
+                "model|adata|obs|layer|own_weight",
+            )
 
 
 def targets():
@@ -193,8 +219,17 @@ def targets():
         (bench.folder / "results").mkdir()
         return bench.folder / "results"
 
-    yield Case("target of a model", "a file", of_file, save, None, "file exists and is not a saved model")
-    yield Case("target of a model", "below a file", lambda b: of_file(b) / "model", save, None, "file/model")
+    yield Case(
+        "target of a model", "a file", of_file, save, None, "file exists and is not a saved model"
+    )
+    yield Case(
+        "target of a model",
+        "below a file",
+        lambda b: of_file(b) / "model",
+        save,
+        None,
+        "file/model",
+    )
     yield Case("target of a model", "a folder", of_folder, save, None, "results exists and is not")
     yield Case("target of a model", "with other files", other_files, save, None, "notes.txt")
     for name, value in PATHS.items():

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fuzz.bench import BRIEF, FULL, LATENTS, untrained
-from fuzz.judge import Case
 
 import pyro_mgvi
+from fuzz.bench import BRIEF, FULL, LATENTS, untrained
+from fuzz.judge import Case
 from pyro_mgvi import (
     MGVI,
     NB,
@@ -51,7 +51,9 @@ NO_NUMBERS = {
     "array": np.array([3, 4]),
     "tensor": torch.ones(3),
 }
-SOME_NUMBERS = {k: NO_NUMBERS[k] for k in ("None", "text", "list", "True", "nan", "inf", "minus one")}
+SOME_NUMBERS = {
+    k: NO_NUMBERS[k] for k in ("None", "text", "list", "True", "nan", "inf", "minus one")
+}
 NO_WHOLE = {"a half": 2.5, "NumPy half": np.float32(2.5), "1e300": 1e300, "10**40": 10**40}
 NO_FLAGS = {
     "text": "no",
@@ -141,30 +143,84 @@ def of_model():
             "list of numbers": [1.0, 2.0],
         },
         "layer": {
-            "another": "counts", "empty": "", "number": 3, "list": ["X"], "bytes": b"X", "True": True,
-            "False": False, "dict": {}, "nan": float("nan"), "array": np.array(["X"]), "slice": slice(1),
-        },  # fmt: skip
+            "another": "counts",
+            "empty": "",
+            "number": 3,
+            "list": ["X"],
+            "bytes": b"X",
+            "True": True,
+            "False": False,
+            "dict": {},
+            "nan": float("nan"),
+            "array": np.array(["X"]),
+            "slice": slice(1),
+        },
         "batch_key": {
-            "another": "plate", "empty": "", "number": 3, "list": ["donor"], "tuple": ("donor",),
-            "bytes": b"donor", "True": True, "False": False, "dict": {}, "nan": float("nan"),
-            "array": np.array(["donor"]), "set": {"donor"}, "slice": slice(1), "object": object(),
-            "the group": "group", "a column": np.arange(36),
-        },  # fmt: skip
+            "another": "plate",
+            "empty": "",
+            "number": 3,
+            "list": ["donor"],
+            "tuple": ("donor",),
+            "bytes": b"donor",
+            "True": True,
+            "False": False,
+            "dict": {},
+            "nan": float("nan"),
+            "array": np.array(["donor"]),
+            "set": {"donor"},
+            "slice": slice(1),
+            "object": object(),
+            "the group": "group",
+            "a column": np.arange(36),
+        },
         "covariate_keys": {
-            "text": "age", "None": None, "number": 3, "another": ["plate"], "nested": [["age"]],
-            "None in it": [None], "the group": ["group"], "twice": ["age", "age"], "bytes": b"age",
-            "True": True, "number in it": [3], "dict in it": [{}], "slice in it": [slice(1)],
-            "nan in it": [float("nan")], "array in it": [np.array(["age"])],
-        },  # fmt: skip
+            "text": "age",
+            "None": None,
+            "number": 3,
+            "another": ["plate"],
+            "nested": [["age"]],
+            "None in it": [None],
+            "the group": ["group"],
+            "twice": ["age", "age"],
+            "bytes": b"age",
+            "True": True,
+            "number in it": [3],
+            "dict in it": [{}],
+            "slice in it": [slice(1)],
+            "nan in it": [float("nan")],
+            "array in it": [np.array(["age"])],
+        },
         "latents": {
-            "None": None, "number": 3, "empty": (), "empty text": "", "class": Latent,
-            "function": shared, "number in it": [3], "None in it": [None], "nested": [[shared(2)]],
-            "text": "ten", "no dims": "z", "zero dims": "z:0", "minus": "z:-1", "fraction": "z:2.5",
-            "many": "z:99999999", "twice": ["z:2", "z:3"], "unknown": "u:3", "bytes": b"z:3",
-            "bytes in it": [b"z:3"], "lung": "few=lung:2", "no group": "few=:2", "half a pair": "few=a+:2",
-            "group twice": "few=a+a:2", "subset twice": "few=a,a:2", "spaces": "z : 3", "comma": "z:3,t:2",
-            "Arabic digits": "z:\N{ARABIC-INDIC DIGIT THREE}", "dict": {"z": 3}, "array": np.array([3]),
-        },  # fmt: skip
+            "None": None,
+            "number": 3,
+            "empty": (),
+            "empty text": "",
+            "class": Latent,
+            "function": shared,
+            "number in it": [3],
+            "None in it": [None],
+            "nested": [[shared(2)]],
+            "text": "ten",
+            "no dims": "z",
+            "zero dims": "z:0",
+            "minus": "z:-1",
+            "fraction": "z:2.5",
+            "many": "z:99999999",
+            "twice": ["z:2", "z:3"],
+            "unknown": "u:3",
+            "bytes": b"z:3",
+            "bytes in it": [b"z:3"],
+            "lung": "few=lung:2",
+            "no group": "few=:2",
+            "half a pair": "few=a+:2",
+            "group twice": "few=a+a:2",
+            "subset twice": "few=a,a:2",
+            "spaces": "z : 3",
+            "comma": "z:3,t:2",
+            "Arabic digits": "z:\N{ARABIC-INDIC DIGIT THREE}",
+            "dict": {"z": 3},
+            "array": np.array([3]),
+        },
         "encoder": {"None": None, "text": "SharedTrunk", "number": 3, "object": object()},
         "decoder": {"None": None, "text": "JointDecoder", "number": 3, "object": object()},
         "likelihood": {"None": None, "text": "nb", "number": 3, "object": object()},
@@ -199,7 +255,8 @@ def of_model():
                    "(?i)encoder|decoder|likelihood|SharedTrunk")  # fmt: skip
     groups = {
         "None": None, "another": "region", "number": 3, "list": ["group"], "tuple": ("group",),
-        "bytes": b"group", "dict": {}, "set": {"group"}, "array": np.array(["group"]), "nan": float("nan"),
+        "bytes": b"group", "dict": {}, "set": {"group"}, "array": np.array(["group"]),
+            "nan": float("nan"),
         "True": True, "slice": slice(1), "object": object(), "empty": "", "a column": np.arange(36),
         "upper case": "Group", "with a space": "group ",
     }  # fmt: skip
@@ -213,23 +270,35 @@ def of_model():
         "drop_empty": ({"NumPy": np.True_}, True),
         "round_counts": ({"NumPy": np.True_}, True),
         "own_weight": (dresses(2) | {"a dict": {"z": 2, "t": 2.0}}, 2.0),
-        "covariate_keys": ({
-            "tuple": ("age", "celltype"), "generator": (x for x in ["age", "celltype"]),
-            "index": np.array(["age", "celltype"]), "dict": {"age": 1, "celltype": 2},
-        }, ["age", "celltype"]),  # fmt: skip
-        "latents": ({
-            "list": list(LATENTS), "texts": ["z:2", "t:1"], "generator": (x for x in LATENTS),
-            "text and latent": ("z:2", private(1)), "NumPy dims": (shared(np.int64(2)), private(np.float32(1))),
-            "array": np.array(["z:2", "t:1"]),
-        }, LATENTS),  # fmt: skip
+        "covariate_keys": (
+            {
+                "tuple": ("age", "celltype"),
+                "generator": (x for x in ["age", "celltype"]),
+                "index": np.array(["age", "celltype"]),
+                "dict": {"age": 1, "celltype": 2},
+            },
+            ["age", "celltype"],
+        ),
+        "latents": (
+            {
+                "list": list(LATENTS),
+                "texts": ["z:2", "t:1"],
+                "generator": (x for x in LATENTS),
+                "text and latent": ("z:2", private(1)),
+                "NumPy dims": (shared(np.int64(2)), private(np.float32(1))),
+                "array": np.array(["z:2", "t:1"]),
+            },
+            LATENTS,
+        ),
         "batch_key": ({"NumPy text": np.str_("donor")}, "donor"),
         "layer": ({"X": "X"}, None),
-    }  # fmt: skip
+    }
     for setting, (values, plain) in right.items():
         for name, value in values.items():
             yield Case("setting of a model", f"{setting} as {name}", lambda bench: bench.adata,
                        partial(build, **{setting: value}),
-                       lambda bench, s=setting, v=plain: untrained(bench.adata, **{s: v}))  # fmt: skip
+                       lambda bench, s=setting, v=plain: untrained(bench.adata,
+                           **{s: v}))  # fmt: skip
 
 
 def of_latents():
@@ -238,7 +307,8 @@ def of_latents():
         for name, value in dims.items():
             yield Case("latent", f"{make.__name__}({name})", lambda bench: None,
                        lambda bench, _, m=make, v=value: m(v), None, "dim|name")  # fmt: skip
-    names = {"None": None, "number": 3, "empty": "", "space": "a b", "slash": "a/b", "keyword": "counts",
+    names = {"None": None, "number": 3, "empty": "", "space": "a b", "slash": "a/b",
+        "keyword": "counts",
              "library": "library", "list": ["z"], "bytes": b"z", "digit": "1z"}  # fmt: skip
     for name, value in names.items():
         yield Case("latent", f"name={name}", lambda bench: None,
@@ -253,8 +323,10 @@ def of_latents():
                    None, "foreign")  # fmt: skip
     groups = {
         "text": "ab", "number": 3, "None": None, "texts": ["a", "b"], "numbers": [[1]], "empty": [],
-        "empty subset": [[]], "unknown": [["lung"]], "twice": [["a", "a"]], "subset twice": [["a"], ["a"]],
-        "nested": [[["a"]]], "dict of texts": {"x": "a"}, "None in it": [None], "None in a subset": [[None]],
+        "empty subset": [[]], "unknown": [["lung"]], "twice": [["a", "a"]], "subset twice": [["a"],
+        ["a"]],
+        "nested": [[["a"]]], "dict of texts": {"x": "a"}, "None in it": [None],
+            "None in a subset": [[None]],
     }  # fmt: skip
     for name, value in groups.items():
         yield Case("latent", f"subsets of {name}", lambda bench: bench.adata,
@@ -274,10 +346,12 @@ def of_fit():
         "plan": {"text": "plan", "number": 3, "dict": {"max_epochs": 1}, "class": TrainingPlan,
                  "search": SearchSettings(), "preset": PAPER, "list": [BRIEF]},
         "max_epochs": {k: v for k, v in (NO_NUMBERS | NO_WHOLE).items() if v is not None},
-        "accelerator": {"None": None, "empty": "", "number": 3, "unknown": "abacus", "no number": "cpu:x",
+        "accelerator": {"None": None, "empty": "", "number": 3, "unknown": "abacus",
+            "no number": "cpu:x",
                         "list": ["cpu"], "bytes": b"cpu", "minus": "cuda:-1", "far": "cuda:999",
                         "device": torch.device("cpu"), "True": True},
-        "checkpoint": {"number": 3, "list": ["x"], "bytes": b"x", "True": True, "empty": "", "NUL": "a\0b",
+        "checkpoint": {"number": 3, "list": ["x"], "bytes": b"x", "True": True, "empty": "",
+            "NUL": "a\0b",
                        "long": "x" * 400, "dict": {}},
         "resume": {"text": "no", "None": None, "number": 0, "list": []},
     }  # fmt: skip
@@ -287,11 +361,16 @@ def of_fit():
                 call = partial(checkpointed, resume=value)
             else:
                 call = partial(fit, **{setting: value})
-            yield Case("training", f"{setting}={name}", lambda bench: bench.adata, call, None, setting)
+            yield Case(
+                "training", f"{setting}={name}", lambda bench: bench.adata, call, None, setting
+            )
     for name, value in dresses(1).items():
         yield Case("training", f"max_epochs as {name}", lambda bench: bench.adata,
                    partial(fit, max_epochs=value), lambda bench: fitted_once(bench))  # fmt: skip
-    for name, change in {"huge seed": {"seed": 2**62}, "batch of all": {"batch_size": 10**9}}.items():
+    for name, change in {
+        "huge seed": {"seed": 2**62},
+        "batch of all": {"batch_size": 10**9},
+    }.items():
         plan = replace(BRIEF, **change)
         yield Case("training", name, lambda bench: bench.adata,
                    lambda bench, adata, p=plan: len(fit(bench, adata, plan=p).history),
@@ -302,7 +381,8 @@ def of_fit():
         yield Case("training", f"search with seed {seed}", lambda bench: bench.adata,
                    lambda bench, adata, p=plan: len(fit(bench, adata, plan=p).history),
                    lambda bench: 2)  # fmt: skip
-    given = {"None": None, "text": "cells.h5ad", "path": Path("cells.h5ad"), "array": np.ones((36, 14)),
+    given = {"None": None, "text": "cells.h5ad", "path": Path("cells.h5ad"), "array": np.ones((36,
+        14)),
              "number": 3, "list": [], "class": MGVI}  # fmt: skip
     for name, value in given.items():
         for what, call in {
@@ -315,8 +395,20 @@ def of_fit():
             "training_setup": lambda bench, x: bench.mgvi.training_setup(x),
             "diagnose": lambda bench, x: bench.mgvi.diagnose(x, progress=False),
         }.items():
-            yield Case("no AnnData", f"{what}({name})", lambda bench, v=value: v, call, None, "not an AnnData")
-    for name, value in {"None": None, "text": "x", "a model": MGVI, "a table": np.ones((3, 3))}.items():
+            yield Case(
+                "no AnnData",
+                f"{what}({name})",
+                lambda bench, v=value: v,
+                call,
+                None,
+                "not an AnnData",
+            )
+    for name, value in {
+        "None": None,
+        "text": "x",
+        "a model": MGVI,
+        "a table": np.ones((3, 3)),
+    }.items():
         yield Case("no AnnData", f"from_counts({name})", lambda bench, v=value: v,
                    lambda bench, x: MGVI.from_counts(x), None, "GroupedCounts")  # fmt: skip
 

@@ -9,10 +9,10 @@ import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
-from fuzz.bench import TYPES, Bench
-from fuzz.judge import Case, Fault
 from scipy import sparse
 
+from fuzz.bench import TYPES, Bench
+from fuzz.judge import Case, Fault
 from pyro_mgvi import MGVI, MGVIError
 from pyro_mgvi.cli.main import main
 
@@ -71,7 +71,18 @@ def _disk(bench):
     return folder
 
 
-FIT = ("fit", "in.h5ad", "--group-key", "group", "--quiet", "--epochs", "1", "--latents", "z:2", "t:1")
+FIT = (
+    "fit",
+    "in.h5ad",
+    "--group-key",
+    "group",
+    "--quiet",
+    "--epochs",
+    "1",
+    "--latents",
+    "z:2",
+    "t:1",
+)
 OUT = ("--out", "out.h5ad")
 LONG = "x" * 300
 
@@ -149,11 +160,15 @@ FITS = {
     "checkpoint below a file": ((*FIT, *OUT, "--checkpoint", "notes.txt/x"), "notes.txt"),
 }
 LATENTS = {
-    "empty": "", "name": "z", "no number": "z:ten", "zero": "t:0", "minus": "z:-3", "fraction": "z:1.5",
+    "empty": "", "name": "z", "no number": "z:ten", "zero": "t:0", "minus": "z:-3",
+    "fraction": "z:1.5",
     "unknown": "u:3", "huge": "z:" + "9" * 30, "no group": "few=:2", "another group": "few=lung:2",
-    "half a pair": "few=a+:2", "group twice": "few=a+a:2", "subset twice": "few=a,a:2", "no name": "=a:2",
-    "name with space": "f w=a:2", "reserved": "counts=a:2", "spaces": "z : 3", "only colon": ":", "colons": "z::3",
-    "escape at the end": "few=a\\:2", "plus": "+:3", "equals twice": "few=x=y=a:2", "one copy named": "few=x=a,b:2",
+    "half a pair": "few=a+:2", "group twice": "few=a+a:2", "subset twice": "few=a,a:2",
+    "no name": "=a:2",
+    "name with space": "f w=a:2", "reserved": "counts=a:2", "spaces": "z : 3", "only colon": ":",
+    "colons": "z::3",
+    "escape at the end": "few=a\\:2", "plus": "+:3", "equals twice": "few=x=y=a:2",
+    "one copy named": "few=x=a,b:2",
     "copies alike": "few=x=a,x=b:2",
 }  # fmt: skip
 RANK = ("rank-genes", "model", "in.h5ad", "--no-q", "--quiet")
@@ -163,13 +178,22 @@ RANKS = {
     "another group": ((*RANK, *CSV, "--group", "lung"), "lung"),
     "empty group": ((*RANK, *CSV, "--group", ""), "group ''"),
     "offset": ((*RANK, *CSV, "--group", "a", "--offset", "none"), "none"),
-    "no model": (("rank-genes", "none", "in.h5ad", "--group", "a", *CSV), "none is not a saved model"),
+    "no model": (
+        ("rank-genes", "none", "in.h5ad", "--group", "a", *CSV),
+        "none is not a saved model",
+    ),
     "model a file": (("rank-genes", "notes.txt", "in.h5ad", "--group", "a", *CSV), "notes.txt"),
     "model a folder": (("rank-genes", "results", "in.h5ad", "--group", "a", *CSV), "results"),
-    "model nothing": (("rank-genes", "", "in.h5ad", "--group", "a", *CSV), "argument MODEL: an empty text"),
+    "model nothing": (
+        ("rank-genes", "", "in.h5ad", "--group", "a", *CSV),
+        "argument MODEL: an empty text",
+    ),
     "model a long name": (("rank-genes", LONG, "in.h5ad", "--group", "a", *CSV), "x{40}"),
     "model with NUL": (("rank-genes", "a\0b", "in.h5ad", "--group", "a", *CSV), "a"),
-    "model and cells swapped": (("rank-genes", "in.h5ad", "model", "--group", "a", *CSV), "in.h5ad is not a saved"),
+    "model and cells swapped": (
+        ("rank-genes", "in.h5ad", "model", "--group", "a", *CSV),
+        "in.h5ad is not a saved",
+    ),
     "no input": (("rank-genes", "model", "none.h5ad", "--group", "a", *CSV), "none.h5ad"),
     "out in no folder": ((*RANK, "--group", "a", "--out", "no/genes.csv"), "no/genes.csv"),
     "out a folder": ((*RANK, "--group", "a", "--out", "results"), "results"),
@@ -180,14 +204,20 @@ RANKS = {
     "out a long name": ((*RANK, "--group", "a", "--out", LONG), "--out"),
 }
 WHERES = {
-    "empty": "", "space": " ", "number": "1", "text": "'a'", "column": "celltype", "unknown": "organ == 'x'",
-    "syntax": "celltype ==", "brackets": "(celltype == 'T1'", "quotes": "celltype == 'T1", "assignment": "celltype = 'T1'",
+    "empty": "", "space": " ", "number": "1", "text": "'a'", "column": "celltype",
+    "unknown": "organ == 'x'",
+    "syntax": "celltype ==", "brackets": "(celltype == 'T1'", "quotes": "celltype == 'T1",
+    "assignment": "celltype = 'T1'",
     "another type": "celltype > 3", "no cell": "celltype == 'T9'", "foreign cells": "group == 'c'",
-    "local": "@x == 3", "import": "__import__('os').getcwd() == 'x'", "lambda": "lambda: 1", "True": "True",
-    "nan": "age == nan", "division": "1 / 0", "two lines": "age > 3\nage < 5", "semicolon": "age > 3; age < 5",
-    "mask too short": "age[:3] > 3", "attribute": "celltype.__class__", "number column": "age + 1", "list": "[True]",
+    "local": "@x == 3", "import": "__import__('os').getcwd() == 'x'", "lambda": "lambda: 1",
+    "True": "True",
+    "nan": "age == nan", "division": "1 / 0", "two lines": "age > 3\nage < 5",
+    "semicolon": "age > 3; age < 5",
+    "mask too short": "age[:3] > 3", "attribute": "celltype.__class__", "number column": "age + 1",
+    "list": "[True]",
     "NUL": "age > 3\0", "backticks": "`no such` > 3", "method": "age.sum() > 3",
-    "format": "{0}", "walrus": "(x := age) > 3", "star": "*age", "comma": "age > 3, age < 5", "text and": "'a' and 'b'",
+    "format": "{0}", "walrus": "(x := age) > 3", "star": "*age", "comma": "age > 3, age < 5",
+    "text and": "'a' and 'b'",
 }  # fmt: skip
 RIGHT_WHERES = {
     "a label": ("celltype == 'T1'", lambda obs: obs["celltype"] == "T1"),
@@ -204,16 +234,20 @@ REPORTS = {
     "no output": (("report", "result.h5ad"), "--out"),
     "no input": (("report", "none.h5ad", "--out", "x.html"), "none.h5ad"),
     "no result": (("report", "in.h5ad", "--out", "x.html"), "uns.'mgvi'"),
-    "another label": (("report", "result.h5ad", "--out", "x.html", "--labels", "organ", "--quiet"), "organ"),
-    "empty label": (("report", "result.h5ad", "--out", "x.html", "--labels", "", "--quiet"), "label ''"),
+    "another label": (("report", "result.h5ad", "--out", "x.html", "--labels", "organ", "--quiet"),
+        "organ"),
+    "empty label": (("report", "result.h5ad", "--out", "x.html", "--labels", "", "--quiet"),
+        "label ''"),
     "no model": (("report", "result.h5ad", "--out", "x.html", "--model", "none"), "none"),
     "diagnose without": (("report", "result.h5ad", "--out", "x.html", "--diagnose"), "--model"),
-    "epochs zero": (("report", "result.h5ad", "--out", "x.html", "--diagnose", "--model", "model", "--epochs", "0",
+    "epochs zero": (("report", "result.h5ad", "--out", "x.html", "--diagnose", "--model", "model",
+        "--epochs", "0",
                      "--quiet"), "max_epochs"),
     "out the input": (("report", "result.h5ad", "--out", "result.h5ad"), "result.h5ad"),
     "out a folder": (("report", "result.h5ad", "--out", "results"), "results"),
     "out in no folder": (("report", "result.h5ad", "--out", "no/x.html"), "no/x.html"),
-    "out in the model": (("report", "result.h5ad", "--out", "model/x.html", "--model", "model"), "model/x.html"),
+    "out in the model": (("report", "result.h5ad", "--out", "model/x.html", "--model", "model"),
+        "model/x.html"),
     "out named like a table": (("report", "result.h5ad", "--out", "x.csv"), "x.csv"),
     "out nothing": (("report", "result.h5ad", "--out", ""), "--out"),
 }  # fmt: skip
@@ -233,14 +267,17 @@ DEMOS = {
 def refused():
     for kind, table in {"fit": FITS, "rank-genes": RANKS, "report": REPORTS, "demo": DEMOS}.items():
         for name, (arguments, says) in table.items():
-            yield Case("command line", f"{kind}: {name}", disk, lambda bench, _, a=arguments: run(bench, *a),
+            yield Case("command line", f"{kind}: {name}", disk, lambda bench, _,
+                a=arguments: run(bench, *a),
                        None, says)  # fmt: skip
     for name, text in LATENTS.items():
         yield Case("command line", f"fit: latents {name}", disk,
-                   lambda bench, _, t=text: run(bench, *FIT[:-3], "--latents", t, *OUT), None, "latent")  # fmt: skip
+                   lambda bench, _, t=text: run(bench, *FIT[:-3], "--latents", t, *OUT), None,
+                       "latent")  # fmt: skip
     for name, text in WHERES.items():
         yield Case("command line", f"rank-genes: where {name}", disk,
-                   lambda bench, _, t=text: run(bench, *RANK, *CSV, "--group", "a", "--where", t), None,
+                   lambda bench, _, t=text: run(bench, *RANK, *CSV, "--group", "a", "--where", t),
+                       None,
                    "--where|selection")  # fmt: skip
 
 
@@ -283,10 +320,18 @@ def right():
                    partial(expected, select=select))  # fmt: skip
     for name, more in {
         "X": ("--layer", "X"), "a layer": ("--layer", "counts"), "rounding": ("--round-counts",),
-        "latents in one": ("--latents", "z:2", "t:1"), "force": ("--force",), "quiet twice": ("--quiet",),
-        "a checkpoint": ("--checkpoint", "state"), "seed": ("--seed", "0"), "model": ("--model", "new"),
+        "latents in one": ("--latents", "z:2", "t:1"), "force": ("--force",),
+            "quiet twice": ("--quiet",),
+        "a checkpoint": ("--checkpoint", "state"), "seed": ("--seed", "0"), "model": ("--model",
+            "new"),
     }.items():  # fmt: skip
-        yield Case("command line", f"fit: {name}", disk, lambda bench, x, m=more: fitted(bench, x, *m), plain)
+        yield Case(
+            "command line",
+            f"fit: {name}",
+            disk,
+            lambda bench, x, m=more: fitted(bench, x, *m),
+            plain,
+        )
     changes = {
         "dense": lambda a: setattr(a, "X", a.X.toarray()),
         "CSC": lambda a: setattr(a, "X", sparse.csc_matrix(a.X)),

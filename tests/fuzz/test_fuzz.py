@@ -1,6 +1,7 @@
 """No call is answered wrongly in silence, and nothing is lost by one that is refused."""
 
 import pytest
+
 from fuzz import labels, matrices, model_files, pictures, questions, settings, shell
 from fuzz.judge import Fault, NotMade, judge
 
