@@ -63,7 +63,7 @@ def zarr_encoding(path: Path) -> str | None:
             return None
         return str(attributes.get("encoding-type", "unknown"))
     except (ValueError, AttributeError) as error:
-        raise DataError(f"{path} is a damaged zarr folder: {error}") from error
+        raise DataError(f"{path} cannot be read as zarr: {error}") from error
 
 
 def check_outputs(
@@ -192,7 +192,8 @@ def _check_input(output: Output, path: Path, force: bool) -> None:
             return
         advice = ", or pass --force" if output.kind is Kind.CELLS else ""
         raise _refused(output, f"it is the input; choose another path{advice}")
-    if path.is_dir() and _within(output.path, path):
+    whole = saving.holds_model(path) or zarr_encoding(path) is not None
+    if whole and _within(output.path, path):
         raise _refused(output, f"it is in the input {path}; choose another path")
     if output.is_folder and _within(path, output.path):
         raise _refused(output, f"the input {path} is in this folder; choose another path")

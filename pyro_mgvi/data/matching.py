@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,8 @@ def gene_columns(
     DataWarning
         If genes are missing, or there are more.
     """
-    if not 0 <= missing_genes < 1:
+    number = isinstance(missing_genes, Real) and not isinstance(missing_genes, bool)
+    if not number or not 0 <= missing_genes < 1:
         raise SettingsError(
             f"missing_genes must be a share of at least 0 and below 1, not {missing_genes!r}"
         )

@@ -60,6 +60,11 @@ class Saved(NamedTuple):
     trained: bool
 
 
+def holds_model(path: Path) -> bool:
+    """Return whether a folder seems to be a saved model."""
+    return (path / SETTINGS).is_file()
+
+
 def check_target(path: str | Path) -> None:
     """Refuse a path where a model cannot be saved, or where saving it would destroy something.
 
@@ -73,7 +78,7 @@ def check_target(path: str | Path) -> None:
     path = path_of("path", path)
     if not path.exists():
         return
-    if not (path / SETTINGS).is_file():
+    if not holds_model(path):
         raise ModelFileError(f"{path} exists and is not a saved model: choose another path")
     names = {file.name for file in path.iterdir() if not file.name.startswith(".")}
     others = sorted(names - {SETTINGS, WEIGHTS, HISTORY})

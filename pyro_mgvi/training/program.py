@@ -30,7 +30,7 @@ from pyro_mgvi.model.posterior import Posterior
 from pyro_mgvi.model.structure import GroupedModule
 from pyro_mgvi.model.weights import differ, sampled
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
-from pyro_mgvi.support.values import flag, number, whole
+from pyro_mgvi.support.values import flag, whole
 from pyro_mgvi.training.plan import TrainingPlan
 
 BLOCK = 1024  # cells at a time when nothing is trained
@@ -218,7 +218,6 @@ class Program:
                 raise DataError("the counts hold no cell: look at what chose its cells")
             return adata.matching(self.schema)
         source = self.schema.source.elsewhere(layer, use_raw)
-        missing_genes = number("missing_genes", missing_genes, least=0)
         return GroupedCounts.for_schema(adata, self.schema, self.data_kind, source, missing_genes)
 
     def fresh(self, data: GroupedCounts, seed: int) -> Self:
