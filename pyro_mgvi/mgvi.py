@@ -11,10 +11,12 @@ from anndata import AnnData
 from pyro_mgvi import analysis, saving
 from pyro_mgvi.core import Decoder, Encoder, Latent, Likelihood
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.errors import DataError
 from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.model.component_checks import kind_of
 from pyro_mgvi.model.own_weight import OwnWeight
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
+from pyro_mgvi.support.values import flag
 from pyro_mgvi.training import Trainer, TrainingPlan, TrainingSetup, add_group
 from pyro_mgvi.training.objective import continued
 from pyro_mgvi.training.plan import chosen_plan
@@ -121,6 +123,8 @@ class MGVI(Program):
         seed: int = 0,
     ) -> Self:
         """Return an untrained model for counts that are already read."""
+        if not isinstance(data, GroupedCounts):
+            raise DataError(f"from_counts takes GroupedCounts, not a {type(data).__name__}")
         return cls(
             data.schema,
             data.initial_values(kind_of(likelihood)),
@@ -197,6 +201,7 @@ class MGVI(Program):
         """
         plan = chosen_plan(plan, max_epochs)
         data = self.read(adata, missing_genes=0)  # zeros would be learnt
+        resume = flag("resume", resume)
         trainer = Trainer(self, data, plan, accelerator, checkpoint, resume=resume)
         earlier = self.history
         try:
@@ -234,6 +239,8 @@ class MGVI(Program):
         *,
         max_epochs: int | None = None,
         accelerator: str = "cpu",
+        layer: str | None = None,
+        use_raw: bool | None = None,
         progress: bool = True,
     ) -> MGVI:
         """Return a new model with one more group, learnt from that group's cells alone.
@@ -242,7 +249,7 @@ class MGVI(Program):
         :func:`pyro_mgvi.training.add_group`.
         """
         used = chosen_plan(plan, max_epochs, self.plan)
-        larger, history = add_group(self, adata, used, accelerator, progress)
+        larger, history = add_group(self, adata, used, accelerator, progress, layer, use_raw)
         larger.plan, larger.history = used, history
         return larger
 
@@ -267,9 +274,10 @@ class MGVI(Program):
         Raises
         ------
         ModelFileError
-            If ``path`` exists and is not a saved model, or holds other files beside one.
+            If ``path`` exists and is not a saved model, holds other files beside one, or cannot be
+            written.
         SettingsError
-            If a component cannot be described as plain data.
+            If ``path`` is none, or a component cannot be described as plain data.
         """
         saving.write(path, self)
 

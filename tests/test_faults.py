@@ -29,6 +29,7 @@ from pyro_mgvi import (
     Latent,
     Latents,
     Likelihood,
+    ModelFileError,
     SameAsOwn,
     SearchSettings,
     SettingsError,
@@ -347,7 +348,7 @@ def test_a_model_that_cannot_be_written_leaves_the_old_one_whole(adata, tmp_path
         raise OSError("no space left")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(ModelFileError, match=r"cannot write the model to .*model: no space"):
         mgvi.save(tmp_path / "model")
     assert {p.name: p.read_bytes() for p in (tmp_path / "model").iterdir()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
@@ -382,7 +383,7 @@ def test_an_empty_cell_drawn_from_the_prior_has_a_finite_posterior(adata):
 
 @pytest.mark.parametrize("dim", [0, -1, 2.5, "3", None, 10**9])
 def test_dimensions_are_whole_numbers(dim):
-    with pytest.raises(SettingsError, match="whole number"):
+    with pytest.raises(SettingsError, match=r"dim must be (a whole number|at (least|most))"):
         shared(dim)
 
 

@@ -14,12 +14,12 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model import Posterior
 from pyro_mgvi.model.decoding import Decoding
+from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training import TrainingPlan, train
 from pyro_mgvi.training.plan import chosen_plan
-from pyro_mgvi.training.program import Program
-from pyro_mgvi.training.validation import whole_number
+from pyro_mgvi.training.program import Program, check_model
 
-__all__ = ["CrossFit", "cross_fit", "q_values"]
+__all__ = ["CrossFit", "cross_fit", "q_values", "shuffled_fit", "shuffled_groups"]
 
 AnyProgram = TypeVar("AnyProgram", bound=Program)
 
@@ -164,6 +164,7 @@ def cross_fit(
     >>> len(refits.refits), np.bincount(refits.fold_n)
     (2, array([60, 60]))
     """
+    check_model(mgvi)
     folds = whole_number("folds", folds, least=2)
     data = mgvi.read(adata)
     rng = np.random.default_rng(mgvi.seed)
@@ -190,6 +191,35 @@ def cross_fit(
         refit.plan = used
         refits.append(refit)
     return CrossFit(tuple(refits), fold_n, mgvi.seed)
+
+
+def shuffled_fit(
+    mgvi: Program,
+    adata: AnnData | GroupedCounts,
+    plan: TrainingPlan | None = None,
+    max_epochs: int | None = None,
+    progress: bool = True,
+) -> CrossFit:
+    """Refit on halves of the cells with groups shuffled: the null of :func:`~pyro_mgvi.diagnose`.
+
+    Parameters are those of :func:`cross_fit`.
+    """
+    shuffled = shuffled_groups(mgvi.read(adata), mgvi.seed)
+    return cross_fit(mgvi, shuffled, plan, max_epochs, progress)
+
+
+def shuffled_groups(data: GroupedCounts, seed: int) -> GroupedCounts:
+    """Return the data with groups permuted within batches: group sizes stay as they are.
+
+    Where a batch holds one group only, nothing moves within it; groups are then permuted freely.
+    """
+    rng, group_n = np.random.default_rng(seed), data.group_n.copy()
+    blocks = [np.flatnonzero(data.batch_n == b) for b in range(len(data.schema.batches))]
+    if any(len(set(group_n[block])) == 1 for block in blocks):
+        blocks = [np.arange(len(data))]
+    for block in blocks:
+        group_n[block] = rng.permutation(group_n[block])
+    return data.with_groups(group_n)
 
 
 @torch.no_grad()

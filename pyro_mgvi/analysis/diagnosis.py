@@ -10,16 +10,17 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit
+from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, shuffled_fit, shuffled_groups
 from pyro_mgvi.analysis.latent_values import latent_values
-from pyro_mgvi.analysis.metrics import known_labels, linear_cka, probe_and_chance
+from pyro_mgvi.analysis.metrics import FOLDS, linear_cka, probe_and_chance
 from pyro_mgvi.analysis.verdict import ACTIVE, verdict
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
-from pyro_mgvi.errors import DataError
+from pyro_mgvi.data.names import known_labels
+from pyro_mgvi.errors import DataError, DataWarning, SettingsError, warn
 from pyro_mgvi.training import TrainingPlan
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.program import Program, check_model
 
 Labels = str | Sequence[object] | np.ndarray | pd.Series | None
 
@@ -103,6 +104,13 @@ def diagnose(
     DataError
         If ``labels`` or ``batch`` is unknown or does not fit the cells, or a group cannot be
         split.
+    SettingsError
+        If refits are none.
+
+    Warns
+    -----
+    DataWarning
+        If labels leave nothing to probe for.
 
     Examples
     --------
@@ -115,6 +123,10 @@ def diagnose(
     >>> list(report.copies.index)
     ['z', 't_group1', 't_group2']
     """
+    check_model(mgvi)
+    for name, given in {"refits": refits, "shuffled": shuffled}.items():
+        if given is not None and not isinstance(given, CrossFit):
+            raise SettingsError(f"{name} must come from cross_fit, not {given!r}")
     data = mgvi.read_for_results(adata)
     label_n = _labels(adata, labels, data)
     nuisances = _nuisances(adata, batch, data)
@@ -123,41 +135,14 @@ def diagnose(
     if shuffled is None:
         shuffled = shuffled_fit(mgvi, data, plan, max_epochs, progress)
     dimensions = _dimensions(mgvi, data)
-    copies = pd.concat([_worth(refits, data), _worth(shuffled, _shuffle(data, mgvi.seed))], axis=1)
+    copies = pd.concat(
+        [_worth(refits, data), _worth(shuffled, shuffled_groups(data, mgvi.seed))], axis=1
+    )
     copies.columns = pd.Index(["worth", "worth_se", "shuffled", "shuffled_se"])
     copies["agreement"] = _agreement(refits, data)
     probes = _probes(mgvi, data, label_n, nuisances)
     sentences = tuple(verdict(mgvi, dimensions, copies, probes))
     return Diagnosis(dimensions, copies, probes, sentences)
-
-
-def shuffled_fit(
-    mgvi: Program,
-    adata: AnnData | GroupedCounts,
-    plan: TrainingPlan | None = None,
-    max_epochs: int | None = None,
-    progress: bool = True,
-) -> CrossFit:
-    """Refit on halves of the cells with the groups shuffled, as the null of :func:`diagnose`.
-
-    Parameters are those of :func:`~pyro_mgvi.cross_fit`.
-    """
-    shuffled = _shuffle(mgvi.read(adata), mgvi.seed)
-    return cross_fit(mgvi, shuffled, plan, max_epochs, progress)
-
-
-def _shuffle(data: GroupedCounts, seed: int) -> GroupedCounts:
-    """Return the data with groups permuted within batches: group sizes stay as they are.
-
-    Where a batch holds one group only, nothing moves within it; groups are then permuted freely.
-    """
-    rng, group_n = np.random.default_rng(seed), data.group_n.copy()
-    blocks = [np.flatnonzero(data.batch_n == b) for b in range(len(data.schema.batches))]
-    if any(len(set(group_n[block])) == 1 for block in blocks):
-        blocks = [np.arange(len(data))]
-    for block in blocks:
-        group_n[block] = rng.permutation(group_n[block])
-    return data.with_groups(group_n)
 
 
 def _owned(program: Program, data: GroupedCounts) -> dict[str, np.ndarray]:
@@ -242,6 +227,15 @@ def _probes(
             found = probe_and_chance(means[copy.key][own], target[own])
             if found is not None:
                 rows.append((copy.key, name, *found))
+    probed = {name for _, name, *_ in rows}
+    nothing = [name for name in ("label",) if label_n is not None and name not in probed]
+    nothing += [name for name in nuisances if name not in probed]
+    if nothing:
+        warn(
+            f"nothing to probe for: {some(nothing)} tells no two sets of {FOLDS} cells or more "
+            "apart among the cells of any latent; missing and rarer labels are left out",
+            DataWarning,
+        )
     return pd.DataFrame(rows, columns=["latent", "target", "accuracy", "chance"])
 
 
@@ -266,7 +260,7 @@ def _labels(
                 f"{name} is a Series that knows only some of the cells by name; "
                 f"missing: {some(names[~shared])}"
             )
-    text_n, _ = known_labels(labels)
+    text_n, _ = known_labels(labels, name)
     if names is not None and len(text_n) == len(names) != len(data):
         text_n = text_n[data.cells]  # without those that the model leaves out
     if text_n.shape != (len(data),):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -17,8 +16,8 @@ from pyro_mgvi.data.names import group_code
 from pyro_mgvi.data.selection import Cells, cell_positions
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model.decoding import Decoding
-from pyro_mgvi.training.program import Program
-from pyro_mgvi.training.validation import whole_number
+from pyro_mgvi.support.values import number, whole_number
+from pyro_mgvi.training.program import Program, check_model
 
 
 @torch.no_grad()
@@ -84,11 +83,11 @@ def differential_expression(
     >>> table.shape
     (80, 5)
     """
+    check_model(mgvi)
     if mgvi.data_kind is not DataKind.COUNTS:
         raise SettingsError("fold changes need a likelihood of counts: ZINB, NB or Poisson")
     n_draws = whole_number("n_draws", n_draws, least=2)
-    if not isinstance(threshold, Real) or not threshold >= 0:
-        raise SettingsError(f"threshold must be a number of at least 0, not {threshold!r}")
+    threshold, seed = number("threshold", threshold, least=0.0), whole_number("seed", seed, least=0)
     decoding, data = Decoding.keeping(mgvi.families, latents), mgvi.read_for_results(adata)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     sides = [
@@ -124,10 +123,10 @@ def _cells(
     adata: AnnData | GroupedCounts, data: GroupedCounts, which: Cells, name: str
 ) -> np.ndarray:
     """Return positions of the cells of a group, or under a mask."""
-    if isinstance(which, (str, int)):
-        cells = np.flatnonzero(data.group_n == group_code(data.schema, which))
-    else:
+    if pd.api.types.is_list_like(which):
         cells = cell_positions(adata, data, which, name)
+    else:
+        cells = np.flatnonzero(data.group_n == group_code(data.schema, which))
     if not len(cells):
         raise DataError(f"{name} holds no cell: choose others")
     return cells

@@ -15,8 +15,8 @@ from pyro_mgvi.data.names import cell_index, gene_positions
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.model import Posterior
 from pyro_mgvi.model.decoding import Decoding
-from pyro_mgvi.training.program import Program
-from pyro_mgvi.training.validation import whole_number
+from pyro_mgvi.support.values import whole_number
+from pyro_mgvi.training.program import Program, check_model
 
 
 def expected(
@@ -64,6 +64,7 @@ def normalized_expression(
     SettingsError, DataError
         If a latent, a gene or the batch is unknown.
     """
+    check_model(program)
     schema = program.schema
     if batch is not None and (schema.batch_key is None or str(batch) not in schema.batches):
         known = list(schema.batches) if schema.batch_key else "no batch_key"
@@ -134,7 +135,9 @@ def expression_draws(
     >>> mean.shape, bool((std > 0).all().all())
     ((120, 80), True)
     """
+    check_model(mgvi)
     n_draws = whole_number("n_draws", n_draws, least=2)
+    seed = whole_number("seed", seed, least=0)
     decoding = Decoding.keeping(mgvi.families, latents)
     names, position = gene_positions(mgvi.schema, genes)
     data, generator = mgvi.read_for_results(adata), torch.Generator().manual_seed(seed)

@@ -15,8 +15,9 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import annotated, some
 from pyro_mgvi.data.names import cell_index
 from pyro_mgvi.errors import DataError, DataWarning, SettingsError, warn
+from pyro_mgvi.support.values import one_of, whole_number
 from pyro_mgvi.support.versions import versions
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.program import Program, check_model
 
 PREFIX = "X_mgvi_"  # of the keys in obsm
 FOREIGN = ("nan", "zero", "encode")
@@ -24,8 +25,7 @@ FOREIGN = ("nan", "zero", "encode")
 
 def check_foreign(foreign: str) -> None:
     """Refuse an unknown way to report copies that a cell does not own."""
-    if foreign not in FOREIGN:
-        raise SettingsError(f"foreign must be one of {FOREIGN}, not {foreign!r}")
+    one_of("foreign", foreign, FOREIGN)
 
 
 def reported(value_snd: torch.Tensor, owned_sn: torch.Tensor, foreign: str) -> torch.Tensor:
@@ -56,6 +56,8 @@ def latent_values(
     """
     check_foreign(foreign)
     families = program.families
+    if draw is not None:
+        draw = whole_number("draw", draw, least=0)
     out = {copy.key: np.empty((len(data), copy.dim), np.float32) for copy in families.copies}
     generator = None if draw is None else torch.Generator().manual_seed(draw)
     for cells, posterior in program.posteriors(data, keep_sparse=True):
@@ -101,6 +103,7 @@ def latents(
     UntrainedWarning
         If the model was never trained.
     """
+    check_model(program)
     data = program.read_for_results(adata)
     index = cell_index(data, adata)
     return {
@@ -148,6 +151,7 @@ def write_latents(
     UntrainedWarning
         If the model was never trained.
     """
+    check_model(program)
     if isinstance(adata, GroupedCounts):
         raise DataError(
             "write_latents needs the AnnData to write to: mgvi.write_latents(adata, counts=counts)"

@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from pyro_mgvi.data.names import Labels, known_labels
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.kernels.sparse import is_sparse
+from pyro_mgvi.support.values import number, whole_number
 
 FOLDS = 3  # of a probe's cross-validation; rarer labels cannot be in each
-Labels = Sequence[Any] | np.ndarray | pd.Series | pd.Categorical
-
-
-def known_labels(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels as text, and which of them there are.
-
-    Missing are NaN, None, NA and NaT, in any kind of column; the text "nan" is a label like any
-    other.
-
-    Parameters
-    ----------
-    labels
-        One per cell.
-
-    Examples
-    --------
-    >>> text, known = known_labels(["a", np.nan, 1, None])
-    >>> text[known].tolist(), known.tolist()
-    (['a', '1'], [True, False, True, False])
-    """
-    try:
-        column = labels if isinstance(labels, pd.Series) else pd.Series(labels)
-    except ValueError as error:
-        raise DataError(f"labels must be one per cell: {error}") from error
-    known_n: np.ndarray = column.notna().to_numpy()
-    text_n = np.full(len(column), None, object)
-    text_n[known_n] = [str(label) for label in column[known_n]]
-    return text_n, known_n
 
 
 def in_use(latent_nk: np.ndarray) -> np.ndarray:
@@ -79,10 +50,15 @@ def _labelled(
 
 def cells_with(latent_nk: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return a latent as an array, and which cells have it; NaN says that they do not own it."""
-    latent_nk = np.asarray(latent_nk)
+    try:
+        latent_nk = np.asarray(latent_nk)
+    except ValueError as error:  # rows of several lengths
+        raise DataError(f"a latent is numbers, cells x dims: {error}") from error
     if latent_nk.ndim != 2 or latent_nk.dtype.kind not in "fiub":
         shape = f"{latent_nk.dtype} values of shape {latent_nk.shape}"
         raise DataError(f"a latent is numbers, cells x dims, not {shape}")
+    if not latent_nk.shape[1]:
+        raise DataError("the latent has no dimension")
     if np.isinf(latent_nk).any():
         raise DataError("a latent holds infinite values: correct or remove these cells")
     return latent_nk.astype(np.result_type(latent_nk, np.float32)), ~np.isnan(latent_nk).any(1)
@@ -118,6 +94,7 @@ def kmeans_ari(latent_nk: ArrayLike, labels: Labels, seed: int = 0) -> float:
 
     latent_nk, label_n = _labelled(latent_nk, labels)
     n_labels = _two_labels(label_n, "clusters are compared with")
+    seed = whole_number("seed", seed, least=0) % 2**32  # as large as scikit-learn takes them
     kmeans = KMeans(n_labels, n_init=10, random_state=seed)
     with warnings.catch_warnings():
         # An empty latent has fewer points than there are labels: one cluster, an index of 0.
@@ -196,6 +173,7 @@ def probe_and_chance(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    folds = whole_number("folds", folds, least=2)
     latent_nk, label_n = _labelled(latent_nk, labels, folds)
     n_labels = len(np.unique(label_n))
     if n_labels < 2:
@@ -223,6 +201,7 @@ def active_units(latent_nk: ArrayLike, threshold: float = 0.01) -> int:
     >>> active_units(np.array([[1.0, 0.0], [-1.0, 0.01]]))
     1
     """
+    threshold = number("threshold", threshold)
     values_nk, known_n = cells_with(latent_nk)
     if not known_n.any():
         raise DataError("no cell has the latent: all rows are NaN")
@@ -255,8 +234,10 @@ def linear_cka(a_nk: ArrayLike, b_nk: ArrayLike) -> float:
                 "a latent has NaN rows, as private ones have for other groups' cells: compare "
                 "the cells that own it"
             )
+    # Squares of very large or small numbers have no place in a number; scales make no difference.
+    a_nk, b_nk = (x / (np.abs(x).max(initial=0.0) or 1.0) for x, _ in both)
     # A constant minus its mean may be a rounding error, which would agree with itself.
-    a, b = ((x - x.mean(axis=0, dtype=float)) * in_use(x) for x, _ in both)
+    a, b = ((x - x.mean(axis=0, dtype=float)) * in_use(x) for x in (a_nk, b_nk))
     norms = np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)
     return float(np.linalg.norm(b.T @ a) ** 2 / norms) if norms > 0 else 0.0
 

@@ -15,7 +15,8 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.model.decoding import Decoding
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.support.values import flag
+from pyro_mgvi.training.program import Program, check_model
 
 DEPTH = 1e4  # expression is reported in counts per so many
 
@@ -94,6 +95,9 @@ def rank_genes(
     >>> len(table), bool(table["bayes_factor"].is_monotonic_decreasing)
     (80, True)
     """
+    check_model(mgvi)
+    if not isinstance(calibration, CrossFit):
+        calibration = flag("calibration", calibration)
     if mgvi.data_kind is not DataKind.COUNTS:
         raise SettingsError(
             f"genes cannot be ranked with {type(mgvi.model.likelihood).__name__}: "

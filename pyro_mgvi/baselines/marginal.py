@@ -142,4 +142,6 @@ def start(
 def components(root: np.ndarray, k: int, seed: int) -> np.ndarray:
     """Return the first k principal directions (or as many as there are), k x p."""
     k = min(k, *root.shape)
-    return randomized_svd(root, k, random_state=seed)[2] if k else np.zeros((0, root.shape[1]))
+    return (
+        randomized_svd(root, k, random_state=seed % 2**32)[2] if k else np.zeros((0, root.shape[1]))
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 import pandas as pd
 
@@ -16,6 +15,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.selection import cells_of_group
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
+from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training.checkpoint import states, usable_folder
 
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
@@ -26,6 +26,8 @@ def demo(arguments: Namespace) -> int:
     from pyro_mgvi.cli import demo as run  # plotting is imported only where it is used
 
     folder = arguments.out
+    whole_number("--seed", arguments.seed, least=0)
+    whole_number("--epochs", arguments.epochs, least=1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -39,7 +41,7 @@ def demo(arguments: Namespace) -> int:
     check_outputs([Output("--out", folder / name, kind) for name, kind in kinds.items()])
     adata, mgvi, table = run.run(arguments.seed, arguments.epochs)
     record(mgvi, adata, command="demo")
-    _save(mgvi, folder / "model")
+    mgvi.save(folder / "model")
     write_cells(adata, folder / "latents.h5ad")
     with writing(folder / "latents.png") as part:
         run.figure(adata).savefig(part, dpi=120)
@@ -85,7 +87,7 @@ def fit(arguments: Namespace) -> int:
         _say(f"interrupted after {len(mgvi.history)} epochs; writing what there is")
         found = mgvi.summary(data)
     if arguments.model is not None:
-        _save(mgvi, arguments.model)
+        mgvi.save(arguments.model)
         print(f"written to {arguments.model}: the model")
     mgvi.write_latents(adata, arguments.foreign)
     write_cells(adata, arguments.out)
@@ -122,13 +124,6 @@ def _check_checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
         found = states(folder)
         done = f"{max(found)} epochs of it are done" if found else "it holds nothing yet"
         _say(f"going on from --checkpoint {folder}: {done}")
-
-
-def _save(mgvi: MGVI, path: Path) -> None:
-    try:
-        mgvi.save(path)
-    except OSError as error:
-        raise SettingsError(f"cannot write {path}: {error}") from error
 
 
 def _say(message: str) -> None:

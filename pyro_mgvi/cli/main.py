@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -38,6 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return commands.INTERRUPTED
 
 
+def _path(text: str) -> Path:
+    """Return a path that a file system can hold."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty text is no path")
+    try:
+        os.stat(text)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return Path(text)
+    except (OSError, ValueError) as error:  # a name too long, or with a character of none
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} cannot be a path: {error}") from error
+    return Path(text)
+
+
 def _show(
     message: Warning | str,
     category: type[Warning],
@@ -67,14 +81,14 @@ def _add_demo(commands: Commands) -> None:
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--epochs", type=int, default=40, help="at most (default 40)")
     demo.add_argument(
-        "--out", type=Path, default=Path("mgvi_demo"), help="folder for results (mgvi_demo)"
+        "--out", type=_path, default=Path("mgvi_demo"), help="folder for results (mgvi_demo)"
     )
     demo.set_defaults(run="demo")
 
 
 def _add_fit(commands: Commands) -> None:
     fit = commands.add_parser("fit", help="fit grouped counts, write latents and the model")
-    fit.add_argument("input", type=Path, metavar="IN", help="h5ad file or zarr folder")
+    fit.add_argument("input", type=_path, metavar="IN", help="h5ad file or zarr folder")
     fit.add_argument("--group-key", required=True, help="column of obs with the groups")
     fit.add_argument("--layer", help="layer with the counts (default: X)")
     fit.add_argument("--use-raw", action="store_true", help="take the counts of adata.raw")
@@ -91,7 +105,8 @@ def _add_fit(commands: Commands) -> None:
         metavar="SPEC",
         default=["z:10", "t:10"],
         help="latents and dims: z:10 (shared) t:10 (per group) pair:5 (per two groups) "
-        "NAME=A+B:5 (of the groups A and B); default z:10 t:10",
+        "NAME=A+B:5 (of the groups A and B; in names, a backslash goes before + , : = and "
+        "backslash); default z:10 t:10",
     )
     fit.add_argument("--drop-empty", action="store_true", help="drop cells without counts")
     fit.add_argument(
@@ -107,15 +122,15 @@ def _add_fit(commands: Commands) -> None:
     fit.add_argument("--accelerator", default="cpu", help="cpu, gpu, cuda:1 or auto (default cpu)")
     fit.add_argument(
         "--out",
-        type=Path,
+        type=_path,
         required=True,
         metavar="OUT",
         help="the input with the latents: an h5ad file, or a zarr folder if it ends in .zarr",
     )
-    fit.add_argument("--model", type=Path, metavar="DIR", help="save the trained model, too")
+    fit.add_argument("--model", type=_path, metavar="DIR", help="save the trained model, too")
     fit.add_argument(
         "--checkpoint",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="keep the state of training here after each epoch; delete it when all is done",
     )
@@ -131,8 +146,8 @@ def _add_fit(commands: Commands) -> None:
 
 def _add_rank(commands: Commands) -> None:
     rank = commands.add_parser("rank-genes", help="rank genes by a group's own variation")
-    rank.add_argument("model", type=Path, metavar="MODEL", help="folder that fit --model wrote")
-    rank.add_argument("input", type=Path, metavar="IN", help="the cells it was trained on")
+    rank.add_argument("model", type=_path, metavar="MODEL", help="folder that fit --model wrote")
+    rank.add_argument("input", type=_path, metavar="IN", help="the cells it was trained on")
     rank.add_argument("--group", required=True, help="name of the group")
     rank.add_argument(
         "--where",
@@ -149,7 +164,7 @@ def _add_rank(commands: Commands) -> None:
     rank.add_argument(
         "--no-q", action="store_true", help="no q-values: saves refits of about one training"
     )
-    rank.add_argument("--out", type=Path, required=True, metavar="GENES.csv")
+    rank.add_argument("--out", type=_path, required=True, metavar="GENES.csv")
     rank.add_argument("--quiet", action="store_true", help="no progress bar")
     rank.set_defaults(run="rank_genes")
 
@@ -174,10 +189,10 @@ def _add_programs(commands: Commands) -> None:
 
 def _add_report(commands: Commands) -> None:
     report = commands.add_parser("report", help="one HTML file that shows a fit to a colleague")
-    report.add_argument("input", type=Path, metavar="RESULT", help="what fit --out wrote")
+    report.add_argument("input", type=_path, metavar="RESULT", help="what fit --out wrote")
     report.add_argument(
         "--model",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="what the same fit --model wrote: adds genes and predictive checks",
     )
@@ -195,6 +210,6 @@ def _add_report(commands: Commands) -> None:
         "takes about two trainings",
     )
     report.add_argument("--epochs", type=int, help="of the refits of --diagnose, at most")
-    report.add_argument("--out", type=Path, required=True, metavar="REPORT.html")
+    report.add_argument("--out", type=_path, required=True, metavar="REPORT.html")
     report.add_argument("--quiet", action="store_true", help="no progress bar")
     report.set_defaults(run="report")

@@ -17,7 +17,7 @@ import pandas as pd
 from anndata import AnnData
 
 from pyro_mgvi import saving
-from pyro_mgvi.errors import MGVIError, SettingsError
+from pyro_mgvi.errors import DataError, MGVIError, SettingsError
 from pyro_mgvi.support.whole_files import written_whole
 
 
@@ -54,13 +54,16 @@ def zarr_encoding(path: Path) -> str | None:
     if not path.is_dir():
         return None
     attributes: dict[str, Any] = {}
-    if (path / "zarr.json").is_file():
-        attributes = json.loads((path / "zarr.json").read_text()).get("attributes", {})
-    elif (path / ".zattrs").is_file():
-        attributes = json.loads((path / ".zattrs").read_text())
-    elif not (path / ".zgroup").is_file():
-        return None
-    return str(attributes.get("encoding-type", "unknown"))
+    try:
+        if (path / "zarr.json").is_file():
+            attributes = json.loads((path / "zarr.json").read_text()).get("attributes", {})
+        elif (path / ".zattrs").is_file():
+            attributes = json.loads((path / ".zattrs").read_text())
+        elif not (path / ".zgroup").is_file():
+            return None
+        return str(attributes.get("encoding-type", "unknown"))
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path} cannot be read as zarr: {error}") from error
 
 
 def check_outputs(
@@ -189,7 +192,8 @@ def _check_input(output: Output, path: Path, force: bool) -> None:
             return
         advice = ", or pass --force" if output.kind is Kind.CELLS else ""
         raise _refused(output, f"it is the input; choose another path{advice}")
-    if zarr_encoding(path) is not None and _within(output.path, path):
+    whole = saving.holds_model(path) or zarr_encoding(path) is not None
+    if whole and _within(output.path, path):
         raise _refused(output, f"it is in the input {path}; choose another path")
     if output.is_folder and _within(path, output.path):
         raise _refused(output, f"the input {path} is in this folder; choose another path")

@@ -13,7 +13,7 @@ from pyro_mgvi.core.latents import Latent, pairwise, private, shared, subsets
 from pyro_mgvi.core.priors import Dirac
 from pyro_mgvi.errors import SettingsError
 
-ESCAPED = r"[+,:\\]"  # what a backslash goes before in names of groups
+ESCAPED = r"[+,:=\\]"  # what a backslash goes before in names of groups and copies
 FAMILIES: dict[str, Callable[[int], Latent]] = {"z": shared, "t": private, "pair": pairwise}
 
 
@@ -170,7 +170,7 @@ class Latents:
             raise SettingsError(f"latents={names!r}: give names, such as 'z' or ['t_Ileum']")
         wanted = [names] if isinstance(names, str) else list(names)
         known = {copy.key for copy in self.copies} | {family.name for family in self.families}
-        unknown = [name for name in wanted if name not in known]
+        unknown = [name for name in wanted if not isinstance(name, str) or name not in known]
         if unknown:
             families = [family.name for family in self.families]
             keys = [copy.key for copy in self.copies if copy.key not in families]
@@ -188,8 +188,9 @@ def parse(spec: str) -> Latent:
     ----------
     spec
         ``z:10`` (shared), ``t:10`` (one per group), ``pair:5`` (one per two groups), or subsets
-        of your own with a name: ``small=Ileum+Jejunum:5``, several separated by commas. In names
-        of groups, a backslash goes before ``+``, ``,`` and ``:``.
+        of your own with a name: ``small=Ileum+Jejunum:5``, several separated by commas. Copies
+        may be named, too: ``part=small=Ileum+Jejunum,large=Colon:5``. In names, a backslash goes
+        before ``+``, ``,``, ``:`` and ``=``.
 
     Raises
     ------
@@ -202,6 +203,8 @@ def parse(spec: str) -> Latent:
     (('Ileum', 'Jejunum'), ('Colon',))
     >>> parse(r"both=CD4\++CD8\+:3").subsets
     (('CD4+', 'CD8+'),)
+    >>> parse("part=small=Ileum+Jejunum,large=Colon:5").copy_names
+    ('small', 'large')
     """
     head, colon, dim = spec.rpartition(":")
     name, equals, groups = head.partition("=")
@@ -212,17 +215,22 @@ def parse(spec: str) -> Latent:
         )
     if not equals:
         return FAMILIES[name](int(dim))
-    named = [[_plain(group) for group in _parts(part, "+")] for part in _parts(groups, ",")]
-    if not all(group for part in named for group in part):
+    named = [_named(part) for part in _parts(groups, ",")]
+    if not all(group for _, owners in named for group in owners):
         raise SettingsError(
             f"latent {spec!r} names a group without a name: write NAME=A+B:5, with a backslash "
-            r"before every + , and : that belongs to a name, as in 'both=CD4\++CD8\+:5'"
+            r"before every + , : and = that belongs to a name, as in 'both=CD4\++CD8\+:5'"
         )
-    return subsets(name, named, int(dim))
+    labels = [label for label, _ in named if label is not None]
+    if not labels:
+        return subsets(name, [owners for _, owners in named], int(dim))
+    if len(set(labels)) < len(named):
+        raise SettingsError(f"latent {spec!r}: name all of its copies, each differently, or none")
+    return subsets(name, {str(label): owners for label, owners in named}, int(dim))
 
 
 def as_text(latent: Latent, groups: Sequence[str]) -> str:
-    r"""Return a text that :func:`parse` understands; priors and names of copies are not in it.
+    r"""Return a text that :func:`parse` understands; priors are not in it.
 
     Examples
     --------
@@ -231,10 +239,25 @@ def as_text(latent: Latent, groups: Sequence[str]) -> str:
     """
     bound = latent.over(groups)
     family = FAMILIES.get(latent.name)
-    if family is not None and family(latent.dim).over(groups).owners == bound.owners:
+    names = bound.copy_names
+    if names is None and family and family(latent.dim).over(groups).owners == bound.owners:
         return f"{latent.name}:{latent.dim}"
-    parts = ["+".join(re.sub(ESCAPED, r"\\\g<0>", x) for x in owners) for owners in bound.owners]
+    parts = ["+".join(map(_escaped, owners)) for owners in bound.owners]
+    if names is not None:
+        parts = [f"{_escaped(label)}={part}" for label, part in zip(names, parts, strict=True)]
     return f"{latent.name}={','.join(parts)}:{latent.dim}"
+
+
+def _escaped(name: str) -> str:
+    return re.sub(ESCAPED, r"\\\g<0>", name)
+
+
+def _named(text: str) -> tuple[str | None, list[str]]:
+    """Return the name of a copy, if it has one, and its groups."""
+    *label, owners = _parts(text, "=")
+    if len(label) > 1:
+        raise SettingsError(f"latent {text!r}: a backslash goes before every = of a name")
+    return (_plain(label[0]) if label else None), [_plain(group) for group in _parts(owners, "+")]
 
 
 def _parts(text: str, separator: str) -> list[str]:

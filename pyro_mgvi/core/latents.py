@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from numbers import Real
 
 import pyro.distributions as dist
 import torch
 
 from pyro_mgvi.core.priors import Dirac, ForeignPrior, check_prior
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.support.values import whole_number
 
 Subsets = tuple[tuple[str, ...], ...]
 
-HINT = "; in a text, a backslash goes before every + , and : of a name"
+HINT = "; in a text, a backslash goes before every + , : and = of a name"
 MOST_DIMS = 10_000  # more than any data have; a mistyped number should not ask for memory
 RESERVED = ("library", "counts", "cells", "decoder_prior")  # the model's own site and plate names
 
@@ -71,13 +70,13 @@ class Latent:
             raise SettingsError(
                 f"latent name {self.name!r}: use a plain identifier other than {RESERVED}"
             )
-        number = isinstance(self.dim, Real) and math.isfinite(self.dim)
-        if not number or int(self.dim) != self.dim or not 1 <= self.dim <= MOST_DIMS:
+        dim = whole_number(f"latent {self.name!r}: dim", self.dim, least=1, most=MOST_DIMS)
+        object.__setattr__(self, "dim", dim)
+        if not callable(self.foreign) or isinstance(self.foreign, type):
             raise SettingsError(
-                f"latent {self.name!r}: dim must be a whole number of at least 1, and at most "
-                f"{MOST_DIMS:,}, not {self.dim!r}"
+                f"latent {self.name!r}: foreign must be a prior for foreign cells, such as Dirac() "
+                f"or SameAsOwn(), not {self.foreign!r}"
             )
-        object.__setattr__(self, "dim", int(self.dim))  # NumPy's numbers and 3.0, too
         if self.prior is not None:
             check_prior(self.prior, self.dim, f"latent {self.name!r}")
 
@@ -101,12 +100,12 @@ class Latent:
         for subset in subsets:
             if not subset:
                 raise SettingsError(f"latent {self.name!r} has an empty subset")
-            unknown = sorted(set(subset) - set(groups))
+            unknown = [group for group in subset if group not in groups]
             if unknown:
                 raise SettingsError(
                     f"latent {self.name!r} names unknown group(s) {unknown}, to which no cell "
                     f"belongs; the data have {list(groups)}"
-                    + (HINT if any(set("+,:") & set(group) for group in groups) else "")
+                    + (HINT if any(set("+,:=") & set(group) for group in groups) else "")
                 )
             if len(set(subset)) < len(subset):
                 raise SettingsError(f"latent {self.name!r} names a group twice: {subset}")
@@ -231,6 +230,8 @@ def subsets(
     if hasattr(groups, "items"):  # a mapping, or a pandas Series
         named = dict(groups.items())
         names, groups = tuple(map(str, named)), named.values()
+    if not isinstance(groups, Iterable):
+        raise SettingsError(f"latent {name!r}: {groups!r} is no list of lists of groups")
     listed = list(groups)
     texts = [subset for subset in listed if isinstance(subset, str)]
     if texts:
@@ -238,4 +239,7 @@ def subsets(
             f"latent {name!r}: {texts[0]!r} is a text, not a list of groups; write "
             f"[{[str(text) for text in texts]}] for one copy that these groups share"
         )
+    for subset in listed:
+        if not isinstance(subset, Iterable):
+            raise SettingsError(f"latent {name!r}: {subset!r} is no list of groups")
     return Latent(name, tuple(map(tuple, listed)), dim, foreign, prior, names)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.model import Posterior
 from pyro_mgvi.training.program import Program
@@ -74,16 +73,3 @@ def seeded(seed: int) -> Iterator[None]:
     with exclusive(), torch.no_grad():
         torch.manual_seed(seed)
         yield
-
-
-def positive(name: str, value: int, least: int = 1) -> int:
-    """Return ``value`` as an integer.
-
-    Raises
-    ------
-    SettingsError
-        If it is not a whole number of at least ``least``.
-    """
-    if int(value) != value or value < least:
-        raise SettingsError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return int(value)

@@ -12,12 +12,13 @@ from anndata import AnnData
 from pyro_mgvi.analysis.latent_values import check_foreign, reported
 from pyro_mgvi.core import DataKind, Latents
 from pyro_mgvi.criticism.arviz_versions import arviz_and_version
-from pyro_mgvi.criticism.draws import dense_posteriors, draw, positive, seeded
+from pyro_mgvi.criticism.draws import dense_posteriors, draw, seeded
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.names import cell_index, gene_positions
 from pyro_mgvi.errors import ChainDiagnosticsWarning, DataError, SettingsError
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.support.values import number, whole_number
+from pyro_mgvi.training.program import Program, check_model
 
 NOT_A_CHAIN = (
     "These are independent draws from an approximate posterior (the guide), not a Markov chain: "
@@ -120,7 +121,9 @@ def to_arviz(
     >>> data["posterior"]["t"].sel(t_subset="group2", t_dimension="t_1").shape
     (1, 5, 40)
     """
-    n_draws = positive("n_draws", n_draws)
+    check_model(mgvi)
+    n_draws, seed = whole_number("n_draws", n_draws, least=1), whole_number("seed", seed, least=0)
+    max_bytes = number("max_bytes", max_bytes, least=0.0)
     check_foreign(foreign)
     data, families = mgvi.read_for_results(adata), mgvi.families
     cells_ = cell_index(data, adata)

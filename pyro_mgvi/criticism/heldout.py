@@ -12,11 +12,12 @@ from anndata import AnnData
 from scipy.special import logsumexp
 
 from pyro_mgvi.criticism.arviz_versions import arviz_and_version
-from pyro_mgvi.criticism.draws import dense_posteriors, draw, positive, seeded
+from pyro_mgvi.criticism.draws import dense_posteriors, draw, seeded
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.names import cell_index
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.support.values import whole_number
+from pyro_mgvi.training.program import Program, check_model
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def held_out(
     >>> score.log_marginal_n.shape, bool((score.log_marginal_n >= score.elbo_n).all())
     ((20,), True)
     """
-    n_draws = positive("n_draws", n_draws, least=2)
+    check_model(mgvi)
+    n_draws, seed = whole_number("n_draws", n_draws, least=2), whole_number("seed", seed, least=0)
     if n_draws % 2:
         raise SettingsError(f"n_draws must be even (halves tell convergence), not {n_draws}")
     data = mgvi.read_for_results(adata)
@@ -260,8 +262,8 @@ def _scores(
     progress: bool,
 ) -> dict[str, HeldOut]:
     """Return the scores of all models, of the same cells and the same measure."""
-    if not models:
-        raise SettingsError("no model to compare")
+    if not isinstance(models, Mapping) or not models:
+        raise SettingsError('no model to compare: pass models by name, {"name": mgvi, ...}')
     missing = [name for name, model in models.items() if not isinstance(model, HeldOut)]
     if missing and adata is None:
         raise SettingsError(f"models {missing} need held-out cells: give adata")

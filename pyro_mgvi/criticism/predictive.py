@@ -11,11 +11,12 @@ from anndata import AnnData
 from torch import Tensor
 
 from pyro_mgvi.core import DataKind
-from pyro_mgvi.criticism.draws import dense_posteriors, draw, positive, seeded
+from pyro_mgvi.criticism.draws import dense_posteriors, draw, seeded
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.names import cell_index
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.support.values import whole_number
+from pyro_mgvi.training.program import Program, check_model
 
 LEVEL = 0.9  # of the predictive intervals
 
@@ -116,7 +117,8 @@ def predictive_checks(
     >>> list(checks.summary().index)
     ['gene mean', 'gene variance', 'gene zeros', 'cell library', 'cell zeros']
     """
-    n_draws = positive("n_draws", n_draws, least=20)
+    check_model(mgvi)
+    n_draws, seed = whole_number("n_draws", n_draws, least=20), whole_number("seed", seed, least=0)
     if mgvi.data_kind is not DataKind.COUNTS:
         raise SettingsError(
             f"zeros and library sizes are statistics of counts, and "

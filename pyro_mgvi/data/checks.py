@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,6 @@ def annotated(adata: Any) -> AnnData:
     return adata
 
 
-def flag(name: str, value: object) -> None:
-    """Refuse a switch that is neither True nor False, such as the text "no"."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise DataError(f"{name} must be True or False, not {value!r}")
-
-
 def keys(
     adata: AnnData,
     group_key: str | None,
@@ -63,10 +57,6 @@ def keys(
     covariate_keys: Sequence[str] = (),
 ) -> None:
     """Refuse keys that ``obs`` lacks, and keys that say the same thing twice."""
-    if isinstance(covariate_keys, str):
-        raise DataError(f"covariate_keys must be a list of columns: write [{covariate_keys!r}]")
-    if not isinstance(covariate_keys, Iterable):
-        raise DataError(f"covariate_keys must be a list of columns, not {covariate_keys!r}")
     wanted = [("group_key", group_key), ("batch_key", batch_key)]
     wanted += [("covariate_keys", key) for key in covariate_keys]
     seen: dict[str | None, str] = {}
@@ -78,23 +68,54 @@ def keys(
             )
         if key is None and option == "batch_key":
             continue
-        if isinstance(key, (list, dict, set, np.ndarray, pd.Series, pd.Index)):
-            raise DataError(
-                f"{option} must be the name of one column of adata.obs, not the "
-                f"{type(key).__name__} {some(key)}; join several columns into one first"
-            )
-        if list(adata.obs.columns).count(key) > 1:
-            raise DataError(f"adata.obs has several columns {key!r} ({option}): rename them")
-        if key not in adata.obs:
-            raise DataError(
-                f"{option} {key!r} is not a column of adata.obs; it has: "
-                f"{some(adata.obs.columns, 20) or 'no column'}"
-            )
+        column(adata, key, option)
         if key in seen:
             raise DataError(
                 f"{option} {key!r} is also the {seen[key]}: it would be registered but add nothing"
             )
         seen[key] = option
+
+
+def columns(covariate_keys: object) -> tuple[str, ...]:
+    """Return names of columns as they are given, in a list or otherwise; refuse a single text."""
+    if isinstance(covariate_keys, (str, bytes)):
+        raise DataError(f"covariate_keys must be a list of columns: write [{covariate_keys!r}]")
+    if not isinstance(covariate_keys, Iterable):
+        raise DataError(f"covariate_keys must be a list of columns, not {covariate_keys!r}")
+    return tuple(covariate_keys)
+
+
+def column(adata: AnnData, key: object, option: str) -> pd.Series:
+    """Return a column of ``obs``; refuse a key of none, or of several.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    key
+        Name of the column.
+    option
+        What the key was given as.
+    """
+    if isinstance(key, Iterable) and not isinstance(key, (str, bytes, tuple)):
+        raise DataError(
+            f"{option} must be the name of one column of adata.obs, not the "
+            f"{type(key).__name__} {some(key)}; join several columns into one first"
+        )
+    try:
+        hash(key)
+        times = list(adata.obs.columns).count(key)
+    except TypeError:  # what is no name at all
+        times = 0
+    if times > 1:
+        raise DataError(f"adata.obs has several columns {key!r} ({option}): rename them")
+    if not times:
+        raise DataError(
+            f"{option} {key!r} is not a column of adata.obs; it has: "
+            f"{some(adata.obs.columns, 20) or 'no column'}"
+        )
+    named: pd.Series = adata.obs[key]
+    return named
 
 
 def names(genes: pd.Index) -> None:
@@ -104,8 +125,6 @@ def names(genes: pd.Index) -> None:
         raise DataError(
             f"duplicate gene names: {some(twice)}; call adata.var_names_make_unique() first"
         )
-    if len(genes) < 2:
-        raise DataError(f"the data have {len(genes)} gene(s); at least 2 are needed")
 
 
 def nonempty(
@@ -129,6 +148,8 @@ def nonempty(
             f"{empty.sum()} cell(s) have no counts: {some(adata.obs_names[empty])}; filter them "
             "out, or build the model with drop_empty=True (fit --drop-empty) to leave them out"
         )
+    if empty.all():
+        raise DataError(f"none of the {len(empty)} cells has counts: no cell is left")
     return np.flatnonzero(~empty)
 
 
@@ -147,7 +168,18 @@ def labels(adata: AnnData, key: str) -> pd.Series:
         except TypeError as error:  # lists and the like
             raise DataError(f"obs[{key!r}] holds values that are no labels: {error}") from error
     column = column.cat.remove_unused_categories()
+    if any(isinstance(level, bytes) for level in column.cat.categories):
+        raise DataError(
+            f"obs[{key!r}] holds bytes, not text ({some(column.cat.categories)}): decode them, "
+            f"adata.obs[{key!r}] = [label.decode() for label in adata.obs[{key!r}]]"
+        )
     names_ = [str(level) for level in column.cat.categories]
+    if "" in names_:
+        empty = (column.astype(str) == "").to_numpy()
+        raise DataError(
+            f"obs[{key!r}] is an empty text for {empty.sum()} cell(s): "
+            f"{some(adata.obs_names[empty])}; label or remove them"
+        )
     if len(set(names_)) < len(names_):
         raise DataError(f"obs[{key!r}] has levels that look the same as text: {some(names_, 20)}")
     named: pd.Series = column.cat.rename_categories(names_)
@@ -177,8 +209,8 @@ def covariates(
     categories: dict[str, tuple[str, ...]] = {}
     moments: dict[str, tuple[float, float]] = {}
     for key in covariate_keys:
-        column = adata.obs[key]
-        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        column = _covariate(adata, key)
+        if _is_numeric(column):
             values = continuous(adata, key)
             moments[key] = (float(values.mean()), float(values.std()))
             _may_be_codes(column, key)
@@ -206,39 +238,22 @@ def _may_be_codes(column: pd.Series, key: str) -> None:
         )
 
 
-def confounded(group: pd.Series, group_key: str, others: Mapping[str, pd.Series]) -> None:
-    """Warn of batches and covariates that tell the group of a cell: nested in it, or the same.
+def _covariate(adata: AnnData, key: str) -> pd.Series:
+    """Return a covariate; numbers among missing values, or kept as objects, are numbers."""
+    found: pd.Series = adata.obs[key].infer_objects()
+    if pd.api.types.is_complex_dtype(found):
+        raise DataError(f"covariate {key!r} holds complex numbers: take a real part of them")
+    return found
 
-    Parameters
-    ----------
-    group, group_key
-        Group of each cell, and the name of its column.
-    others
-        Labels of each cell, by what to call them.
-    """
-    said = []
-    for name, labels_n in others.items():
-        if group.groupby(labels_n, observed=True).nunique().max() > 1:
-            continue
-        if labels_n.nunique() == group.nunique():
-            said.append(
-                f"{name} is the same as the groups of {group_key!r}: what all cells of a group "
-                "have in common cannot be told from what its batch does; leave it out"
-            )
-        else:
-            said.append(
-                f"{name} is nested in {group_key!r}, each level within one group: a shift of a "
-                "whole group cannot be told from a shift of all its levels; what varies within "
-                "a group can"
-            )
-    if said:
-        warn("; ".join(said), DataWarning)
+
+def _is_numeric(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
 
 
 def continuous(adata: AnnData, key: str) -> np.ndarray:
     """Return a numeric covariate; refuse text, and values that are not finite."""
-    column = adata.obs[key]
-    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+    column = _covariate(adata, key)
+    if not _is_numeric(column):
         raise DataError(f"covariate {key!r} was numeric, but holds {column.dtype} values here")
     values: np.ndarray = column.to_numpy(float, na_value=np.nan)
     bad = ~np.isfinite(values)

@@ -66,7 +66,8 @@ def _in_memory(x: object) -> object:
 def _array(x: object) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray) and x.mask.any():
         raise DataError("masked values are no counts: fill them in, as in adata.X.filled(0)")
-    return np.asarray(x)
+    array = np.asarray(x)
+    return array.astype(np.float32) if array.dtype == np.float16 else array  # sums overflow
 
 
 def canonical(x: sparse.spmatrix) -> sparse.csr_matrix:
@@ -207,7 +208,7 @@ def normalised(x: Counts) -> bool:
     if not np.isfinite(values).all() or (values < 0).any():
         return True
     fractional = values != np.floor(values)
-    if fractional.mean() < 0.95:
+    if not fractional.any():
         return False
     totals = [np.array([row.sum() for row in rows])]
     if values.max() < 50:
@@ -215,6 +216,8 @@ def normalised(x: Counts) -> bool:
         totals.append(np.array([np.expm1(row * np.log(2)).sum() for row in rows]))
     if len(rows) > 2 and any(total.std() < 1e-3 * total.mean() for total in totals):
         return True
+    if fractional.mean() < 0.95:
+        return False
     ties = 1 - sum(len(np.unique(row)) for row in rows) / len(values)
     return bool(ties > 0.3)
 

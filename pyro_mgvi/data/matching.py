@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from numbers import Real
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
+from pyro_mgvi.data import checks
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.schema import Schema
 from pyro_mgvi.errors import DataError, DataWarning, SettingsError, warn
@@ -52,7 +55,8 @@ def gene_columns(
     DataWarning
         If genes are missing, or there are more.
     """
-    if not isinstance(missing_genes, (int, float)) or not 0 <= missing_genes < 1:
+    number = isinstance(missing_genes, Real) and not isinstance(missing_genes, bool)
+    if not number or not 0 <= missing_genes < 1:
         raise SettingsError(
             f"missing_genes must be a share of at least 0 and below 1, not {missing_genes!r}"
         )
@@ -137,3 +141,35 @@ def _recoded(
     new = np.array([ours.index(name) if name in ours else -1 for name in theirs], np.int64)
     recoded: np.ndarray = new[code_n]
     return recoded
+
+
+def new_group(adata: AnnData, schema: Schema) -> str:
+    """Return the one group of ``adata``, which the model does not know.
+
+    Raises
+    ------
+    DataError
+        If there is no new group, more than one, or cells of known groups beside it.
+    """
+    adata, key = checks.annotated(adata), schema.group_key
+    checks.keys(adata, key, schema.batch_key, schema.covariate_keys)
+    sizes = checks.labels(adata, key).value_counts()
+    new: list[str] = sorted(level for level in sizes.index if level not in schema.groups)
+    known = sorted(set(sizes.index) - set(new))
+    if not new:
+        raise DataError(
+            f"obs[{key!r}] has no new group: the model knows {some(known, 20)}; "
+            "pass the cells of one group that it does not know"
+        )
+    if len(new) > 1:
+        raise DataError(
+            f"obs[{key!r}] has {len(new)} new groups: {some(new, 20)}; add them one by one"
+        )
+    if known:
+        raise DataError(
+            f"obs[{key!r}] has cells of known group(s) beside the new one: "
+            f"{some(known, 20)}; pass adata[adata.obs[{key!r}] == {new[0]!r}]"
+        )
+    if sizes[new[0]] < 2:
+        raise DataError(f"the new group {new[0]!r} in obs[{key!r}] has 1 cell: it needs 2 or more")
+    return new[0]

@@ -1,8 +1,9 @@
-"""Names of cells and genes, for tables that a user looks things up in."""
+"""Names of cells and genes, for tables that a user looks things up in, and labels of cells."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.grouped_counts import GroupedCounts
 from pyro_mgvi.data.schema import Schema
 from pyro_mgvi.errors import DataError
+
+Labels = Sequence[Any] | np.ndarray | pd.Series | pd.Categorical
 
 
 def cell_index(data: GroupedCounts, adata: AnnData | GroupedCounts) -> pd.Index:
@@ -46,10 +49,11 @@ def gene_positions(
     )
     if not names:
         raise DataError(f"genes={genes!r}: give the name of a gene, or a list of names")
-    position = pd.Index(schema.genes).get_indexer(pd.Index(names))
-    if (position < 0).any():
-        raise DataError(f"genes not in the model: {some(np.array(names)[position < 0])}")
-    return names, position
+    place = {gene: i for i, gene in enumerate(schema.genes)}
+    unknown = [name for name in names if not isinstance(name, str) or name not in place]
+    if unknown:
+        raise DataError(f"genes not in the model: {some(unknown)}")
+    return names, np.array([place[name] for name in names])
 
 
 def group_code(schema: Schema, group: object) -> int:
@@ -64,3 +68,32 @@ def group_code(schema: Schema, group: object) -> int:
         known = ", ".join(schema.groups)
         raise DataError(f"group {group!r} is unknown to the model; it knows: {known}")
     return schema.groups.index(str(group))
+
+
+def known_labels(labels: Labels, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
+    """Return labels as text, and which of them there are.
+
+    Missing are NaN, None, NA and NaT, in any kind of column; the text "nan" is a label like any
+    other.
+
+    Parameters
+    ----------
+    labels
+        One per cell.
+    name
+        What to call them in an error.
+
+    Examples
+    --------
+    >>> text, known = known_labels(["a", np.nan, 1, None])
+    >>> text[known].tolist(), known.tolist()
+    (['a', '1'], [True, False, True, False])
+    """
+    try:
+        column = labels if isinstance(labels, pd.Series) else pd.Series(labels)
+    except ValueError as error:
+        raise DataError(f"{name} must be one per cell: {error}") from error
+    known_n: np.ndarray = column.notna().to_numpy()
+    text_n = np.full(len(column), None, object)
+    text_n[known_n] = [str(label) for label in column[known_n]]
+    return text_n, known_n

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,8 @@ from pyro_mgvi.data import checks
 from pyro_mgvi.data.counts import Counts, checked, columns, matrix
 from pyro_mgvi.data.matching import gene_columns
 from pyro_mgvi.data.schema import Schema, Source
-from pyro_mgvi.errors import DataError
+from pyro_mgvi.errors import DataError, DataWarning, warn
+from pyro_mgvi.support.values import flag
 
 
 class Read(NamedTuple):
@@ -39,14 +40,17 @@ def read_new(
     """Read data for a new model: they decide its schema."""
     obs = checks.annotated(adata)
     for name, value in {"drop_empty": drop_empty, **source.flags()}.items():
-        checks.flag(name, value)
+        flag(name, value)
     if source.round_counts and data_kind is not DataKind.COUNTS:
         raise DataError("round_counts=True is for likelihoods of counts: leave it out")
     source = source.resolved(adata)
+    covariate_keys = checks.columns(covariate_keys)
     checks.keys(obs, group_key, batch_key, covariate_keys)
     genes = source.var_names(adata)
     x = checked(matrix(adata, source), adata, genes, source, data_kind, known=False)
     checks.names(genes)
+    if len(genes) < 2:
+        raise DataError(f"the data have {len(genes)} gene(s); at least 2 are needed")
     keep = checks.nonempty(obs, x, drop_empty, data_kind)
     if len(keep) < adata.n_obs:
         obs, x = obs[keep], x[keep]
@@ -59,12 +63,12 @@ def read_new(
         batches = tuple(batch.cat.categories)
     categories, moments = checks.covariates(obs, covariate_keys)
     labels |= {f"covariate {key!r}": checks.labels(obs, key) for key in categories}
-    checks.confounded(group, group_key, labels)
+    _warn_of_confounded(group, group_key, labels)
     schema = Schema(
         group_key=group_key,
         layer=source.layer,
         batch_key=batch_key,
-        covariate_keys=tuple(covariate_keys),
+        covariate_keys=covariate_keys,
         genes=tuple(map(str, genes)),
         groups=tuple(group.cat.categories),
         batches=batches,
@@ -108,3 +112,32 @@ def _coded(adata: AnnData, x: Counts, schema: Schema, cells: np.ndarray) -> Read
         parts.append(((checks.continuous(adata, key) - mean) / std)[:, None])
     covariate_nc = np.hstack([np.zeros((adata.n_obs, 0)), *parts]).astype(np.float32)
     return Read(x, group_n, batch_n, covariate_nc, cells)
+
+
+def _warn_of_confounded(group: pd.Series, group_key: str, others: Mapping[str, pd.Series]) -> None:
+    """Warn of batches and covariates that tell the group of a cell: nested in it, or the same.
+
+    Parameters
+    ----------
+    group, group_key
+        Group of each cell, and the name of its column.
+    others
+        Labels of each cell, by what to call them.
+    """
+    said = []
+    for name, labels_n in others.items():
+        if group.groupby(labels_n, observed=True).nunique().max() > 1:
+            continue
+        if labels_n.nunique() == group.nunique():
+            said.append(
+                f"{name} is the same as the groups of {group_key!r}: what all cells of a group "
+                "have in common cannot be told from what its batch does; leave it out"
+            )
+        else:
+            said.append(
+                f"{name} is nested in {group_key!r}, each level within one group: a shift of a "
+                "whole group cannot be told from a shift of all its levels; what varies within "
+                "a group can"
+            )
+    if said:
+        warn("; ".join(said), DataWarning)

@@ -9,6 +9,7 @@ from anndata import AnnData
 
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.errors import DataError
+from pyro_mgvi.support.values import flag
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,11 @@ class Source:
         ------
         DataError
             If both are asked for.
+        SettingsError
+            If ``use_raw`` is neither True nor False.
         """
+        if use_raw is not None:
+            use_raw = flag("use_raw", use_raw)
         if layer is not None and use_raw:
             raise DataError(f"layer={layer!r} and use_raw=True: choose one of them")
         if use_raw:
@@ -64,15 +69,17 @@ class Source:
         DataError
             If it is not there.
         """
+        if self.layer is not None and not isinstance(self.layer, str):
+            raise DataError(f"layer must be the name of one layer, not {self.layer!r}")
         is_x = self.layer == "X" and "X" not in adata.layers
         found = replace(self, layer=None) if is_x else self
         found.check(adata)
         return found
 
     def var_names(self, adata: AnnData) -> pd.Index:
-        """Return the names of the genes."""
+        """Return the names of the genes; names are text, so 1 is "1"."""
         names: pd.Index = adata.raw.var_names if self.use_raw else adata.var_names
-        return names
+        return pd.Index([str(name) for name in names], dtype=object)
 
     def var(self, adata: AnnData) -> pd.DataFrame:
         """Return what is known of the genes."""
@@ -85,8 +92,6 @@ class Source:
             raise DataError(f"layer={self.layer!r} and use_raw=True: choose one of them")
         if self.use_raw and adata.raw is None:
             raise DataError("adata.raw is empty: leave out use_raw, or name a layer")
-        if self.layer is not None and not isinstance(self.layer, str):
-            raise DataError(f"layer must be the name of one layer, not {self.layer!r}")
         if self.layer is not None and self.layer not in adata.layers:
             raise DataError(
                 f"layer {self.layer!r} is not in adata.layers; it has: "

@@ -42,29 +42,46 @@ def cell_positions(
     if cells is None:
         return np.arange(len(data))
     names = None if isinstance(adata, GroupedCounts) else adata.obs_names
-    if isinstance(cells, pd.Series) and names is not None and not cells.index.equals(names):
-        if cells.index.has_duplicates or len(names.difference(cells.index)):
-            raise DataError(
-                f"{name} is a Series whose index does not hold every cell once; missing: "
-                f"{some(names.difference(cells.index)) or 'none'}"
-            )
-        cells = cells.reindex(names)
-    values = np.asarray(cells)
-    if names is not None and values.dtype.kind in "OUST" and not _booleans(values):
-        unknown = [cell for cell in values if cell not in names]
+    wanted = f"{name} must be a boolean mask over the {n} cells, or a list of cell names, not"
+    column = _column(cells, wanted)
+    if column.isna().any():
+        raise DataError(f"{name} says nothing (NA) of {column.isna().sum()} cell(s): fill it in")
+    if names is not None and len(column) and all(isinstance(cell, str) for cell in column):
+        unknown = [cell for cell in column if cell not in names]
         if unknown:
             raise DataError(f"{name} holds unknown cell(s): {some(unknown)}")
-        values = names.isin(values)
-    if values.dtype != bool or values.shape != (n,):
-        raise DataError(
-            f"{name} must be a boolean mask over the {n} cells, or a list of cell names, not "
-            f"{values.dtype} values of shape {values.shape}"
-        )
+        values = names.isin(list(column))
+    elif all(isinstance(value, (bool, np.bool_)) for value in column):
+        if isinstance(cells, pd.Series) and names is not None and not column.index.equals(names):
+            column = _aligned(column, names, name)
+        values = column.to_numpy(bool)
+    else:
+        raise DataError(f"{wanted} {column.dtype} values of shape {column.shape}")
+    if values.shape != (n,):
+        raise DataError(f"{wanted} {len(values)} values")
     return np.flatnonzero(values[data.cells] if len(data) < n else values)
 
 
-def _booleans(values: np.ndarray) -> bool:
-    return all(isinstance(value, (bool, np.bool_)) for value in values)
+def _column(cells: object, wanted: str) -> pd.Series:
+    """Return what was given as one column, with the index of a Series."""
+    listed = (list, tuple, np.ndarray, pd.Series, pd.Index, pd.api.extensions.ExtensionArray)
+    if not isinstance(cells, listed):
+        raise DataError(f"{wanted} a {type(cells).__name__}")
+    try:
+        return pd.Series(cells)
+    except ValueError as error:  # of several columns
+        raise DataError(f"{wanted} values of shape {np.shape(cells)}") from error
+
+
+def _aligned(column: pd.Series, names: pd.Index, name: str) -> pd.Series:
+    """Return a mask in the order of the cells."""
+    missing = names.difference(column.index)
+    if column.index.has_duplicates or len(missing):
+        raise DataError(
+            f"{name} is a Series whose index does not hold every cell once; missing: "
+            f"{some(missing) or 'none'}"
+        )
+    return column.reindex(names)
 
 
 def cells_of_group(

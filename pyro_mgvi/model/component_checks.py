@@ -18,7 +18,7 @@ from pyro_mgvi.core.interfaces import (
     Moments,
     StartsDimensions,
 )
-from pyro_mgvi.errors import ComponentWarning, SettingsError
+from pyro_mgvi.errors import ComponentWarning, MGVIError, SettingsError
 from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.model.generative import Model
 from pyro_mgvi.model.guide import Guide
@@ -72,7 +72,9 @@ def building() -> Iterator[None]:
     """Turn what a class says of arguments that it does not take into an error of our own."""
     try:
         yield
-    except TypeError as error:
+    except MGVIError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of torch, of sizes
         reason = " ".join(str(error).split())
         raise SettingsError(
             f"a component cannot be built: {reason}; look at the settings of encoder, decoder and "

@@ -13,6 +13,7 @@ from pyro_mgvi.core.interfaces import Part
 from pyro_mgvi.data.minibatch import Minibatch
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.model.generative import Model
+from pyro_mgvi.support.values import one_of
 
 OFFSETS = ("averaged", "own")
 
@@ -96,8 +97,7 @@ class Decoding:
             )
         if offset is None:
             offset = "averaged" if out == specific else "own"
-        if offset not in OFFSETS:
-            raise SettingsError(f"offset must be one of {OFFSETS}, not {offset!r}")
+        offset = one_of("offset", offset, OFFSETS)
         kept = frozenset(copy.key for copy in latents.copies if copy.key not in out)
         return cls(kept, offset == "averaged")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from numbers import Real
 
 import pyro
 import pyro.distributions as dist
@@ -15,12 +14,12 @@ from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.core.foreign_sampling import ForeignSample
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind, Encoder, EncoderInput, Moments
-from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.compiled import compilable
 from pyro_mgvi.kernels.sparse import SparseInput, scaled_log, to_dense, totals
 from pyro_mgvi.model.active_dims import ActiveDims
 from pyro_mgvi.model.structure import GroupedModule
 from pyro_mgvi.networks import SeparateEncoders
+from pyro_mgvi.support.values import whole_number
 
 CLOSED = 1e-6  # scale of an inactive dimension: a Dirac for all that matters
 LIBRARY_SCALE = 0.1  # of the log library, where the encoder says nothing about it
@@ -73,10 +72,7 @@ class Guide(GroupedModule):
     ):
         super().__init__(latents, active, name)
         if foreign_sample is not None:
-            whole = isinstance(foreign_sample, Real) and float(foreign_sample).is_integer()
-            if not whole or foreign_sample < 1:
-                raise SettingsError(f"foreign_sample must be at least 1, not {foreign_sample!r}")
-            foreign_sample = int(foreign_sample)
+            foreign_sample = whole_number("foreign_sample", foreign_sample, least=1)
         self.data_kind, self.foreign_sample = data_kind, foreign_sample
         self.has_library = data_kind is DataKind.COUNTS and not observed_library
         self.register_buffer("input_g", initial.input_g.clone())

@@ -24,6 +24,7 @@ from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.grouped_product import add_products
 from pyro_mgvi.kernels.log_cauchy import log_cauchy
 from pyro_mgvi.networks.layers import ListOf
+from pyro_mgvi.support.values import number, whole_number
 
 GROUP_BY_GROUP = 8  # number of groups from which products of the own columns alone are faster
 
@@ -84,6 +85,8 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         sparsity: float = SPARSITY,
     ):
         super().__init__()
+        hidden = whole_number("hidden of the decoder", hidden, least=0)
+        self.sparsity = number("sparsity of the decoder", sparsity, least=0.0)
         self.dims = {copy.key: copy.dim for copy in latents.copies}
         self.first_input = dict(zip(self.dims, accumulate(self.dims.values(), initial=0)))
         self.shared = tuple(latent.name for latent in latents.shared)
@@ -107,7 +110,6 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
             self.response = nn.Parameter(torch.zeros(n_groups * n_shared, initial.n_genes))
             scale = initial.offset_bg.abs().median() * RESPONSE if response is None else response
             self.register_buffer("response_scale", torch.as_tensor(scale).clamp(min=1e-3))
-        self.sparsity = sparsity
         self.register_buffer("own_gk", self.own_inputs(latents), persistent=False)
         self.start_at(initial)
 

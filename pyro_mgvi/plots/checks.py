@@ -14,12 +14,13 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from pyro_mgvi.criticism.predictive import PredictiveChecks
 from pyro_mgvi.data import Minibatch
-from pyro_mgvi.errors import MGVIError
+from pyro_mgvi.errors import DataError, MGVIError
 from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.plots.colours import PALETTE
 from pyro_mgvi.plots.figures import axes_grid, check, finish, new_figure
 from pyro_mgvi.support.optional import require
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.support.values import path_of
+from pyro_mgvi.training.program import Program, check_model
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -56,6 +57,10 @@ def predictive_checks(
         If the figure cannot be shown or saved.
     """
     check(show, save)
+    if not isinstance(checks, PredictiveChecks):
+        raise DataError(
+            f"checks is a {type(checks).__name__}, not the PredictiveChecks of predictive_checks"
+        )
     figure = new_figure(11, 6.6, show)
     axes = axes_grid(figure, 2, 3)
     genes, cells = checks.genes, checks.cells
@@ -138,6 +143,7 @@ def plate_diagram(
         If the Python package graphviz, or the program of that name that draws, is missing; or
         the ending of ``path`` is no format that it knows.
     """
+    check_model(mgvi)
     graphviz = require("graphviz", "tutorials")
     n = len(mgvi.schema.groups)  # one made-up cell of each group
     cells = Minibatch(
@@ -151,7 +157,7 @@ def plate_diagram(
             mgvi.model, model_args=tuple(cells), render_distributions=distributions
         )
     if path is not None:
-        path = Path(path)
+        path = path_of("path", path)
         try:
             picture = graph.pipe(path.suffix.lstrip(".").lower())
         except (graphviz.ExecutableNotFound, graphviz.CalledProcessError, ValueError) as error:

@@ -10,7 +10,9 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.colors import is_color_like, to_hex
 
-from pyro_mgvi.analysis.metrics import known_labels
+from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.names import known_labels
+from pyro_mgvi.errors import SettingsError
 
 # Okabe and Ito's.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
@@ -67,7 +69,13 @@ class Levels:
         (('a', 'b'), [1, -1, 0])
         """
         names, code_n = _coded(labels)
+        if palette is not None and not isinstance(palette, Mapping):
+            raise SettingsError(f"palette must be a colour for each label, not {palette!r}")
         fits = palette is not None and all(name in palette for name in names)
+        given = [palette[name] for name in names] if palette is not None and fits else []
+        unknown = [colour for colour in given if not is_color_like(colour)]
+        if unknown:
+            raise SettingsError(f"palette: {some(unknown)} is no colour that matplotlib knows")
         other = len(names) - MOST if len(names) > MOST + 1 else 0  # one stands for itself
         if other:
             sizes = np.bincount(code_n[code_n >= 0], minlength=len(names))

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.support.values import flag, path_of
 from pyro_mgvi.support.whole_files import written_whole
 
 # Backends that draw into files only.
@@ -65,12 +66,14 @@ def check(show: bool | None, save: str | Path | None) -> None:
     SettingsError
         If there is no display to show a figure on, or the file cannot be written.
     """
+    if show is not None:
+        show = flag("show", show)
     if show and _pyplot(wanted=True) is None:
         backend = matplotlib.get_backend()
         raise SettingsError(f"show=True: matplotlib's {backend} has no display; use save=FILE")
     if save is None:
         return
-    path = Path(save)
+    path = path_of("save", save)
     if not path.parent.is_dir():
         raise SettingsError(f"cannot write {path}: the folder {path.parent} does not exist")
     if path.is_dir():

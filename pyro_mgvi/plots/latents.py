@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,12 +11,14 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 
-from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.checks import annotated
+from pyro_mgvi.data.checks import column as obs_column
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.plots.colours import colours_in
 from pyro_mgvi.plots.figures import axes_grid, check, finish, new_figure
 from pyro_mgvi.plots.layouts import Layout, pca, umap
 from pyro_mgvi.plots.panels import Panel, Place
+from pyro_mgvi.support.values import whole_number
 
 
 def scatter(
@@ -125,8 +127,10 @@ def latents(
     ['z by score']
     """
     check(show, save)
-    if columns < 1:
-        raise SettingsError(f"columns must be 1 or more, not {columns}")
+    annotated(adata)
+    columns = whole_number("columns", columns, least=1)
+    if not isinstance(prefix, str):
+        raise SettingsError(f"prefix must be a text, not {prefix!r}")
     if layout is None:
         layout = pca if find_spec("scanpy") is None else umap
     pairs = _pairs(adata, panels, prefix)
@@ -166,14 +170,17 @@ def _pairs(
         if not pairs:
             raise DataError(f"no latent {prefix}... in obsm: call write_latents first")
     else:
-        pairs = list(panels)
+        pairs = list(panels) if isinstance(panels, Iterable) else [panels]
     if not pairs:
         raise DataError("panels is empty: pass a column, or pairs of a latent and a column")
-    for key, column in pairs:
+    for pair in pairs:
+        texts = isinstance(pair, (tuple, list)) and all(isinstance(part, str) for part in pair)
+        if not texts or len(pair) != 2:
+            raise DataError(
+                f"panels must be a column, or pairs of a latent and a column, not {pair!r}"
+            )
+        key, column = pair
         if key not in adata.obsm:
             raise DataError(f"no {key!r} in obsm, which has {sorted(adata.obsm)}")
-        if column not in adata.obs:
-            raise DataError(
-                f"no column {column!r} in obs, which has {some(adata.obs.columns, 20) or 'none'}"
-            )
+        obs_column(adata, column, "panels")
     return pairs

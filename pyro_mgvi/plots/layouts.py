@@ -9,7 +9,7 @@ import numpy as np
 from anndata import AnnData
 
 from pyro_mgvi.analysis.metrics import in_use
-from pyro_mgvi.errors import DataError
+from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.support.optional import require
 
 FEW = 4  # cells below which UMAP has no neighbours to keep
@@ -79,6 +79,18 @@ def umap(latent_nk: np.ndarray) -> np.ndarray:
         scanpy.pp.neighbors(cells, n_neighbors=min(15, len(latent_nk) - 1), use_rep="X")
         scanpy.tl.umap(cells, random_state=0)
     return cells.obsm["X_umap"]
+
+
+def check_layout(layout: object) -> None:
+    """Refuse a layout that is no function, such as its name.
+
+    Raises
+    ------
+    SettingsError
+        Saying what to pass.
+    """
+    if not callable(layout):
+        raise SettingsError(f"layout must be a function, such as plots.pca, not {layout!r}")
 
 
 def placed(latent_nk: np.ndarray, layout: Layout) -> tuple[np.ndarray, str]:

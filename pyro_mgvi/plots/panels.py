@@ -14,7 +14,7 @@ from pyro_mgvi.analysis.metrics import cells_with, in_use
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.plots.colours import MISSING, OTHER, PALETTE, SEQUENTIAL, Levels, is_number
 from pyro_mgvi.plots.figures import legend_of, short
-from pyro_mgvi.plots.layouts import Layout, placed
+from pyro_mgvi.plots.layouts import Layout, check_layout, placed
 
 COLUMN = 17  # names in a column of a legend
 LONGEST = 40  # letters of a name in a picture
@@ -41,6 +41,7 @@ class Place:
     @classmethod
     def of(cls, latent_nk: np.ndarray, layout: Layout) -> Place:
         """Lay out the cells that have a latent, by as many dimensions as are in use."""
+        check_layout(layout)
         latent_nk, known_n = cells_with(latent_nk)
         used = in_use(latent_nk[known_n])
         if used.sum() < 2:

@@ -14,11 +14,13 @@ from pyro_mgvi.analysis.diagnosis import Diagnosis
 from pyro_mgvi.analysis.expression import normalized_expression
 from pyro_mgvi.analysis.verdict import SURE
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.names import gene_positions
 from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.plots.colours import MARKERS, PALETTE
 from pyro_mgvi.plots.figures import axes_grid, check, finish, legend_of, new_figure
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.support.values import number, whole_number
+from pyro_mgvi.training.program import Program, check_model
 
 
 def history(
@@ -107,7 +109,7 @@ def ranking(
     """
     check(show, save)
     _needs(table, "what rank_genes returns", "per_cell", "q_value")
-    table = table.head(top)
+    table, level = table.head(whole_number("top", top, least=1)), number("level", level)
     if ax is None:
         ax = new_figure(4, 1 + 0.2 * len(table), show).subplots()
     sure = (table["q_value"] < level).to_numpy()
@@ -126,6 +128,8 @@ def ranking(
 
 
 def _needs(table: pd.DataFrame, what: str, *columns: str) -> None:
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(f"the table is a {type(table).__name__}: pass {what}")
     missing = [column for column in columns if column not in table]
     if missing:
         raise DataError(f"the table has no column {', '.join(missing)}: pass {what}")
@@ -175,7 +179,8 @@ def expression(
         If the figure cannot be shown or saved.
     """
     check(show, save)
-    genes = [genes] if isinstance(genes, str) else list(genes)
+    check_model(mgvi)
+    genes, _ = gene_positions(mgvi.schema, genes)
     data = mgvi.read_for_results(adata)
     chosen, own = cells_of_group(adata, data, group, cells)
     others = np.setdiff1d(chosen, own)
@@ -243,6 +248,8 @@ def diagnostics(
     3
     """
     check(show, save)
+    if not isinstance(report, Diagnosis):
+        raise DataError(f"report is a {type(report).__name__}, not the Diagnosis of diagnose")
     keys = list(dict.fromkeys(report.dimensions["latent"]))
     specific = report.copies.dropna(subset="worth")
     height = 1.4 + 0.3 * max(len(keys), len(specific), len(report.probes))

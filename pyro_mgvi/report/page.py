@@ -13,16 +13,18 @@ from jinja2 import Environment, StrictUndefined
 from tqdm.auto import tqdm
 
 import pyro_mgvi
-from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit
-from pyro_mgvi.analysis.diagnosis import Diagnosis, diagnose, shuffled_fit
+from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, shuffled_fit
+from pyro_mgvi.analysis.diagnosis import Diagnosis, diagnose
 from pyro_mgvi.analysis.metrics import active_units
 from pyro_mgvi.analysis.verdict import ACTIVE
+from pyro_mgvi.data.checks import annotated
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.report import section_inputs, section_latents, section_model, section_programs
 from pyro_mgvi.report.blocks import Section
 from pyro_mgvi.report.result import Result
+from pyro_mgvi.support.values import flag, path_of, whole_number
 from pyro_mgvi.support.whole_files import written_whole
-from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.program import Program, check_model
 
 TITLE = "Shared and group-specific variation"
 TILES = 6  # latents at the top of the page; all are in their section
@@ -66,7 +68,7 @@ def write_report(
     >>> with TemporaryDirectory() as folder:
     ...     write_report(Path(folder) / "report.html", adata, mgvi, progress=False)
     """
-    path = Path(path)
+    path = path_of("path", path)
     if not path.parent.is_dir():
         raise SettingsError(f"cannot write {path}: the folder {path.parent} does not exist")
     if path.is_dir():
@@ -118,6 +120,14 @@ def render(
     SettingsError
         If ``diagnosed`` without a model.
     """
+    annotated(adata)
+    if mgvi is not None:
+        check_model(mgvi)
+    if max_epochs is not None:
+        max_epochs = whole_number("max_epochs", max_epochs, least=1)
+    diagnosed = flag("diagnosed", diagnosed)
+    if not isinstance(title, str):
+        raise SettingsError(f"title must be a text, not {title!r}")
     if diagnosed and mgvi is None:
         raise SettingsError("diagnostics refit the model: name it (--model)")
     result = Result.read(adata, mgvi, labels)

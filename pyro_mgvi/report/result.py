@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -194,12 +194,14 @@ def _record(
         return settings, versions(), mgvi.history
     record = adata.uns["mgvi"]
     try:
-        settings = json.loads(record["settings"])
-        recorded, history = dict(record["versions"]), record["history"]
+        settings = dict(json.loads(record["settings"]))
+        recorded, history = dict(record["versions"]), pd.DataFrame(record["history"])
         wanted = ("group_key",) if mgvi is not None else ("group_key", "latents")
         missing = [f"settings: {key}" for key in wanted if key not in settings]
         columns = ("epoch", "train") if len(history) else ()
         missing += [f"history: {key}" for key in columns if key not in history]
+        losses = [key for key in ("epoch", "train", "validation") if key in history]
+        missing += [f"history: numbers in {key}" for key in losses if not is_number(history[key])]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"uns['mgvi'] is damaged: {error!r}; fit again") from error
     if missing:
@@ -219,6 +221,8 @@ def _check_latent(adata: AnnData, key: str, dim: int) -> None:
         found = checks.some([k for k in adata.obsm if k.startswith(PREFIX)], 20) or "none"
         raise DataError(f"obsm[{key!r}] is missing; the latents there are: {found}")
     shape = np.shape(adata.obsm[key])
+    if not pd.api.types.is_numeric_dtype(np.asarray(adata.obsm[key]).dtype):
+        raise DataError(f"obsm[{key!r}] holds no numbers")
     if shape != (adata.n_obs, dim):
         raise DataError(f"obsm[{key!r}] has shape {shape}, not {(adata.n_obs, dim)}")
 
@@ -228,12 +232,11 @@ def _labels(
 ) -> tuple[str, ...]:
     """Return the columns that were asked for, or those that look like labels."""
     if labels is not None:
+        if isinstance(labels, str) or not isinstance(labels, Iterable):
+            raise DataError(f"labels must be a list of columns of obs, not {labels!r}")
+        labels = tuple(labels)
         for column in labels:
-            if column not in adata.obs:
-                raise DataError(
-                    f"label {column!r} is not a column of adata.obs; it has: "
-                    f"{checks.some(adata.obs.columns, 20)}"
-                )
+            checks.column(adata, column, "label")
         return tuple(column for column in labels if column not in taken)
     chosen = [
         column

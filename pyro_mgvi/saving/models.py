@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -13,7 +14,8 @@ import torch
 
 from pyro_mgvi.core import InitialValues, Latent
 from pyro_mgvi.data import Schema
-from pyro_mgvi.errors import ModelFileError
+from pyro_mgvi.errors import ModelFileError, SettingsError
+from pyro_mgvi.model.own_weight import given_weights
 from pyro_mgvi.saving.components import (
     BUILT_IN,
     describe,
@@ -24,6 +26,7 @@ from pyro_mgvi.saving.components import (
 )
 from pyro_mgvi.saving.formats import FORMAT, Settings, Weights, to_newest
 from pyro_mgvi.saving.sizes import check_sizes
+from pyro_mgvi.support.values import path_of
 from pyro_mgvi.support.versions import versions
 from pyro_mgvi.support.whole_files import read_tensors, written_whole
 from pyro_mgvi.training import SearchSettings, TrainingPlan
@@ -57,6 +60,11 @@ class Saved(NamedTuple):
     trained: bool
 
 
+def holds_model(path: Path) -> bool:
+    """Return whether a folder seems to be a saved model."""
+    return (path / SETTINGS).is_file()
+
+
 def check_target(path: str | Path) -> None:
     """Refuse a path where a model cannot be saved, or where saving it would destroy something.
 
@@ -64,11 +72,13 @@ def check_target(path: str | Path) -> None:
     ------
     ModelFileError
         If ``path`` exists and is not a saved model, or holds other files beside one.
+    SettingsError
+        If ``path`` is none.
     """
-    path = Path(path)
+    path = path_of("path", path)
     if not path.exists():
         return
-    if not (path / SETTINGS).is_file():
+    if not holds_model(path):
         raise ModelFileError(f"{path} exists and is not a saved model: choose another path")
     names = {file.name for file in path.iterdir() if not file.name.startswith(".")}
     others = sorted(names - {SETTINGS, WEIGHTS, HISTORY})
@@ -85,19 +95,23 @@ def write(path: str | Path, mgvi: Program) -> None:
     Raises
     ------
     ModelFileError
-        If ``path`` exists and is not a saved model, or holds other files beside one.
+        If ``path`` exists and is not a saved model, holds other files beside one, or cannot be
+        written.
     """
-    path = Path(path)
     check_target(path)
+    path = Path(path)
     mgvi.warn_untrained()
     text = json.dumps(_settings(mgvi), indent=1, default=plain)
     weights = {"model": mgvi.model.state_dict(), "guide": mgvi.guide.state_dict()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as new:
-        new.mkdir()
-        (new / SETTINGS).write_text(text)
-        torch.save(weights, new / WEIGHTS)
-        mgvi.history.to_csv(new / HISTORY, index=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as new:
+            new.mkdir()
+            (new / SETTINGS).write_text(text)
+            torch.save(weights, new / WEIGHTS)
+            mgvi.history.to_csv(new / HISTORY, index=False)
+    except (OSError, RuntimeError) as error:  # torch turns some of the former into the latter
+        raise ModelFileError(f"cannot write the model to {path}: {error}") from error
 
 
 def _settings(mgvi: Program) -> Settings:
@@ -148,7 +162,9 @@ def load(kind: type[AnyProgram], path: str | Path, components: Iterable[type] = 
         raise ModelFileError(f"the saved model {path} cannot be built again: {reason}") from error
     fill(mgvi, saved.weights, path)
     mgvi.mark(saved.trained)
-    mgvi.own_weight = saved.own_weight
+    if not isinstance(saved.own_weight, dict) or saved.own_weight.keys() != mgvi.own_weight.keys():
+        raise ModelFileError(f"the saved model {path} is damaged: own_weight is not of its latents")
+    mgvi.own_weight = given_weights(saved.own_weight, mgvi.families)
     mgvi.history, mgvi.plan, mgvi.interrupted = saved.history, saved.plan, saved.interrupted
     return mgvi
 
@@ -161,7 +177,7 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
     ModelFileError
         If ``path`` is no saved model, is damaged, or is of an unknown version.
     """
-    path = Path(path)
+    path, components = path_of("path", path), _classes(components)
     if not (path / SETTINGS).is_file() or not (path / WEIGHTS).is_file():
         raise ModelFileError(f"{path} is not a saved model: it needs {SETTINGS} and {WEIGHTS}")
     try:
@@ -174,9 +190,7 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
         weights = read_tensors(path / WEIGHTS)
         settings, weights = to_newest(settings, weights, path)
         check_sizes(settings, weights, path, [component.__name__ for component in BUILT_IN])
-        history, table = path / HISTORY, pd.DataFrame()
-        if history.stat().st_size > 1:
-            table = pd.read_csv(history, float_precision="round_trip")
+        table = _history(path / HISTORY)
         return Saved(
             _arguments(settings, known),
             settings["own_weight"],
@@ -192,12 +206,42 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
         raise ModelFileError(f"the saved model {path} is damaged: {error!r}") from error
 
 
+def _history(path: Path) -> pd.DataFrame:
+    """Return losses per epoch; the parser of pandas may crash on what is damaged."""
+    header, *rows = [*csv.reader(path.read_text(encoding="utf-8").splitlines())] or [[]]
+    if not any(header):
+        return pd.DataFrame()
+    table = pd.DataFrame([[_loss(text) for text in row] for row in rows], columns=header)
+    if not {"epoch", "train"} <= set(header):
+        raise ModelFileError(f"{path} is damaged: it is no table with the columns epoch and train")
+    return table.astype({"epoch": int})
+
+
+def _loss(text: str) -> float | bool:
+    if text in ("True", "False"):
+        return text == "True"
+    return float(text or "nan")
+
+
+def _classes(components: object) -> tuple[type, ...]:
+    listed = components if isinstance(components, Iterable) else [components]
+    classes = tuple(listed)
+    others = [each for each in classes if not isinstance(each, type)]
+    if others or not isinstance(components, Iterable):
+        raise SettingsError(
+            f"components must be a list of classes of yours, not {(others or classes)[0]!r}"
+        )
+    return classes
+
+
 def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
     schema = dict(settings["schema"])
     for name in ("covariate_keys", "genes", "groups", "batches"):
-        schema[name] = tuple(schema[name])
-    for name in ("categories", "moments"):
-        schema[name] = {k: tuple(v) for k, v in schema[name].items()}
+        schema[name] = _texts(schema[name])
+    schema["categories"] = {k: _texts(v) for k, v in schema["categories"].items()}
+    schema["moments"] = {
+        k: (float(mean), float(std)) for k, (mean, std) in schema["moments"].items()
+    }
     latents = [
         Latent(
             item["name"],
@@ -205,7 +249,7 @@ def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
             item["dim"],
             rebuild(item["foreign"], known)(),
             rebuild_prior(item["prior"]),
-            None if item["copy_names"] is None else tuple(item["copy_names"]),
+            None if item["copy_names"] is None else _texts(item["copy_names"]),
         )
         for item in settings["latents"]
     ]
@@ -219,6 +263,12 @@ def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
         "own_weight": settings["given_weight"],
         "seed": settings["seed"],
     }
+
+
+def _texts(listed: object) -> tuple[str, ...]:
+    if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+        raise TypeError(f"{listed!r} is no list of texts")
+    return tuple(listed)
 
 
 def _plan(described: Settings | None) -> TrainingPlan | None:

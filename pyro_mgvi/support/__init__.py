@@ -1,1 +1,1 @@
-"""What every room needs: optional packages, files written whole or not at all, versions."""
+"""What every room needs: values of settings, optional packages, whole files, versions."""

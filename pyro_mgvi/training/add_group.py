@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind, HasGroupEntries, HasGroupOffsets
 from pyro_mgvi.core.latents import Latent
-from pyro_mgvi.data import GroupedCounts, Schema, checks
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.matching import new_group
 from pyro_mgvi.data.moments import PSEUDOCOUNT
-from pyro_mgvi.errors import DataError, SettingsError
+from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
@@ -35,6 +36,8 @@ def add_group(
     plan: TrainingPlan,
     accelerator: str = "cpu",
     progress: bool = True,
+    layer: str | None = None,
+    use_raw: bool | None = None,
 ) -> tuple[AnyProgram, pd.DataFrame]:
     """Return a new model with one more group, learnt from the cells of that group alone.
 
@@ -59,6 +62,9 @@ def add_group(
     plan, accelerator, progress
         As for :meth:`MGVI.fit <pyro_mgvi.MGVI.fit>`. A further fit of the
         result trains all its weights.
+    layer, use_raw
+        Where the new cells' counts are, if not where the model's were; as for
+        :meth:`Program.read <pyro_mgvi.training.program.Program.read>`.
 
     Returns
     -------
@@ -97,7 +103,8 @@ def add_group(
     old = program.schema
     group = new_group(adata, old)
     schema = replace(old, groups=(*old.groups, group))
-    data = GroupedCounts.for_schema(adata, schema, program.data_kind, missing_genes=0)
+    source = old.source.elsewhere(layer, use_raw)
+    data = GroupedCounts.for_schema(adata, schema, program.data_kind, source, missing_genes=0)
     n_batches = len(schema.batches)
     larger = type(program)(
         schema,
@@ -125,38 +132,6 @@ def add_group(
     with only(larger, new):
         history = train(larger, data, plan, accelerator, progress, copies)
     return larger, history
-
-
-def new_group(adata: AnnData, schema: Schema) -> str:
-    """Return the one group of ``adata``, which the model does not know.
-
-    Raises
-    ------
-    DataError
-        If there is no new group, more than one, or cells of known groups beside it.
-    """
-    adata, key = checks.annotated(adata), schema.group_key
-    checks.keys(adata, key, schema.batch_key, schema.covariate_keys)
-    sizes = checks.labels(adata, key).value_counts()
-    new: list[str] = sorted(level for level in sizes.index if level not in schema.groups)
-    known = sorted(set(sizes.index) - set(new))
-    if not new:
-        raise DataError(
-            f"obs[{key!r}] has no new group: the model knows {checks.some(known, 20)}; "
-            "pass the cells of one group that it does not know"
-        )
-    if len(new) > 1:
-        raise DataError(
-            f"obs[{key!r}] has {len(new)} new groups: {checks.some(new, 20)}; add them one by one"
-        )
-    if known:
-        raise DataError(
-            f"obs[{key!r}] has cells of known group(s) beside the new one: "
-            f"{checks.some(known, 20)}; pass adata[adata.obs[{key!r}] == {new[0]!r}]"
-        )
-    if sizes[new[0]] < 2:
-        raise DataError(f"the new group {new[0]!r} in obs[{key!r}] has 1 cell: it needs 2 or more")
-    return new[0]
 
 
 def extended(latent: Latent, groups: Sequence[str], new: str) -> Latent:

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import SettingsError, TrainingError
+from pyro_mgvi.support.values import path_of
 from pyro_mgvi.support.whole_files import read_tensors, written_whole
 from pyro_mgvi.training.setup import TrainingSetup
 
@@ -120,7 +121,7 @@ def usable_folder(path: str | Path, resume: bool) -> Path:
     SettingsError
         If it is none, cannot be written to, or holds a state that is not to be resumed.
     """
-    folder = Path(path)
+    folder = path_of("checkpoint", path)
     try:
         if folder.exists() and not folder.is_dir():
             raise SettingsError(f"checkpoint {folder} is a file: name a folder")

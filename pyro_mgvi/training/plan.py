@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.training.validation import at_least, whole
+from pyro_mgvi.support.values import at_least, switch, whole
 
 EPOCHS = 60  # by default
 
@@ -150,6 +150,8 @@ class TrainingPlan:
         at_least(self, "validation_fraction", 0.0)
         at_least(self, "prune_below", 0.0)
         at_least(self, "hurry", 1.0)
+        switch(self, "stratified")
+        switch(self, "compiled", optional=True)
         if self.validation_fraction > 0.9:
             raise SettingsError(
                 f"validation_fraction must be within 0 and 0.9, not {self.validation_fraction}"

@@ -31,11 +31,23 @@ from pyro_mgvi.model.posterior import Posterior
 from pyro_mgvi.model.structure import GroupedModule
 from pyro_mgvi.model.weights import differ, sampled
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
+from pyro_mgvi.support.values import flag, whole
 from pyro_mgvi.training.plan import TrainingPlan
-from pyro_mgvi.training.validation import whole
 
 BLOCK = 1024  # cells at a time when nothing is trained
 LATENTS = (shared(10), private(10))
+
+
+def check_model(mgvi: object) -> None:
+    """Refuse anything but a model where one is asked, such as the cells in its place.
+
+    Raises
+    ------
+    SettingsError
+        Saying what was given.
+    """
+    if not isinstance(mgvi, Program):
+        raise SettingsError(f"mgvi is a {type(mgvi).__name__}, not a model: pass an MGVI first")
 
 
 class Program:
@@ -104,8 +116,7 @@ class Program:
         self.given_weight = given_weights(own_weight, bound)
         self.own_weight = own_weights(own_weight, bound, initial)
         active = ActiveDims(bound)
-        if not isinstance(observed_library, (bool, np.bool_)):
-            raise SettingsError(f"observed_library must be True or False, not {observed_library!r}")
+        observed_library = flag("observed_library", observed_library)
         for role, component in self.components.items():
             check_class(role, component)
         with exclusive(), building():

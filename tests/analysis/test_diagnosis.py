@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from pyro_mgvi import MGVI, DataError, GroupedCounts, diagnose
-from pyro_mgvi.analysis.cross_fit import cross_fit
-from pyro_mgvi.analysis.diagnosis import _labels, _shuffle
+from pyro_mgvi import MGVI, DataError, DataWarning, GroupedCounts, diagnose
+from pyro_mgvi.analysis.cross_fit import cross_fit, shuffled_groups
+from pyro_mgvi.analysis.diagnosis import _labels
 from pyro_mgvi.analysis.metrics import probe
 from pyro_mgvi.analysis.verdict import verdict
 from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
@@ -76,9 +76,17 @@ def test_labels_may_name_cells_that_the_model_leaves_out(adata):
         np.testing.assert_array_equal(_labels(cells, given, data), kept)
 
 
+def test_labels_that_leave_nothing_to_probe_are_said(trained, adata):
+    refits = cross_fit(trained, adata, max_epochs=1, progress=False)
+    rare = ["one", "one", "two", *[None] * (adata.n_obs - 3)]
+    with pytest.warns(DataWarning, match="nothing to probe for: label tells no two sets of 3"):
+        report = diagnose(trained, adata, rare, refits, refits, progress=False)
+    assert set(report.probes["target"]) == {"group"}
+
+
 def test_shuffling_keeps_sizes_and_everything_else(mgvi, adata):
     data = mgvi.read(adata)
-    shuffled = _shuffle(data, 0)
+    shuffled = shuffled_groups(data, 0)
     assert (np.bincount(shuffled.group_n) == np.bincount(data.group_n)).all()
     assert 0.2 < np.mean(shuffled.group_n == data.group_n) < 0.5  # chance is a third
     assert shuffled.x is data.x

@@ -80,7 +80,7 @@ def test_latents_are_chosen_by_short_texts(h5ad, tmp_path, capsys):
         ("z", "not understood"),
         ("z:ten", "not understood"),
         ("u:5", "not understood"),
-        ("t:0", "dim must be a whole number of at least 1"),
+        ("t:0", "dim must be at least 1"),
         ("few=lung:2", "unknown group"),
         ("few=group1+:2", "names a group without a name"),
         ("few=:2", "names a group without a name"),

@@ -4,6 +4,8 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pyro_mgvi import MGVI, SettingsError
 from pyro_mgvi.core import Absent, Latents, SameAsOwn, pairwise, private, shared, subsets
@@ -31,7 +33,7 @@ GROUPS = ("a", "b", "c")
         (["z:ten"], "'z:ten' is not understood"),
         (["z:²"], "'z:²' is not understood"),
         (["z:-1"], "'z:-1' is not understood"),
-        (["z:0"], "dim must be a whole number of at least 1"),
+        (["z:0"], "dim must be at least 1"),
         (["both=CD4++CD8+:3"], "group without a name.*backslash"),
         (["u=:3"], "group without a name"),
         (("z:x",), "'z:x' is not understood"),
@@ -46,7 +48,7 @@ def test_bad_latents(adata, latents, message):
 
 @pytest.mark.parametrize("dim", [0, -1, 2.5, "3", None, float("nan"), float("inf")])
 def test_bad_dims(dim):
-    with pytest.raises(SettingsError, match="dim must be a whole number of at least 1"):
+    with pytest.raises(SettingsError, match=r"dim must be (a whole number|at (least|most))"):
         shared(dim)
 
 
@@ -125,6 +127,23 @@ def test_texts_say_what_families_were_bound_to():
         assert as_text(parse(text), GROUPS) == text
     assert parse(r"u=CD4\++a\,b:2").subsets == (("CD4+", "a,b"),)
     assert as_text(private(3, name="own"), GROUPS) == "own=a,b,c:3"
+
+
+NAMES = st.text(st.sampled_from("ab+,:=\\ "), min_size=1)
+
+
+@given(st.lists(NAMES, min_size=5, max_size=5, unique=True))
+def test_the_text_of_a_latent_tells_the_names_of_its_copies(names):
+    first, second, *groups = names
+    latent = subsets("part", {first: groups[:1], second: groups[1:]}, 2).over(groups)
+    back = parse(as_text(latent, groups)).over(groups)
+    assert back == latent and back.keys == latent.keys
+
+
+@pytest.mark.parametrize("text", ["x=one=a,b:2", "x=one=a,one=b:2", "x=one=two=a:2"])
+def test_copies_are_all_named_or_none(text):
+    with pytest.raises(SettingsError, match=r"latent .(x=)?one="):
+        parse(text)
     with pytest.raises(SettingsError, match=r"unknown group.*backslash goes before every \+"):
         parse("u=a+b:2").over(("a+b", "c"))
 

@@ -6,7 +6,7 @@ import pytest
 from helpers.cells import G, N, make, read
 from scipy import sparse
 
-from pyro_mgvi import DataError, Gaussian, GroupedCounts
+from pyro_mgvi import DataError, Gaussian, GroupedCounts, SettingsError
 from pyro_mgvi.core import DataKind
 from pyro_mgvi.data.counts import canonical
 
@@ -261,7 +261,7 @@ def test_normalised_values_are_not_offered_to_be_rounded(how):
 
 @pytest.mark.parametrize("name", ["drop_empty", "use_raw", "round_counts"])
 def test_switches_are_true_or_false(name):
-    with pytest.raises(DataError, match=f"{name} must be True or False, not 'no'"):
+    with pytest.raises(SettingsError, match=f"{name} must be True or False, not 'no'"):
         read(make(), **{name: "no"})
 
 

@@ -221,7 +221,7 @@ def test_what_cannot_be_drawn_is_refused():
     adata.obsm["X_mgvi_z"][3, 1] = np.inf
     with pytest.raises(DataError, match="infinite"):
         plots.latents(adata, "two", layout=plots.pca)
-    with pytest.raises(SettingsError, match="columns must be 1 or more"):
+    with pytest.raises(SettingsError, match="columns must be at least 1"):
         plots.latents(adata, "two", columns=0)
     with pytest.raises(DataError, match="panels is empty"):
         plots.latents(adata, [])

@@ -28,6 +28,16 @@ def test_columns_are_chosen_if_none_are_named(fitted):
     assert not {"many", "one", "twin", "score"} & probed
 
 
+def test_named_copies_are_found_without_the_model(adata):
+    cells, first, *others = adata.copy(), *adata.obs["group"].cat.categories
+    latents = (pyro_mgvi.shared(2), pyro_mgvi.subsets("part", {"one": [first], "rest": others}, 2))
+    mgvi = pyro_mgvi.MGVI.from_anndata(cells, "group", latents=latents)
+    mgvi.fit(cells, max_epochs=1, progress=False)
+    mgvi.write_latents(cells)
+    page = render(cells, progress=False)
+    assert "part_one" in page and "part_rest" in page
+
+
 def broken(adata, **changes):
     adata = adata.copy()
     record = dict(adata.uns["mgvi"])

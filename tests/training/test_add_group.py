@@ -236,6 +236,19 @@ def test_groups_are_added_one_after_the_other(adata, quick):
     assert same(again.latents(fourth), larger.latents(fourth))  # same seed, same result
 
 
+def test_the_new_cells_counts_may_be_in_another_layer(adata, quick):
+    new = of(adata, "group3").copy()
+    moved = new.copy()
+    moved.layers["counts"] = moved.X.copy()
+    moved.X = np.log1p(moved.X)
+    larger = quick[0].add_group(moved, QUICK, layer="counts", progress=False)
+    assert same(larger.latents(new), quick[1].latents(new))
+    with pytest.raises(DataError, match=r"fractional.*layers\['counts'\]"):
+        quick[0].add_group(moved, QUICK, progress=False)
+    with pytest.raises(DataError, match="layer 'raw'"):
+        quick[0].add_group(new, QUICK, layer="raw", progress=False)
+
+
 def test_data_that_are_not_one_new_group_are_refused(adata, quick):
     mgvi, new = quick[0], of(adata, "group3").copy()
     two = new.copy()

@@ -75,7 +75,7 @@ def _clusters(x_nk: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     from sklearn.cluster import KMeans  # takes a second to import
     from sklearn.exceptions import ConvergenceWarning
 
-    clusters = KMeans(min(n_clusters, len(x_nk)), n_init=3, random_state=seed)
+    clusters = KMeans(min(n_clusters, len(x_nk)), n_init=3, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer clusters are as good
         found: np.ndarray = clusters.fit_predict(x_nk)

@@ -1,0 +1,40 @@
+"""The bench of all cases, and the table of what became of them."""
+
+from collections import Counter
+
+import pytest
+
+from fuzz.bench import Bench, Shared
+
+OUTCOMES: Counter[tuple[str, str]] = Counter()
+
+
+@pytest.fixture(scope="session")
+def shared_bench():
+    shared = Shared()
+    yield shared
+    shared.temporary.cleanup()
+
+
+@pytest.fixture
+def bench(shared_bench, tmp_path):
+    return Bench(shared_bench, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def outcomes():
+    return OUTCOMES
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not OUTCOMES:
+        return
+    terminalreporter.section("malformed and unusual calls")
+    kinds = list(dict.fromkeys(kind for kind, _ in OUTCOMES))
+    for kind in (*kinds, None):
+        found = Counter()
+        for (each, outcome), n in OUTCOMES.items():
+            if kind in (each, None):
+                found[outcome] += n
+        parts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(found.items()))
+        terminalreporter.write_line(f"{kind or 'all'} {found.total()}: {parts}")
