@@ -10,9 +10,8 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 
-from pyro_mgvi.analysis.diagnosis import Diagnosis
+from pyro_mgvi.analysis.diagnosis import SURE, Diagnosis
 from pyro_mgvi.analysis.expression import normalized_expression
-from pyro_mgvi.analysis.verdict import SURE
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.names import gene_positions
 from pyro_mgvi.data.selection import Cells, cells_of_group

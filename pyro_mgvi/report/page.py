@@ -14,9 +14,8 @@ from tqdm.auto import tqdm
 
 import pyro_mgvi
 from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, shuffled_fit
-from pyro_mgvi.analysis.diagnosis import Diagnosis, diagnose
+from pyro_mgvi.analysis.diagnosis import ACTIVE, Diagnosis, diagnose
 from pyro_mgvi.analysis.metrics import active_units
-from pyro_mgvi.analysis.verdict import ACTIVE
 from pyro_mgvi.data.checks import annotated
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.report import section_inputs, section_latents, section_model, section_programs

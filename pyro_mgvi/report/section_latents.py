@@ -10,8 +10,8 @@ import pandas as pd
 
 from pyro_mgvi import plots
 from pyro_mgvi.analysis import Diagnosis
+from pyro_mgvi.analysis.diagnosis import ACTIVE, LEAK
 from pyro_mgvi.analysis.metrics import FOLDS, active_units, known_labels, probe_and_chance
-from pyro_mgvi.analysis.verdict import ACTIVE, LEAK
 from pyro_mgvi.core import Copy
 from pyro_mgvi.plots.colours import colours_in, is_number
 from pyro_mgvi.plots.panels import Panel, Place

@@ -1,5 +1,7 @@
 """Diagnosis: closed forms, and the right verdict on planted and on absent programs."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,9 +10,14 @@ from torch.distributions import Normal, kl_divergence
 
 from pyro_mgvi import MGVI, DataError, DataWarning, GroupedCounts, diagnose
 from pyro_mgvi.analysis.cross_fit import cross_fit, shuffled_groups
-from pyro_mgvi.analysis.diagnosis import _labels
+from pyro_mgvi.analysis.diagnosis.probes import (
+    _clusters,
+    _probe_within,
+    labels_of,
+    nested_in_groups,
+)
+from pyro_mgvi.analysis.diagnosis.verdict import verdict
 from pyro_mgvi.analysis.metrics import probe
-from pyro_mgvi.analysis.verdict import verdict
 from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
 
 
@@ -70,10 +77,10 @@ def test_labels_may_name_cells_that_the_model_leaves_out(adata):
     cells.X = counts
     data = GroupedCounts.from_anndata(cells, group_key="group", drop_empty=True)
     labels = cells.obs["celltype"]
-    kept = _labels(data, labels.iloc[data.cells], data)
+    kept = labels_of(data, labels.iloc[data.cells], data)
     assert len(kept) == 119
     for given in ("celltype", labels, labels.to_numpy(), labels.iloc[data.cells]):
-        np.testing.assert_array_equal(_labels(cells, given, data), kept)
+        np.testing.assert_array_equal(labels_of(cells, given, data), kept)
 
 
 def test_labels_that_leave_nothing_to_probe_are_said(trained, adata):
@@ -109,6 +116,67 @@ def test_a_latent_that_harms_unseen_cells_holds_nothing_however_bad_the_shuffled
     said = " ".join(verdict(mgvi, dimensions, copies, probes))
     assert said.count("holds variation") == (2 if holds else 0)
     assert said.count("do not interpret") == (0 if holds else 2)
+
+
+@pytest.fixture
+def said_of():
+    """Return what the verdict says of tables with a given agreement of refits."""
+    adata = clear_recipe(0, n_cells=100, n_shared_genes=20, n_program_genes=20)
+    mgvi = MGVI.from_anndata(adata, "group")
+    keys = ["z", "t_group1", "t_group2"]
+    dimensions = pd.DataFrame({"latent": keys, "active": True})
+
+    def said(agreement, worth=2.0, probes=(), nested=frozenset()):
+        row = {"worth": worth, "worth_se": 0.1, "shuffled": -1.0, "shuffled_se": 0.1}
+        copies = pd.DataFrame([row | {"agreement": agreement}] * 3, index=keys)
+        copies.loc["z", list(row)] = np.nan  # all groups own it
+        table = pd.DataFrame(probes, columns=["latent", "target", "accuracy", "chance"])
+        return list(verdict(mgvi, dimensions, copies, table, nested))
+
+    return said
+
+
+def test_a_latent_that_holds_something_and_differs_between_refits_is_one_statement(said_of):
+    _, first, second = said_of(agreement=0.0)
+    for sentence, group in ((first, "group1"), (second, "group2")):
+        assert f"holds variation that belongs to {group}" in sentence
+        assert "more than one training finds" in sentence
+    assert not [each for each in said_of(agreement=1.0) if "find different parts" in each]
+    empty = said_of(agreement=0.0, worth=-3.0)
+    assert not [each for each in empty if "find different parts" in each]
+
+
+def test_an_empty_latent_points_to_what_did_change(said_of):
+    found = [each for each in said_of(1.0, worth=-3.0) if "offset" in each]
+    assert len(found) == 2 and all("genes are 1.5-fold up or down" in each for each in found)
+
+
+def test_a_column_within_groups_is_not_recommended_as_a_batch(said_of):
+    probes = [("z", "donor", 0.9, 0.5)]
+    assert said_of(1.0, probes=probes)[-1].endswith("register it as batch_key.")
+    nested = said_of(1.0, probes=probes, nested=frozenset({"donor"}))[-1]
+    assert "batch_key" not in nested and "cannot be told from the group" in nested
+
+
+def test_nested_columns_are_known():
+    data = SimpleNamespace(group_n=np.array([0, 0, 1, 1]))
+    columns = {"donor": np.array(["a", "b", "c", "c"]), "lane": np.array(["x", "y", "x", "y"])}
+    assert nested_in_groups(data, columns) == {"donor"}
+
+
+def test_composition_is_no_leak_of_the_group():
+    """Types in other shares in each group tell the group apart, but not within a type."""
+    rng = np.random.default_rng(0)
+    label_n = np.array(["a"] * 150 + ["b"] * 150)
+    group_n = np.where(rng.random(300) < np.where(label_n == "a", 0.9, 0.1), "g1", "g2")
+    z_nk = (label_n == "a")[:, None] * 5.0 + rng.normal(size=(300, 2))
+    assert probe(z_nk, group_n) > 0.8
+    accuracy, chance = _probe_within(z_nk, group_n, label_n)
+    assert chance == 0.5 and abs(accuracy - chance) < 0.1
+    accuracy, _ = _probe_within(z_nk, group_n, _clusters(z_nk, 0))
+    assert accuracy < 0.65
+    shifted = z_nk + 4.0 * (group_n == "g1")[:, None]
+    assert _probe_within(shifted, group_n, label_n)[0] > 0.95
 
 
 @pytest.mark.slow

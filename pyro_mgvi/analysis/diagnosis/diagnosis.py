@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,18 +10,22 @@ import torch
 from anndata import AnnData
 
 from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, shuffled_fit, shuffled_groups
+from pyro_mgvi.analysis.diagnosis.probes import (
+    Given,
+    labels_of,
+    nested_in_groups,
+    nuisance_labels,
+    owned_cells,
+    probe_latents,
+)
+from pyro_mgvi.analysis.diagnosis.verdict import ACTIVE, verdict
 from pyro_mgvi.analysis.latent_values import latent_values
-from pyro_mgvi.analysis.metrics import FOLDS, linear_cka, probe_and_chance
-from pyro_mgvi.analysis.verdict import ACTIVE, verdict
+from pyro_mgvi.analysis.metrics import linear_cka
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.checks import some
-from pyro_mgvi.data.names import known_labels
-from pyro_mgvi.errors import DataError, DataWarning, SettingsError, warn
+from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.training import TrainingPlan
 from pyro_mgvi.training.program import Program, check_model
-
-Labels = str | Sequence[object] | np.ndarray | pd.Series | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class Diagnosis:
         raises the bound on the likelihood, with its standard error; the same for the refit on
         ``shuffled`` groups; and ``agreement``, the linear CKA of two refits (all copies).
     probes
-        Balanced accuracy of linear probes beside chance: can the latent tell the target?
+        Balanced accuracy of linear probes beside chance: can the latent tell the target? The group
+        is probed for within labels (within clusters of the latent where there are none): which
+        kinds of cells a group has more of is no leak.
     verdict
         Sentences.
     """
@@ -59,10 +64,10 @@ class Diagnosis:
 def diagnose(
     mgvi: Program,
     adata: AnnData | GroupedCounts,
-    labels: Labels = None,
+    labels: Given = None,
     refits: CrossFit | None = None,
     shuffled: CrossFit | None = None,
-    batch: Labels = None,
+    batch: Given = None,
     plan: TrainingPlan | None = None,
     max_epochs: int | None = None,
     progress: bool = True,
@@ -128,8 +133,8 @@ def diagnose(
         if given is not None and not isinstance(given, CrossFit):
             raise SettingsError(f"{name} must come from cross_fit, not {given!r}")
     data = mgvi.read_for_results(adata)
-    label_n = _labels(adata, labels, data)
-    nuisances = _nuisances(adata, batch, data)
+    label_n = labels_of(adata, labels, data)
+    nuisances = nuisance_labels(adata, batch, data)
     if refits is None:
         refits = cross_fit(mgvi, data, plan, max_epochs, progress)
     if shuffled is None:
@@ -140,18 +145,10 @@ def diagnose(
     )
     copies.columns = pd.Index(["worth", "worth_se", "shuffled", "shuffled_se"])
     copies["agreement"] = _agreement(refits, data)
-    probes = _probes(mgvi, data, label_n, nuisances)
-    sentences = tuple(verdict(mgvi, dimensions, copies, probes))
+    probes = probe_latents(mgvi, data, label_n, nuisances)
+    nested = nested_in_groups(data, nuisances)
+    sentences = tuple(verdict(mgvi, dimensions, copies, probes, nested))
     return Diagnosis(dimensions, copies, probes, sentences)
-
-
-def _owned(program: Program, data: GroupedCounts) -> dict[str, np.ndarray]:
-    """Return which cells own each copy, by key."""
-    families = program.families
-    return {
-        copy.key: families.membership(copy.latent)[copy.index].numpy()[data.group_n]
-        for copy in families.copies
-    }
 
 
 @torch.no_grad()
@@ -204,83 +201,7 @@ def _worth(refits: CrossFit, data: GroupedCounts) -> pd.DataFrame:
 def _agreement(refits: CrossFit, data: GroupedCounts) -> pd.Series:
     """Return the linear CKA of each copy between the first two refits, on the owners' cells."""
     first, second = (latent_values(refit, data) for refit in refits.refits[:2])
-    owned = _owned(refits.refits[0], data)
+    owned = owned_cells(refits.refits[0], data)
     return pd.Series(
         {key: linear_cka(first[key][own], second[key][own]) for key, own in owned.items()}
     )
-
-
-def _probes(
-    program: Program,
-    data: GroupedCounts,
-    label_n: np.ndarray | None,
-    nuisances: dict[str, np.ndarray],
-) -> pd.DataFrame:
-    means, owned, rows = latent_values(program, data), _owned(program, data), []
-    group = np.asarray(program.schema.groups)[data.group_n]
-    for copy in program.families.copies:
-        own = owned[copy.key]
-        targets = [("group", group)] if copy.shared else []
-        targets += [] if label_n is None else [("label", label_n)]
-        targets += nuisances.items()
-        for name, target in targets:
-            found = probe_and_chance(means[copy.key][own], target[own])
-            if found is not None:
-                rows.append((copy.key, name, *found))
-    probed = {name for _, name, *_ in rows}
-    nothing = [name for name in ("label",) if label_n is not None and name not in probed]
-    nothing += [name for name in nuisances if name not in probed]
-    if nothing:
-        warn(
-            f"nothing to probe for: {some(nothing)} tells no two sets of {FOLDS} cells or more "
-            "apart among the cells of any latent; missing and rarer labels are left out",
-            DataWarning,
-        )
-    return pd.DataFrame(rows, columns=["latent", "target", "accuracy", "chance"])
-
-
-def _labels(
-    adata: AnnData | GroupedCounts, labels: Labels, data: GroupedCounts, name: str = "labels"
-) -> np.ndarray | None:
-    """Return one label per cell as text, None where it is missing."""
-    if labels is None:
-        return None
-    names = None if isinstance(adata, GroupedCounts) else adata.obs_names
-    if isinstance(labels, str):
-        if isinstance(adata, GroupedCounts) or labels not in adata.obs:
-            raise DataError(f"{name} {labels!r} is not a column of adata.obs")
-        labels = adata.obs[labels]
-    elif isinstance(labels, pd.Series) and names is not None:
-        shared = names.isin(labels.index)
-        in_order = any(labels.index.equals(cells) for cells in (names, names[data.cells]))
-        if shared.all() and labels.index.is_unique:
-            labels = labels.reindex(names)  # the same cells, perhaps in another order
-        elif shared.any() and not in_order:
-            raise DataError(
-                f"{name} is a Series that knows only some of the cells by name; "
-                f"missing: {some(names[~shared])}"
-            )
-    text_n, _ = known_labels(labels, name)
-    if names is not None and len(text_n) == len(names) != len(data):
-        text_n = text_n[data.cells]  # without those that the model leaves out
-    if text_n.shape != (len(data),):
-        raise DataError(f"{name} must hold one label for each of the {len(data)} cells")
-    return text_n
-
-
-def _nuisances(
-    adata: AnnData | GroupedCounts, batch: Labels, data: GroupedCounts
-) -> dict[str, np.ndarray]:
-    """Return the labels of each cell that no latent should tell, by the name of their column."""
-    schema, found, start = data.schema, {}, 0
-    if schema.batch_key is not None:
-        found[schema.batch_key] = np.asarray(schema.batches)[data.batch_n]
-        start = len(schema.batches)
-    for key, levels in schema.categories.items():  # one-hot columns, in this order
-        stop = start + len(levels)
-        found[key] = np.asarray(levels)[data.covariate_nc[:, start:stop].argmax(1)]
-        start = stop
-    if batch is not None:
-        name = batch if isinstance(batch, str) else "batch"
-        found[name] = _labels(adata, batch, data, "batch")
-    return found

@@ -1,0 +1,161 @@
+"""What a latent can tell: the group within labels, the labels, and what nobody wants to see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from pyro_mgvi.analysis.latent_values import latent_values
+from pyro_mgvi.analysis.metrics import FOLDS, in_use, probe_and_chance
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.names import known_labels
+from pyro_mgvi.errors import DataError, DataWarning, warn
+from pyro_mgvi.training.program import Program
+
+Given = str | Sequence[object] | np.ndarray | pd.Series | None
+CLUSTERS = 10  # within which the group is probed for where there are no labels
+
+
+def owned_cells(program: Program, data: GroupedCounts) -> dict[str, np.ndarray]:
+    """Return which cells own each copy, by key."""
+    families = program.families
+    return {
+        copy.key: families.membership(copy.latent)[copy.index].numpy()[data.group_n]
+        for copy in families.copies
+    }
+
+
+def probe_latents(
+    program: Program,
+    data: GroupedCounts,
+    label_n: np.ndarray | None,
+    nuisances: dict[str, np.ndarray],
+) -> pd.DataFrame:
+    """Return accuracy and chance of each probe: latent copies against targets, by cross-validation.
+
+    Parameters
+    ----------
+    program, data
+        The model and its cells.
+    label_n
+        Label of each cell, None where it is missing, or None.
+    nuisances
+        Labels of each cell that no latent should tell, by column.
+    """
+    means, owned, rows = latent_values(program, data), owned_cells(program, data), []
+    group = np.asarray(program.schema.groups)[data.group_n]
+    for copy in program.families.copies:
+        own = owned[copy.key]
+        if copy.shared:
+            latent_nk = means[copy.key]
+            found = None if label_n is None else _probe_within(latent_nk, group, label_n)
+            if found is None:  # no labels, or none that two groups share
+                found = _probe_within(latent_nk, group, _clusters(latent_nk, program.seed))
+            if found is not None:
+                rows.append((copy.key, "group", *found))
+        targets = [*nuisances.items()]
+        if label_n is not None:
+            targets.insert(0, ("label", label_n))
+        for name, target in targets:
+            found = probe_and_chance(means[copy.key][own], target[own])
+            if found is not None:
+                rows.append((copy.key, name, *found))
+    probed = {name for _, name, *_ in rows}
+    nothing = [name for name in ("label",) if label_n is not None and name not in probed]
+    nothing += [name for name in nuisances if name not in probed]
+    if nothing:
+        warn(
+            f"nothing to probe for: {some(nothing)} tells no two sets of {FOLDS} cells or more "
+            "apart among the cells of any latent; missing and rarer labels are left out",
+            DataWarning,
+        )
+    return pd.DataFrame(rows, columns=["latent", "target", "accuracy", "chance"])
+
+
+def _probe_within(
+    latent_nk: np.ndarray, target_n: np.ndarray, within_n: np.ndarray
+) -> tuple[float, float] | None:
+    """Return accuracy and chance of probes within each label, averaged over their cells."""
+    found, sizes = [], []
+    for label in {label for label in within_n if label is not None}:
+        cells = within_n == label
+        each = probe_and_chance(latent_nk[cells], target_n[cells])
+        if each is not None:
+            found.append(each)
+            sizes.append(int(cells.sum()))
+    if not found:
+        return None
+    accuracy, chance = np.average(found, axis=0, weights=sizes)
+    return float(accuracy), float(chance)
+
+
+def _clusters(latent_nk: np.ndarray, seed: int) -> np.ndarray:
+    """Return the k-means cluster of each cell; one for a latent without dimensions in use."""
+    from sklearn.cluster import KMeans  # takes a second to import
+
+    used_nk = latent_nk[:, in_use(latent_nk)]
+    n_clusters = min(CLUSTERS, len(np.unique(used_nk, axis=0)))
+    if not used_nk.shape[1] or n_clusters < 2:
+        return np.zeros(len(latent_nk), int)
+    clusters: np.ndarray = KMeans(n_clusters, n_init=3, random_state=seed).fit_predict(used_nk)
+    return clusters
+
+
+def nested_in_groups(data: GroupedCounts, nuisances: dict[str, np.ndarray]) -> frozenset[str]:
+    """Return the columns each of whose labels occurs in one group only."""
+    return frozenset(
+        name
+        for name, label_n in nuisances.items()
+        if pd.Series(data.group_n).groupby(label_n).nunique().max() == 1
+    )
+
+
+def labels_of(
+    adata: AnnData | GroupedCounts, labels: Given, data: GroupedCounts, name: str = "labels"
+) -> np.ndarray | None:
+    """Return one label per cell as text, None where it is missing."""
+    if labels is None:
+        return None
+    names = None if isinstance(adata, GroupedCounts) else adata.obs_names
+    if isinstance(labels, str):
+        if isinstance(adata, GroupedCounts) or labels not in adata.obs:
+            raise DataError(f"{name} {labels!r} is not a column of adata.obs")
+        labels = adata.obs[labels]
+    elif isinstance(labels, pd.Series) and names is not None:
+        shared = names.isin(labels.index)
+        in_order = any(labels.index.equals(cells) for cells in (names, names[data.cells]))
+        if shared.all() and labels.index.is_unique:
+            labels = labels.reindex(names)  # the same cells, perhaps in another order
+        elif shared.any() and not in_order:
+            raise DataError(
+                f"{name} is a Series that knows only some of the cells by name; "
+                f"missing: {some(names[~shared])}"
+            )
+    text_n, _ = known_labels(labels, name)
+    if names is not None and len(text_n) == len(names) != len(data):
+        text_n = text_n[data.cells]  # without those that the model leaves out
+    if text_n.shape != (len(data),):
+        raise DataError(f"{name} must hold one label for each of the {len(data)} cells")
+    return text_n
+
+
+def nuisance_labels(
+    adata: AnnData | GroupedCounts, batch: Given, data: GroupedCounts
+) -> dict[str, np.ndarray]:
+    """Return the labels of each cell that no latent should tell, by the name of their column."""
+    schema, found, start = data.schema, {}, 0
+    if schema.batch_key is not None:
+        found[schema.batch_key] = np.asarray(schema.batches)[data.batch_n]
+        start = len(schema.batches)
+    for key, levels in schema.categories.items():  # one-hot columns, in this order
+        stop = start + len(levels)
+        found[key] = np.asarray(levels)[data.covariate_nc[:, start:stop].argmax(1)]
+        start = stop
+    if batch is not None:
+        name = batch if isinstance(batch, str) else "batch"
+        found[name] = labels_of(adata, batch, data, "batch")
+    return found

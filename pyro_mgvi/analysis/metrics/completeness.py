@@ -1,0 +1,146 @@
+"""How much of the variation of genes that a fit has not seen its latents predict."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pyro_mgvi.analysis.metrics.scores import cells_with, in_use
+from pyro_mgvi.data.names import Labels, known_labels
+from pyro_mgvi.errors import DataError
+from pyro_mgvi.support.values import whole_number
+
+PENALTIES = np.logspace(0, 5, 11)  # of the ridge regressions, on standardised columns
+FOLDS = 5
+
+
+class Completeness(NamedTuple):
+    """Shares of the variance of held-out genes that are predicted, each gene counting as much.
+
+    Attributes
+    ----------
+    latents
+        From the latents' dimensions in use.
+    components
+        From as many principal components of the genes that the fit has seen.
+    ceiling
+        From all these genes, by ridge regression: what a supervised method reaches.
+    """
+
+    latents: float
+    components: float
+    ceiling: float
+
+    @property
+    def ratio(self) -> float:
+        """What the latents predict in units of what the components do; NaN if that is nothing."""
+        return self.latents / self.components if self.components > 0 else float("nan")
+
+
+def completeness(
+    latent_nk: ArrayLike,
+    held_out_nh: ArrayLike,
+    seen_ng: ArrayLike,
+    within: Labels | None = None,
+    seed: int = 0,
+) -> Completeness:
+    """Return how much of held-out genes the latents of a fit without them predict.
+
+    Probes tell what is wrongly in a latent; this tells what is missing. Ridge regressions, tested
+    on cells that they have not seen, predict the genes from the latents, from principal
+    components of the same number, and from all genes that the fit has seen.
+
+    Parameters
+    ----------
+    latent_nk
+        Latents of a fit without the held-out genes, side by side, cells x dims. Cells whose
+        latents are NaN (foreign copies) are left out.
+    held_out_nh, seen_ng
+        Log expression of the genes that the fit has not seen, and of those that it has.
+    within
+        One label per cell, such as group and type: only variation within a label counts, and
+        cells without one, or with one of fewer than five cells, are left out.
+    seed
+        Of the folds.
+
+    Raises
+    ------
+    DataError
+        If the arrays are not of the same cells, or too few cells or no varying gene are left.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> z_nk = rng.normal(size=(200, 2))
+    >>> genes_ng = z_nk @ rng.normal(size=(2, 30)) + rng.normal(size=(200, 30))
+    >>> found = completeness(z_nk, genes_ng[:, :5], genes_ng[:, 5:])
+    >>> found.latents > found.components > 0.3
+    True
+    """
+    seed = whole_number("seed", seed, least=0)
+    latent_nk, own_n = cells_with(latent_nk)
+    held_out_nh, seen_ng = (np.asarray(x, dtype=float) for x in (held_out_nh, seen_ng))
+    text_n, known_n = known_labels(np.zeros(len(latent_nk)) if within is None else within)
+    lengths = {len(latent_nk), len(held_out_nh), len(seen_ng), len(text_n)}
+    if len(lengths) > 1:
+        raise DataError(
+            f"latents, held-out genes, seen genes and labels are of {sorted(lengths)} cells: "
+            "pass the same cells in each"
+        )
+    used_n = own_n & known_n
+    _, code_n = np.unique(text_n[used_n].astype(str), return_inverse=True)
+    common_n = np.bincount(code_n)[code_n] >= FOLDS
+    cells, code_n = np.flatnonzero(used_n)[common_n], code_n[common_n]
+    if len(cells) < 2 * FOLDS:
+        raise DataError(
+            f"{len(cells)} cells with latents and a label: too few to test a prediction"
+        )
+    latent_nk = latent_nk[cells].astype(float)
+    target_nh = _standardised(_centred(held_out_nh[cells], code_n))
+    if not target_nh.shape[1]:
+        raise DataError("no held-out gene varies within the labels: hold out others")
+    seen_ng = seen_ng[cells]
+    latent_nk = latent_nk[:, in_use(latent_nk)]
+    components_nk = _principal_components(seen_ng, latent_nk.shape[1], seed)
+    shares = (
+        _predicted(_standardised(_centred(x, code_n)), target_nh, seed)
+        for x in (latent_nk, components_nk, seen_ng)
+    )
+    return Completeness(*shares)
+
+
+def _centred(x_nk: np.ndarray, code_n: np.ndarray) -> np.ndarray:
+    """Return the differences from the means of the cells of the same label."""
+    sums = np.zeros((code_n.max() + 1, x_nk.shape[1]))
+    np.add.at(sums, code_n, x_nk)
+    centred: np.ndarray = x_nk - (sums / np.bincount(code_n)[:, None])[code_n]
+    return centred
+
+
+def _standardised(x_nk: np.ndarray) -> np.ndarray:
+    """Return the columns that vary, with a standard deviation of one."""
+    varies = x_nk.std(0) > 1e-9
+    standardised: np.ndarray = x_nk[:, varies] / x_nk[:, varies].std(0)
+    return standardised
+
+
+def _principal_components(x_ng: np.ndarray, n_components: int, seed: int) -> np.ndarray:
+    from sklearn.decomposition import PCA  # takes a second to import
+
+    found: np.ndarray = PCA(n_components, random_state=seed).fit_transform(x_ng)
+    return found
+
+
+def _predicted(x_nk: np.ndarray, y_nh: np.ndarray, seed: int) -> float:
+    """Return the share of the variance of y that x predicts on unseen cells, at least 0."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import KFold, cross_val_predict
+
+    if not x_nk.shape[1]:
+        return 0.0
+    folds = KFold(FOLDS, shuffle=True, random_state=seed)
+    predicted_nh = cross_val_predict(RidgeCV(PENALTIES), x_nk, y_nh, cv=folds)
+    left = ((y_nh - predicted_nh.reshape(y_nh.shape)) ** 2).sum()
+    return float(max(0.0, 1 - left / (y_nh**2).sum()))

@@ -1,0 +1,87 @@
+"""Completeness: planted factors, closed forms, and bad input."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyro_mgvi import DataError
+from pyro_mgvi.analysis.metrics import completeness
+
+CELLS = 600
+
+
+def planted(seed, n_factors=3, genes=60, noise=1.0):
+    """Return factors, and genes that follow them with noise of a known share."""
+    rng = np.random.default_rng(seed)
+    z_nk = rng.normal(size=(CELLS, n_factors))
+    loading_kg = rng.normal(size=(n_factors, genes))
+    loading_kg /= np.linalg.norm(loading_kg, axis=0)  # each gene's signal has variance 1
+    return z_nk, z_nk @ loading_kg + noise * rng.normal(size=(CELLS, genes))
+
+
+@pytest.mark.parametrize("noise", [0.5, 1.0, 2.0])
+def test_the_true_factors_predict_the_share_of_signal(noise):
+    z_nk, genes_ng = planted(0, noise=noise)
+    found = completeness(z_nk, genes_ng[:, :20], genes_ng[:, 20:])
+    share = 1 / (1 + noise**2)
+    assert found.latents == pytest.approx(share, abs=0.05)
+    assert found.components <= found.latents + 0.01 and found.ceiling <= found.latents + 0.01
+
+
+def test_what_a_latent_lacks_is_missing():
+    z_nk, genes_ng = planted(1)
+    whole, part, none = (
+        completeness(x, genes_ng[:, :20], genes_ng[:, 20:])
+        for x in (z_nk, z_nk[:, :2], np.zeros((CELLS, 4)))
+    )
+    assert whole.ratio > 0.97
+    assert 0.4 < part.latents / whole.latents < 0.85
+    assert none.latents == 0.0 and np.isnan(none.ratio)  # components of no dimension, either
+    noise = np.random.default_rng(2).normal(size=(CELLS, 3))
+    assert completeness(noise, genes_ng[:, :20], genes_ng[:, 20:]).latents < 0.02
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.floats(0.01, 100), shift=st.floats(-10, 10))
+def test_scale_shift_and_what_labels_differ_by_do_not_matter(seed, scale, shift):
+    z_nk, genes_ng = planted(seed)
+    label_n = np.arange(CELLS) % 4
+    plain = completeness(z_nk, genes_ng[:, :20], genes_ng[:, 20:], label_n)
+    moved_nk = scale * z_nk + shift + 7.0 * label_n[:, None]
+    moved_ng = genes_ng.copy()
+    moved_ng[:, :20] += 3.0 * label_n[:, None]
+    again = completeness(moved_nk, moved_ng[:, :20], genes_ng[:, 20:], label_n)
+    assert again.latents == pytest.approx(plain.latents, abs=1e-6)
+    assert again.ceiling == pytest.approx(plain.ceiling, abs=1e-6)
+
+
+def test_components_are_as_good_as_themselves():
+    from sklearn.decomposition import PCA
+
+    _, genes_ng = planted(3)
+    components_nk = PCA(5, random_state=0).fit_transform(genes_ng[:, 20:])
+    found = completeness(components_nk, genes_ng[:, :20], genes_ng[:, 20:])
+    assert found.ratio == pytest.approx(1.0, abs=1e-9)
+
+
+def test_foreign_cells_and_cells_without_a_label_are_left_out():
+    z_nk, genes_ng = planted(4)
+    label_n = np.array(["a", "b"] * (CELLS // 2), dtype=object)
+    z_nk[::3] = np.nan
+    label_n[1::3] = None
+    kept = np.arange(CELLS) % 3 == 2
+    whole = completeness(z_nk, genes_ng[:, :20], genes_ng[:, 20:], label_n)
+    part = completeness(z_nk[kept], genes_ng[kept, :20], genes_ng[kept, 20:], label_n[kept])
+    assert whole == part
+
+
+def test_bad_input_is_named():
+    z_nk, genes_ng = planted(5)
+    held_out, seen = genes_ng[:, :20], genes_ng[:, 20:]
+    with pytest.raises(DataError, match=r"\[599, 600\] cells"):
+        completeness(z_nk[1:], held_out, seen)
+    with pytest.raises(DataError, match="no held-out gene varies"):
+        completeness(z_nk, np.ones((CELLS, 3)), seen)
+    with pytest.raises(DataError, match="too few to test"):
+        completeness(z_nk, held_out, seen, np.arange(CELLS))
