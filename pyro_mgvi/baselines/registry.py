@@ -57,6 +57,7 @@ METHODS: dict[str, Method] = {
     # LIGER's own choice of genes, and as many programs as the others have dimensions.
     "iNMF": Decomposed(INMF(10, 10), excess=0.1, combine=np.logical_or),
     "Separate NMF": Separate(),
+    # Chosen on simulated cells, where few genes carry all programs: not as published.
     "Separate NMF, top 10": Separate(SeparateNMF(n_top=10)),
     "scVI": SCVI,
     "scVI + MGFA": TwoStage(SCVI),
