@@ -184,7 +184,7 @@ def values_of_settings():
         settings = json.loads((Path(folder) / "model" / "settings.json").read_text())
     names = list(VALUES)
     for i, place in enumerate(places(settings)):
-        for name in (names[j % len(names)] for j in range(i, i + 3)):
+        for name in (names[j % len(names)] for j in range(2 * i, 2 * i + 2)):
             was = reduce(lambda x, key: x[key], place, settings)
             if isinstance(was, float) and isinstance(VALUES[name], float):
                 continue  # a number like any other: the settings of another model

@@ -33,7 +33,11 @@ def test_there_are_many_cases_and_each_is_another():
 WITHOUT_BYTES = sorted(name for name in labels.TEXTS if "bytes" not in name)
 
 
-@hypothesis.settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis.settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @hypothesis.given(
     form=st.sampled_from(sorted(matrices.SAME)),
     dress=st.tuples(*[st.sampled_from(WITHOUT_BYTES)] * 3, st.sampled_from(sorted(labels.NUMBERS))),
