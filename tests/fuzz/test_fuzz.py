@@ -9,6 +9,7 @@ from fuzz import labels, matrices, model_files, pictures, questions, settings, s
 from fuzz.bench import G, N
 from fuzz.judge import Case, Fault, NotMade, judge
 
+pytestmark = pytest.mark.slow  # thousands of calls, a minute and a half
 MODULES = (matrices, labels, settings, questions, model_files, pictures, shell)
 CASES = [case for module in MODULES for case in module.CASES]
 
