@@ -43,6 +43,9 @@ class SearchSettings:
         Pairs tested exactly, at most.
     refinements
         Rounds in which a direction is refined by all genes that follow it.
+    dead
+        A group whose cells vary so many times less along a shared dimension than those of the group
+        that uses it most does not use it.
     same_score
         A direction of some groups whose scores correlate more than this with those of a shared
         one is the shared one.
@@ -70,6 +73,7 @@ class SearchSettings:
     margin: float = 0.8
     max_pairs: int = 20_000
     refinements: int = 5
+    dead: float = 4.0
     same_score: float = 0.95
     same_genes: float = 0.5
     start_cells: int = 2000

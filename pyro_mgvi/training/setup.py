@@ -15,6 +15,7 @@ from pyro_mgvi.model import Guide, Model
 from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search import prune, restart_idle
+from pyro_mgvi.training.search.restart import hand_over
 
 
 class TrainingSetup:
@@ -105,7 +106,18 @@ class TrainingSetup:
     def begin_epoch(self, epoch: int) -> bool:
         """Seed Pyro and search, if it is time; return whether the decoder has changed."""
         pyro.set_rng_seed(self.seeds(epoch)[0])
+        if self.plan.search_epoch is None:
+            return False
+        if epoch == 2 * self.plan.search_epoch:
+            return self.hand_over()
         return epoch == self.plan.search_epoch and self.search()
+
+    def hand_over(self) -> bool:
+        """Give some groups what they alone use of the shared latents; return whether there was."""
+        if self.copies is not None or self.plan.search is None:
+            return False
+        with pyro.validation_enabled(False), self.program.at_rest():
+            return hand_over(self.program, self.data, self.plan.search, self.seed) > 0
 
     def search(self) -> bool:
         """Restart what is idle, at what is missing; return whether the decoder has changed."""
