@@ -215,11 +215,10 @@ class Trainer:
 
     def _begin(self, epoch: int) -> bool:
         torch.manual_seed(self.setup.seeds(epoch)[0])
-        searched = self.setup.plan.search_epoch
-        if searched is not None and epoch == 2 * searched and self.setup.hand_over():
-            self._keep(float("inf"), epoch)
+        if epoch == self.setup.plan.hand_over_epoch and self.setup.hand_over():
+            self._keep(float("inf"), epoch)  # what was best before it is past
             return True
-        if epoch != searched:
+        if epoch != self.setup.plan.search_epoch:
             return False
         planted = self.setup.search()
         self.before_search = self.best

@@ -15,8 +15,8 @@ from pyro_mgvi.kernels.sparse import to_dense
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.directions import find_directions, searchable
+from pyro_mgvi.training.search.group_dimensions import dimensions_of_some_groups
 from pyro_mgvi.training.search.group_offsets import recentre_offsets
-from pyro_mgvi.training.search.hand_over import dimensions_of_some_groups
 from pyro_mgvi.training.search.pruning import dimension_divergence
 from pyro_mgvi.training.search.residuals import Direction
 
