@@ -22,6 +22,9 @@ class SearchSettings:
     epoch
         After how many epochs the search takes place. The learning rate decays to zero at this
         epoch, restarts, and decays to zero at the last.
+    hand_over
+        After how many epochs dimensions of shared latents that some groups alone use are handed to
+        these groups' own copy.
     idle
         A dimension that says less about a cell (nats) may be started at a direction, and is
         closed if it belongs to some groups only.
@@ -43,6 +46,9 @@ class SearchSettings:
         Pairs tested exactly, at most.
     refinements
         Rounds in which a direction is refined by all genes that follow it.
+    dead
+        A group whose cells vary so many times less along a shared dimension than those of the group
+        that uses it most does not use it.
     same_score
         A direction of some groups whose scores correlate more than this with those of a shared
         one is the shared one.
@@ -60,6 +66,7 @@ class SearchSettings:
     """
 
     epoch: int = 10
+    hand_over: int = 20
     idle: float = 0.5
     max_cells: int = 4000
     max_residuals: float = 5e7
@@ -70,18 +77,28 @@ class SearchSettings:
     margin: float = 0.8
     max_pairs: int = 20_000
     refinements: int = 5
+    dead: float = 4.0
     same_score: float = 0.95
     same_genes: float = 0.5
     start_cells: int = 2000
     clusters: int = 10
 
     def __post_init__(self) -> None:
-        counts = ("epoch", "max_cells", "max_genes", "least_cells", "least_genes", "max_pairs")
+        counts = (
+            "epoch",
+            "hand_over",
+            "max_cells",
+            "max_genes",
+            "least_cells",
+            "least_genes",
+            "max_pairs",
+        )
         for name in (*counts, "refinements", "start_cells", "clusters"):
             whole(self, name, least=1)
         for name in ("idle", "max_residuals", "largest_residual", "margin", "same_score"):
             at_least(self, name, 0.0)
         at_least(self, "same_genes", 0.0)
+        at_least(self, "dead", 1.0)
 
 
 @dataclass(frozen=True)
@@ -185,6 +202,13 @@ class TrainingPlan:
         if self.search is None or self.max_epochs is None or self.search.epoch >= self.max_epochs:
             return None
         return self.search.epoch
+
+    @property
+    def hand_over_epoch(self) -> int | None:
+        """Epoch at which dimensions are handed over; None if there is none before the last."""
+        if self.search_epoch is None or self.search is None or self.max_epochs is None:
+            return None
+        return self.search.hand_over if self.search.hand_over < self.max_epochs else None
 
     def step_size(self, epoch: float) -> float:
         """Return the factor of the learning rate in an epoch: half a cosine, or one and another.

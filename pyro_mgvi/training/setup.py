@@ -14,7 +14,7 @@ from pyro_mgvi.errors import DataError
 from pyro_mgvi.model import Guide, Model
 from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
-from pyro_mgvi.training.search import prune, restart_idle
+from pyro_mgvi.training.search import hand_over, prune, restart_idle
 
 
 class TrainingSetup:
@@ -105,7 +105,16 @@ class TrainingSetup:
     def begin_epoch(self, epoch: int) -> bool:
         """Seed Pyro and search, if it is time; return whether the decoder has changed."""
         pyro.set_rng_seed(self.seeds(epoch)[0])
-        return epoch == self.plan.search_epoch and self.search()
+        if epoch == self.plan.search_epoch:
+            return self.search()
+        return epoch == self.plan.hand_over_epoch and self.hand_over()
+
+    def hand_over(self) -> bool:
+        """Give some groups what they alone use of the shared latents; return whether there was."""
+        if self.copies is not None or self.plan.search is None:
+            return False
+        with pyro.validation_enabled(False), self.program.at_rest():
+            return hand_over(self.program, self.data, self.plan.search, self.seed) > 0
 
     def search(self) -> bool:
         """Restart what is idle, at what is missing; return whether the decoder has changed."""

@@ -215,6 +215,9 @@ class Trainer:
 
     def _begin(self, epoch: int) -> bool:
         torch.manual_seed(self.setup.seeds(epoch)[0])
+        if epoch == self.setup.plan.hand_over_epoch and self.setup.hand_over():
+            self._keep(float("inf"), epoch)  # what was best before it is past
+            return True
         if epoch != self.setup.plan.search_epoch:
             return False
         planted = self.setup.search()

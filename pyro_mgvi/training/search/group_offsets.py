@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 
@@ -12,6 +10,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.moments import PSEUDOCOUNT
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.search.clusters import clusters
 
 ROUNDS = 100  # of the alternating fit
 
@@ -58,7 +57,7 @@ def recentre_offsets(
     for _, posterior in program.posteriors(part):
         means = [posterior.mean(latent.name).movedim(0, 1).flatten(1) for latent in shared]
         latents_nk.append(torch.cat(means, -1).cpu())
-    cluster_n = _clusters(torch.cat(latents_nk).numpy(), settings.clusters, seed)
+    cluster_n = clusters(torch.cat(latents_nk).numpy(), settings.clusters, seed)
     totals = np.zeros((len(groups), settings.clusters, data.shape[1]))
     for b, group in enumerate(groups):
         for cluster in range(settings.clusters):
@@ -69,17 +68,6 @@ def recentre_offsets(
     changed[groups] = offset[groups].mean(0) + centred
     decoder.set_group_offsets(changed)
     return True
-
-
-def _clusters(x_nk: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
-    from sklearn.cluster import KMeans  # takes a second to import
-    from sklearn.exceptions import ConvergenceWarning
-
-    clusters = KMeans(min(n_clusters, len(x_nk)), n_init=3, random_state=seed % 2**32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer clusters are as good
-        found: np.ndarray = clusters.fit_predict(x_nk)
-        return found
 
 
 def two_way_offsets(totals_bcg: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from pyro_mgvi.kernels.sparse import to_dense
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.directions import find_directions, searchable
+from pyro_mgvi.training.search.group_dimensions import dimensions_of_some_groups
 from pyro_mgvi.training.search.group_offsets import recentre_offsets
 from pyro_mgvi.training.search.pruning import dimension_divergence
 from pyro_mgvi.training.search.residuals import Direction
@@ -62,6 +63,39 @@ def restart_idle(
         changed = copies is None and recentre_offsets(program, data, settings, seed)
         close_idle(program, data, settings, copies)
         return plant_directions(program, data, settings, copies, seed) > 0 or changed
+
+
+def hand_over(
+    program: Program, data: GroupedCounts, settings: SearchSettings, seed: int = 0
+) -> int:
+    """Start dimensions of shared latents that some groups alone use in these groups' own copy.
+
+    Parameters
+    ----------
+    program, data, settings, seed
+        As for :func:`~pyro_mgvi.training.search.find_directions`.
+
+    Returns
+    -------
+    How many dimensions were handed over.
+    """
+    if not can_start(program):
+        return 0
+    found = dimensions_of_some_groups(program, data, settings, seed)
+    information = dimension_divergence(program, data) if found else {}
+    n_handed = 0
+    for handed in found:
+        kl_d = information[handed.to.latent][handed.to.index]
+        dim = int(kl_d.argmin())
+        if kl_d[dim] > settings.idle:
+            continue
+        kl_d[dim] = torch.inf
+        _plant(program, data, handed.to, dim, handed.direction, settings, seed)
+        closed_sd = torch.zeros_like(information[handed.copy.latent], dtype=torch.bool)
+        closed_sd[handed.copy.index, handed.dim] = True
+        program.model.active.close({handed.copy.latent: closed_sd})
+        n_handed += 1
+    return n_handed
 
 
 def plant_directions(
@@ -132,23 +166,26 @@ def close_idle(
     """Close idle dimensions of some groups' copies, until a search finds what for.
 
     A dimension that starts at random and has found nothing fits noise of the few cells that own
-    it. Left open are copies that :func:`plant_directions` cannot open again: of groups that are
-    too small to be searched, and with a decoder or an encoder that cannot start a dimension.
+    it. Groups of fewer than ``settings.least_cells`` cells keep none: what they would hold cannot
+    be told from noise. With a decoder or an encoder that cannot start a dimension all stay open,
+    and so do copies of groups that are large enough, but have no others to be compared with.
     """
     if not can_start(program):
         return
     families, divergence = program.families, dimension_divergence(program, data)
+    large_b = np.bincount(data.group_n, minlength=len(families.groups)) >= settings.least_cells
     for latent in families.specific:
         owners_sb = families.membership(latent.name).numpy()
-        chosen_s = np.array(
+        searched_s = np.array(
             [searchable(owner_b, data, settings, copies is not None) for owner_b in owners_sb]
         )
+        small_s = np.array([not large_b[owner_b].any() for owner_b in owners_sb])
+        small_s &= bool(large_b.any()) and copies is None
         if copies is not None:
-            chosen_s &= copies[latent.name].cpu().numpy()
-        idle_sd = (divergence[latent.name] <= settings.idle) & torch.from_numpy(chosen_s).unsqueeze(
-            -1
-        )
-        program.model.active.close({latent.name: idle_sd})
+            searched_s &= copies[latent.name].cpu().numpy()
+        idle_sd = divergence[latent.name] <= settings.idle
+        closed_sd = idle_sd & torch.from_numpy(searched_s)[:, None]
+        program.model.active.close({latent.name: closed_sd | torch.from_numpy(small_s)[:, None]})
 
 
 def can_start(program: Program) -> bool:

@@ -159,11 +159,15 @@ def test_idle_private_dimensions_are_closed_where_a_search_can_open_them():
             assert module.active["t"].any(1).tolist() == kept
 
 
-def test_what_cannot_be_compared_with_others_is_not_closed():
+def test_what_cannot_be_compared_stays_open_and_a_small_group_keeps_nothing():
     adata = with_a_small_group()
     mgvi = MGVI.from_anndata(adata, "group")
     close_idle(mgvi, mgvi.read(adata), SEARCH)
-    assert mgvi.model.active["t"].all() and mgvi.guide.active["t"].all()
+    large = adata.obs["group"].value_counts()[list(mgvi.schema.groups)].to_numpy() >= 100
+    for module in (mgvi.model, mgvi.guide):
+        assert module.active["t"].all(1).tolist() == large.tolist()
+        assert module.active["t"].any(1).tolist() == large.tolist()
+        assert module.active["z"].all()
 
 
 @pytest.mark.slow
