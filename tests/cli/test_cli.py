@@ -101,8 +101,12 @@ def test_empty_cells_are_dropped_on_request(h5ad, tmp_path, capsys):
     out = tmp_path / "out.h5ad"
     assert fit(h5ad, "--group-key", "group", "--out", out) == 2
     assert "cell_4" in capsys.readouterr().err and not out.exists()
-    assert fit(h5ad, "--group-key", "group", "--drop-empty", "--out", out) == 0
+    model = tmp_path / "model"
+    assert fit(h5ad, "--group-key", "group", "--drop-empty", "--out", out, "--model", model) == 0
     assert ad.read_h5ad(out).n_obs == adata.n_obs - 1
+    genes = tmp_path / "genes.csv"  # the model leaves the cell out of the same file again
+    assert rank(model, h5ad, "--group", "group1", "--no-q", "--out", genes) == 0
+    assert len(pd.read_csv(genes)) == adata.n_vars
 
 
 def test_bad_input_ends_with_one_line_and_nothing_written(h5ad, tmp_path, capsys):
