@@ -1,6 +1,7 @@
 """The code of the docs runs as it stands; variants train, and are as short as extend.md says."""
 
 import ast
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -64,6 +65,14 @@ def test_the_pages_build_without_a_warning(tmp_path):
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     assert "WassersteinTraceELBO" in (tmp_path / "html" / "reference.html").read_text()
+
+
+def test_the_evidence_is_there():
+    text = (ROOT / "docs/evidence.md").read_text()
+    for note in re.findall(r"RESULTS\w*\.md", text):
+        assert (ROOT / "benchmarks/notes" / note).is_file(), note
+    for module in re.findall(r"python -m (benchmarks\.\w+)", text):
+        assert find_spec(module) is not None, module
 
 
 def test_every_public_name_of_the_top_level_is_in_the_reference():

@@ -432,6 +432,10 @@ def test_objects_tell_what_they_are(adata):
         "z 3 of 3, t_group1 2 of 2, t_group2 2 of 2, t_group3 2 of 2)"
     )
     assert repr(shared(5)) == "Latent('z', dim=5, foreign=Dirac())"
+    mgvi.model.active.close({"t": torch.tensor([[True, False]] * 3)})
+    shown = repr(mgvi.guide)
+    assert "(active): ActiveDims(z: 3 of 3, t: 3 of 6)" in shown
+    assert "(first): InputLayer(5 x (60 to 128))" in shown
     assert "60 genes, group 'group'" in repr(mgvi.read(adata))
 
 
