@@ -11,11 +11,12 @@ import numpy as np
 import pyro
 import pytest
 from helpers.cells import log_normalised
-from helpers.documents import ROOT, cells_of_regions, python_blocks, run
+from helpers.documents import ROOT, cells_of_regions, commands, python_blocks, run
 from pyro.infer import SVI
 
 import pyro_mgvi
 from pyro_mgvi import MGVI, Likelihood, TrainingPlan
+from pyro_mgvi.cli.main import main
 
 BLOCKS = python_blocks("docs/extend.md")
 LATENT, FOREIGN = "A latent of some groups", "A prior for foreign cells, with its divergence"
@@ -56,6 +57,29 @@ def test_get_started_leads_from_a_scanpy_file_to_a_finding(adata, tmp_path, monk
     assert "X_mgvi_t_stim" in space["adata"].obsm
     assert set(space["genes"].index) == set(cells.var_names)
     assert "t_stim" in capsys.readouterr().out
+
+
+GROUPS = {
+    "README.md": ("region", ("Ileum", "Jejunum", "Colon")),
+    "docs/start.md": ("condition", ("ctrl", "stim", "other")),
+}
+
+
+@pytest.mark.parametrize("document", GROUPS)
+def test_the_same_from_a_shell(document, adata, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    key, names = GROUPS[document]
+    cells = cells_of_regions(adata, *names)
+    types = cells.obs["celltype"].cat.rename_categories({"T1": "Enterocyte"})
+    cells.obs = cells.obs.rename(columns={"region": key}).assign(cell_type=types)
+    cells.layers["counts"] = cells.X.copy()
+    cells.write_h5ad("cells.h5ad")
+    lines = [line for line in commands(document) if line != ["demo"]]
+    assert [line[0] for line in lines] == ["fit", "rank-genes", "programs", "report"]
+    for line in lines:
+        brief = ["--epochs", "2"] if line[0] == "fit" else []
+        assert main([*line, *brief, "--quiet"]) == 0, line
+        assert (tmp_path / line[line.index("--out") + 1]).is_file()
 
 
 @pytest.mark.skipif(find_spec("sphinx") is None, reason="sphinx comes with the extra [docs]")
