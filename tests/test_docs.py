@@ -99,6 +99,14 @@ def test_the_evidence_is_there():
         assert find_spec(module) is not None, module
 
 
+def test_the_tests_that_hold_a_newcomers_rows_are_there():
+    text = (ROOT / "benchmarks/notes/RESULTS_newcomer.md").read_text()
+    named = set(re.findall(r"`([\w/]+\.py)::(test_\w+)`", text))
+    assert len(named) > 50
+    for path, name in named:
+        assert f"\ndef {name}(" in (ROOT / "tests" / path).read_text(), f"{path}::{name}"
+
+
 def test_every_public_name_of_the_top_level_is_in_the_reference():
     rooms = {name for name in pyro_mgvi.__all__ if ismodule(getattr(pyro_mgvi, name))}
     listed = {line.strip() for line in (ROOT / "docs/reference.md").read_text().splitlines()}
