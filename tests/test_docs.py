@@ -1,6 +1,7 @@
 """The code of the docs runs as it stands; variants train, and are as short as extend.md says."""
 
 import ast
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,11 +11,12 @@ import numpy as np
 import pyro
 import pytest
 from helpers.cells import log_normalised
-from helpers.documents import ROOT, cells_of_regions, python_blocks, run
+from helpers.documents import ROOT, cells_of_regions, commands, python_blocks, run
 from pyro.infer import SVI
 
 import pyro_mgvi
 from pyro_mgvi import MGVI, Likelihood, TrainingPlan
+from pyro_mgvi.cli.main import main
 
 BLOCKS = python_blocks("docs/extend.md")
 LATENT, FOREIGN = "A latent of some groups", "A prior for foreign cells, with its divergence"
@@ -57,6 +59,29 @@ def test_get_started_leads_from_a_scanpy_file_to_a_finding(adata, tmp_path, monk
     assert "t_stim" in capsys.readouterr().out
 
 
+GROUPS = {
+    "README.md": ("region", ("Ileum", "Jejunum", "Colon")),
+    "docs/start.md": ("condition", ("ctrl", "stim", "other")),
+}
+
+
+@pytest.mark.parametrize("document", GROUPS)
+def test_the_same_from_a_shell(document, adata, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    key, names = GROUPS[document]
+    cells = cells_of_regions(adata, *names)
+    types = cells.obs["celltype"].cat.rename_categories({"T1": "Enterocyte"})
+    cells.obs = cells.obs.rename(columns={"region": key}).assign(cell_type=types)
+    cells.layers["counts"] = cells.X.copy()
+    cells.write_h5ad("cells.h5ad")
+    lines = [line for line in commands(document) if line != ["demo"]]
+    assert [line[0] for line in lines] == ["fit", "rank-genes", "programs", "report"]
+    for line in lines:
+        brief = ["--epochs", "2"] if line[0] == "fit" else []
+        assert main([*line, *brief, "--quiet"]) == 0, line
+        assert (tmp_path / line[line.index("--out") + 1]).is_file()
+
+
 @pytest.mark.skipif(find_spec("sphinx") is None, reason="sphinx comes with the extra [docs]")
 @pytest.mark.slow
 def test_the_pages_build_without_a_warning(tmp_path):
@@ -64,6 +89,22 @@ def test_the_pages_build_without_a_warning(tmp_path):
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     assert "WassersteinTraceELBO" in (tmp_path / "html" / "reference.html").read_text()
+
+
+def test_the_evidence_is_there():
+    text = (ROOT / "docs/evidence.md").read_text()
+    for note in re.findall(r"RESULTS\w*\.md", text):
+        assert (ROOT / "benchmarks/notes" / note).is_file(), note
+    for module in re.findall(r"python -m (benchmarks\.\w+)", text):
+        assert find_spec(module) is not None, module
+
+
+def test_the_tests_that_hold_a_newcomers_rows_are_there():
+    text = (ROOT / "benchmarks/notes/RESULTS_newcomer.md").read_text()
+    named = set(re.findall(r"`([\w/]+\.py)::(test_\w+)`", text))
+    assert len(named) > 50
+    for path, name in named:
+        assert f"\ndef {name}(" in (ROOT / "tests" / path).read_text(), f"{path}::{name}"
 
 
 def test_every_public_name_of_the_top_level_is_in_the_reference():

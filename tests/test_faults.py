@@ -432,6 +432,10 @@ def test_objects_tell_what_they_are(adata):
         "z 3 of 3, t_group1 2 of 2, t_group2 2 of 2, t_group3 2 of 2)"
     )
     assert repr(shared(5)) == "Latent('z', dim=5, foreign=Dirac())"
+    mgvi.model.active.close({"t": torch.tensor([[True, False]] * 3)})
+    shown = repr(mgvi.guide)
+    assert "(active): ActiveDims(z: 3 of 3, t: 3 of 6)" in shown
+    assert "(first): InputLayer(5 x (60 to 128))" in shown
     assert "60 genes, group 'group'" in repr(mgvi.read(adata))
 
 
@@ -453,6 +457,25 @@ def test_likelihoods_are_checked_against_what_the_decoder_gives(adata):
 
     with pytest.raises(SettingsError, match="gives 1 output"):
         MGVI.from_anndata(adata, "group", likelihood=TwoOutputs, decoder=OneOutput, latents=SMALL)
+
+
+def test_a_decoder_whose_prior_fails_is_refused_when_the_model_is_built(adata):
+    class Deeper(JointDecoder):  # further_layers is the way
+        def __init__(self, latents, initial, n_outputs, hidden=8):
+            super().__init__(latents, initial, n_outputs, hidden=hidden)
+            self.trunk = torch.nn.Sequential(self.trunk, torch.nn.Linear(hidden, hidden))
+
+    with pytest.raises(SettingsError, match=r"decoder Deeper fails on 2 cells: .*'weight'"):
+        MGVI.from_anndata(adata, "group", decoder=Deeper, latents=SMALL)
+
+
+def test_soft_groups_are_no_codes(adata):
+    mgvi = MGVI.from_anndata(adata, "group", latents=SMALL)
+    batch = mgvi.read(adata).rows(np.arange(4))
+    soft = torch.full((4, 3), 1 / 3)
+    for program in (mgvi.model, mgvi.guide):
+        with pytest.raises(SettingsError, match="group holds fractions"):
+            program(batch.counts, soft, batch.batch, batch.covariates)
 
 
 def test_refits_are_of_the_data_that_are_asked_about(adata):

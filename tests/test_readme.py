@@ -4,6 +4,12 @@ import pytest
 from helpers.documents import cells_of_regions, python_blocks, run
 
 BLOCKS = python_blocks("README.md")
+ALONE = [
+    pytest.param(block, id=f"{heading}, block {number}")
+    for heading, blocks in BLOCKS.items()
+    if heading != "For biologists"
+    for number, block in enumerate(blocks, 1)
+]
 
 
 @pytest.fixture
@@ -21,6 +27,6 @@ def test_biologists_get_latents_and_a_saved_model(adata_of_the_readme, tmp_path)
     assert "X_mgvi_t_Ileum" in space["adata"].obsm
 
 
-@pytest.mark.parametrize("heading", [heading for heading in BLOCKS if heading != "For biologists"])
-def test_the_code_of_a_section_runs(heading, adata_of_the_readme):
-    run(BLOCKS[heading], adata_of_the_readme)
+@pytest.mark.parametrize("block", ALONE)
+def test_a_block_runs_wherever_it_is_pasted(block, adata_of_the_readme):
+    run([block], adata_of_the_readme)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from pyro_mgvi.analysis.latent_values import record
 from pyro_mgvi.cli.files import query, read_cells
+from pyro_mgvi.cli.legends import PROGRAMS, RANKING, print_legend
 from pyro_mgvi.cli.outputs import Kind, Output, check_outputs, write_cells, write_table, writing
 from pyro_mgvi.core.copies import parse
 from pyro_mgvi.data import GroupedCounts
@@ -149,6 +150,7 @@ def rank_genes(arguments: Namespace) -> int:
     )
     write_table(table, arguments.out)
     print(table.head(10).reset_index().to_string(index=False, float_format="{:.3g}".format))
+    print_legend(RANKING)
     if arguments.no_q:
         print("no q-values, as asked")
     elif table["q_value"].isna().all():
@@ -178,6 +180,8 @@ def programs(arguments: Namespace) -> int:
         print(f"{latent}, dimension {dimension}{_called(genes)}")
         shown = genes.head(10)[["gene", "effect", "mean", "z_score", "q_value"]]
         print(shown.to_string(index=False, float_format="{:.3g}".format))
+    if len(table):
+        print_legend(PROGRAMS)
     print(f"written to {arguments.out}")
     return 0
 

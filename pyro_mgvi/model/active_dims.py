@@ -34,6 +34,11 @@ class ActiveDims(nn.Module):
             mask_sd = torch.ones(latent.n_copies, latent.dim, dtype=torch.bool)
             self.register_buffer(f"dims_{latent.name}", mask_sd)
 
+    def extra_repr(self) -> str:
+        """Say how many dimensions of each latent are active, over its copies."""
+        masks = {name.removeprefix("dims_"): mask for name, mask in self.named_buffers()}
+        return ", ".join(f"{name}: {int(m.sum())} of {m.numel()}" for name, m in masks.items())
+
     def __getitem__(self, name: str) -> Tensor:
         """Return which dimensions of each copy of a latent are active, (S, dim)."""
         return self.get_buffer(f"dims_{name}")

@@ -152,6 +152,7 @@ def _decoded(
     decoder, likelihood = _name(model.decoder), _name(model.likelihood)
     try:
         parts = model.decode(values, group, covariates)
+        model.decoder.log_prior()
     except Exception as error:
         raise SettingsError(f"decoder {decoder} fails on {N} cells: {error!r}") from error
     for part in parts:

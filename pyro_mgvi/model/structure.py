@@ -49,7 +49,18 @@ class GroupedModule(PyroModule):
         self._pyro_name = self._unique_name()  # a copy is a module of its own
 
     def member(self, latent: Latent, group_n: Tensor) -> Tensor:
-        """Return which cells own which copy: boolean, (S, n)."""
+        """Return which cells own which copy: boolean, (S, n).
+
+        Raises
+        ------
+        SettingsError
+            If the groups are no codes.
+        """
+        if group_n.is_floating_point():
+            raise SettingsError(
+                "group holds fractions: give each cell's group as a whole number; that a cell owns "
+                'a copy in part is said at the guide\'s site, infer={"owned": ...}'
+            )
         return self.get_buffer(f"member_{latent.name}")[:, group_n]
 
     def cells(self, n: int, index_n: Tensor | None, n_cells: int | None) -> pyro.plate:

@@ -50,6 +50,11 @@ class LayerStack(nn.Module):
         self.weight = nn.Parameter(torch.empty(n_layers, n_in, n_out).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(n_layers, 1, n_out))
 
+    def extra_repr(self) -> str:
+        """Say how many layers there are, and of which size."""
+        n_layers, n_in, n_out = self.weight.shape
+        return f"{n_layers} x ({n_in} to {n_out})"
+
 
 class GroupedLinear(LayerStack):
     """A stack of linear layers, applied as one batched product."""

@@ -34,7 +34,8 @@ from pyro_mgvi.networks import JointDecoder, SeparateEncoders
 from pyro_mgvi.support.values import flag, whole
 from pyro_mgvi.training.plan import TrainingPlan
 
-BLOCK = 1024  # cells at a time when nothing is trained
+BLOCK = 1024  # cells at a time when nothing is trained, and fewer if these hold more than
+VALUES = 1 << 22  # counts: that bounds the memory where genes are many
 LATENTS = (shared(10), private(10))
 
 
@@ -263,13 +264,13 @@ class Program:
         data
             The cells.
         size
-            How many at a time.
+            How many at a time, at most.
         keep_sparse
             Give the counts as sparse tensors if they are mostly zero.
         progress
             What a progress bar should be called; none without.
         """
-        hidden = progress is None
+        size, hidden = min(size, max(2, VALUES // data.shape[1])), progress is None
         with (
             self.at_rest(),
             tqdm(total=len(data), desc=progress, unit="cell", disable=hidden, leave=False) as bar,

@@ -54,6 +54,7 @@ def test_fit_writes_latents_and_keeps_what_the_input_held(h5ad, tmp_path, capsys
     assert len(history) == 2 and history["kept"].sum() == 1
     kept = history.loc[history["kept"], "validation"].item()
     assert f"2 epochs, validation loss {kept:.2f} nats per cell" in printed
+    assert "1 nat is 1.44 bits" in printed
     loaded = pyro_mgvi.MGVI.load(model)
     np.testing.assert_array_equal(loaded.latents(source)["z"], result.obsm["X_mgvi_z"])
     pd.testing.assert_frame_equal(loaded.history, history, check_index_type=False)
@@ -100,8 +101,12 @@ def test_empty_cells_are_dropped_on_request(h5ad, tmp_path, capsys):
     out = tmp_path / "out.h5ad"
     assert fit(h5ad, "--group-key", "group", "--out", out) == 2
     assert "cell_4" in capsys.readouterr().err and not out.exists()
-    assert fit(h5ad, "--group-key", "group", "--drop-empty", "--out", out) == 0
+    model = tmp_path / "model"
+    assert fit(h5ad, "--group-key", "group", "--drop-empty", "--out", out, "--model", model) == 0
     assert ad.read_h5ad(out).n_obs == adata.n_obs - 1
+    genes = tmp_path / "genes.csv"  # the model leaves the cell out of the same file again
+    assert rank(model, h5ad, "--group", "group1", "--no-q", "--out", genes) == 0
+    assert len(pd.read_csv(genes)) == adata.n_vars
 
 
 def test_bad_input_ends_with_one_line_and_nothing_written(h5ad, tmp_path, capsys):
@@ -314,7 +319,11 @@ def test_rank_genes_writes_the_same_table_as_the_library(h5ad, model, tmp_path, 
     out = tmp_path / "genes.csv"
     where = "celltype == 'T1' or donor == 'd1'"
     assert rank(model, h5ad, "--group", "group2", "--where", where, "--no-q", "--out", out) == 0
-    assert "no q-values, as asked" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "no q-values, as asked" in printed
+    for column in pd.read_csv(out, index_col="gene"):  # each is explained below the table
+        assert f"\n  {column}: " in printed
+    assert "in nats" in printed and "1 nat is 1.44 bits" in printed
     adata = ad.read_h5ad(h5ad)
     cells = ((adata.obs["celltype"] == "T1") | (adata.obs["donor"] == "d1")).to_numpy()
     table = pyro_mgvi.MGVI.load(model).rank_genes(adata, "group2", cells, calibration=False)

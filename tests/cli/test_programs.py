@@ -27,6 +27,8 @@ def test_the_table_is_that_of_the_model(saved, adata, tmp_path, capsys):
     pd.testing.assert_frame_equal(pd.read_csv(out), expected, check_dtype=False)
     printed = capsys.readouterr().out
     assert "t_group2, dimension 2" in printed and expected["gene"].iloc[0] in printed
+    for column in ("effect", "mean", "z_score", "q_value"):
+        assert printed.count(f"\n  {column}: ") == 1
     tabs = tmp_path / "programs.tsv"
     assert run(saved, "--no-q", "--out", tabs) == 0
     assert set(pd.read_csv(tabs, sep="\t")["latent"]) == {f"t_group{i}" for i in (1, 2, 3)}

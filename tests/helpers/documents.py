@@ -1,6 +1,7 @@
-"""The Python code in README and docs, run as it stands."""
+"""The Python code and the commands in README and docs, run as they stand."""
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,14 @@ def python_blocks(document):
             blocks[section.splitlines()[0]] = found
     assert text.count("```python") == sum(map(len, blocks.values())), "a block is not found"
     return blocks
+
+
+def commands(document):
+    """Return the arguments of each line of shell code that begins with our command."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    return [line[1:] for line in lines if line[:1] == ["pyro-mgvi"]]
 
 
 def cells_of_regions(adata, *names):

@@ -309,3 +309,13 @@ def test_training_needs_no_gradient_mode_of_the_caller(adata):
     data = GroupedCounts.from_anndata(adata, "group")
     with torch.no_grad():
         mgvi.diagnose(data, plan=BRIEF, progress=False)
+
+
+def test_where_genes_are_many_fewer_cells_are_taken_at_a_time(adata, monkeypatch):
+    mgvi = fitted(adata)
+    whole = mgvi.rank_genes(adata, "group1", calibration=False)
+    monkeypatch.setattr("pyro_mgvi.training.program.VALUES", 20 * adata.n_vars + 5)
+    taken = [len(cells) for cells, _ in mgvi.batches(mgvi.read(adata))]
+    assert taken == [20] * (adata.n_obs // 20)
+    parts = mgvi.rank_genes(adata, "group1", calibration=False)
+    pd.testing.assert_frame_equal(parts.loc[whole.index], whole, rtol=1e-3, atol=1e-5)

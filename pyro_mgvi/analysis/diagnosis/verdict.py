@@ -98,5 +98,5 @@ def _shift(program: Program, groups: tuple[str, ...]) -> str:
     n_changed = int((changed_g & expressed_g).sum())
     return (
         f" What all of its cells have in common is its offset: {n_changed} genes are "
-        f"{CHANGED:g}-fold up or down there (rank_genes has their errors)."
+        f"{CHANGED:g}-fold up or down there (rank_genes gives them q-values)."
     )

@@ -26,6 +26,7 @@ LEAST = 50  # of a group, if it has them
 DECODED = 300  # of each private latent
 DIMS = 3  # of each private latent, those that say most
 NAMED = 5  # genes in each direction
+UNIT = "nats per cell: how much a latent says about a cell; 0 is nothing, and 1 nat is 1.44 bits"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class FitSummary:
         return [f"{latent}: {genes}" for latent, genes in pairs if genes]
 
     def __str__(self) -> str:
-        lines = [self.heading, self.training, self._table().to_string(index=False)]
+        lines = [self.heading, self.training, self._table().to_string(index=False), UNIT]
         lines += [f"genes of {genes}" for genes in self._genes]
         lines += [f"doubtful: {hint}" for hint in self.hints]
         return "\n".join([*lines, f"next: {self.next_step}"])
@@ -103,7 +104,7 @@ class FitSummary:
 
     def _repr_html_(self) -> str:
         table = self._table().to_html(index=False, border=0)
-        last = [f"Genes of {genes}" for genes in self._genes]
+        last = [UNIT, *(f"Genes of {genes}" for genes in self._genes)]
         last += [f"Doubtful: {hint}." for hint in self.hints]
         before, after = (
             "".join(f"<p>{escape(text)}</p>" for text in texts)

@@ -1,0 +1,30 @@
+"""What the columns of printed tables mean, said once below each table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_Z = "how far the effect shows in cells that the refits have not seen; standard normal without one"
+_Q = "expected share of false genes among those with a q-value as small"
+RANKING = {
+    "bayes_factor": "how much better the group's own variation explains the counts, in nats",
+    "per_cell": "the same per cell; 1 nat is 1.44 bits",
+    "fraction_in_favour": "share of the cells whose count of the gene speaks for it",
+    "mean_all": "expected counts per 10,000, with what belongs to the group",
+    "mean_shared": "the same without it",
+    "log_fold_change": "log2 of mean_all to mean_shared",
+    "z_score": _Z,
+    "q_value": _Q,
+}
+PROGRAMS = {
+    "effect": "change of log2 expression when the dimension rises by one standard deviation",
+    "mean": "expected counts per 10,000 (or value) in the cells that own the latent",
+    "z_score": _Z,
+    "q_value": _Q,
+}
+
+
+def print_legend(columns: Mapping[str, str]) -> None:
+    """Print what each column means, one a line."""
+    for name, meaning in columns.items():
+        print(f"  {name}: {meaning}")
