@@ -56,6 +56,14 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Doubts:
+    """Sentences on what is doubtful."""
+
+    kind: ClassVar[str] = "doubts"
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Table:
     """A table; numbers are shown with ``digits`` significant digits.
 
@@ -151,12 +159,20 @@ class Row:
     items: tuple[Picture | Table, ...]
 
 
+@dataclass(frozen=True)
+class Still:
+    """Pictures of what the explorer draws: for print, and where it cannot draw."""
+
+    kind: ClassVar[str] = "still"
+    items: tuple[Picture, ...]
+
+
 def alone(frame: pd.DataFrame, caption: str, digits: int = 3) -> Row:
     """Return a table in a row of its own."""
     return Row((Table(frame, caption, digits),))
 
 
-Block = Paragraph | Hint | Verdict | Table | Picture | Row
+Block = Paragraph | Hint | Verdict | Doubts | Table | Picture | Row | Still
 
 
 @dataclass(frozen=True)

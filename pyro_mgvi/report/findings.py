@@ -1,0 +1,192 @@
+"""The findings of a fit in plain words, from what the other sections know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from pyro_mgvi.analysis import Diagnosis, FitSummary, summary
+from pyro_mgvi.analysis.diagnosis import ACTIVE
+from pyro_mgvi.data.checks import some
+from pyro_mgvi.plots.colours import Levels
+from pyro_mgvi.report.blocks import Block, Doubts, Hint, Paragraph, Section, Verdict
+from pyro_mgvi.report.probes import Probe
+from pyro_mgvi.report.result import WITH_MODEL, OwnCells, Result, without_model
+
+SAID = 8  # latents that are told one by one
+CLEAR = 0.1  # share of a latent's variance between labels above which it is told
+FEW = 10  # cells of a label below which nothing is said of it
+
+
+def findings(result: Result, probes: Sequence[Probe], found: Diagnosis | None = None) -> Section:
+    """Say what the fit found, how well groups mix, and what is doubtful.
+
+    Parameters
+    ----------
+    result
+        The fit.
+    probes
+        Of each latent.
+    found
+        The diagnosis, if there were refits.
+    """
+    said = None
+    if result.mgvi is not None and result.data is not None:
+        said = summary(result.mgvi, result.data)
+    blocks: list[Block] = [Paragraph(" ".join(_opening(result, said, probes)))]
+    private = list(_private(result, said))
+    if private:
+        more = len(private) - SAID
+        rest = [f"{more} more private latents are in use: see Latents."] if more > 0 else []
+        blocks.append(Verdict((*private[:SAID], *rest)))
+    doubts = tuple(_doubts(result, said, probes, found))
+    if doubts:
+        blocks.append(Doubts(doubts))
+    if found is not None:
+        blocks.append(Verdict(found.verdict))
+    elif said is not None:
+        text = "Whether a latent is more than noise was not tested; refits tell."
+        blocks.append(Hint(text, f"{WITH_MODEL} --diagnose"))
+    if said is None:
+        blocks.append(without_model(result, "The genes of latents, and whether training converged"))
+    return Section("findings", "Findings", "What was found, in plain words?", tuple(blocks))
+
+
+def _opening(result: Result, said: FitSummary | None, probes: Sequence[Probe]) -> Iterator[str]:
+    """Yield what was fitted, whether it was trained enough, what is private, and how groups mix."""
+    if said is not None:
+        yield f"The fit is of {said.heading}."
+        if said.converged is not None:
+            yield "Its training converged." if said.converged else "Its training has not converged."
+    else:
+        sizes = [f"{name} {(result.group == name).sum():,}" for name in result.groups]
+        yield f"The fit is of {result.adata.n_obs:,} cells; groups: {some(sizes, 12)}."
+    private = [own for own in result.copies() if not own.copy.shared]
+    used = [own.copy.key for own in private if _used(own).any()]
+    unused = [own.copy.key for own in private if not _used(own).any()]
+    if not private:
+        yield "All of its latents are shared."
+    elif not used:
+        yield (
+            "No private latent is in use: nothing was found that varies within one group alone. "
+            "What shifts a whole group is no latent; it is in Top genes."
+        )
+    else:
+        verb = "holds" if len(used) == 1 else "hold"
+        yield f"Of the private latents, {some(used, 12)} {verb} something beyond what is shared."
+        if unused:
+            verb = "holds" if len(unused) == 1 else "hold"
+            yield f"{some(unused, 12)} {verb} nothing."
+    key = result.settings["group_key"]
+    for probe in probes:
+        if probe.copy.shared and probe.column == key:
+            figures = (
+                f"from {probe.copy.key} alone, a linear classifier tells a cell's {key} with a "
+                f"balanced accuracy of {100 * probe.accuracy:.0f} %, where guessing "
+                f"reaches {100 * probe.chance:.0f} %."
+            )
+            mixed = "The groups do not mix well" if probe.tells else "The groups mix well"
+            yield f"{mixed} in {probe.copy.key}: {figures}"
+
+
+def _used(own: OwnCells) -> np.ndarray:
+    used: np.ndarray = np.var(own.values, axis=0) > ACTIVE
+    return used
+
+
+def _private(result: Result, said: FitSummary | None) -> Iterator[str]:
+    """Yield what each private latent in use holds, those that say most about a cell first."""
+    order = {} if said is None else dict(zip(said.latents["latent"], said.latents["nats"]))
+    genes = {} if said is None else dict(zip(said.latents["latent"], said.latents["genes"]))
+    copies = [own for own in result.copies() if not own.copy.shared and _used(own).any()]
+    for own in sorted(copies, key=lambda own: -order.get(own.copy.key, 0.0)):
+        copy, used = own.copy, _used(own)
+        text = f"{copy.key} belongs to {' and '.join(copy.groups)}; "
+        text += f"{used.sum()} of {copy.dim} dimensions in use"
+        if copy.key in order:
+            text += f", {order[copy.key]:.1f} nats per cell"
+        text += "."
+        if genes.get(copy.key):
+            text += f" First genes: {genes[copy.key].replace(' | ', '; next dimension: ')}."
+        name = result.first_label
+        if name is not None:
+            labels = result.column(name)[own.own_n]
+            text += " " + where_it_varies(own.values[:, used], labels, name)
+        yield text.strip()
+
+
+def where_it_varies(values_nk: np.ndarray, labels: pd.Series, name: str) -> str:
+    """Say in which labels a latent varies: between them, or within all or some of them.
+
+    The share of variance between labels is the mean over dimensions of the correlation ratio
+    (eta squared, Fisher 1925).
+
+    Parameters
+    ----------
+    values_nk
+        Dimensions in use of a latent.
+    labels
+        Of the same cells.
+    name
+        What labels are called.
+
+    Examples
+    --------
+    >>> labels = pd.Series(["a", "b"] * 20)
+    >>> where_it_varies((labels == "a").to_numpy(float)[:, None], labels, "type")
+    '100 % of its variance lies between labels of type; farthest from the rest: a, b.'
+    """
+    levels = Levels.of(labels)
+    sizes = np.bincount(levels.code_n[levels.code_n >= 0], minlength=len(levels.names))
+    told = np.flatnonzero(sizes >= FEW)
+    if len(told) < 2:
+        return ""
+    kept = np.isin(levels.code_n, told)
+    code_n, scaled_nk = levels.code_n[kept], values_nk[kept]
+    scaled_nk = (scaled_nk - scaled_nk.mean(0)) / np.maximum(scaled_nk.std(0), 1e-12)
+    mean_lk = np.stack([scaled_nk[code_n == code].mean(0) for code in told])
+    within_l = np.array([scaled_nk[code_n == code].var(0).mean() for code in told])
+    share = float((sizes[told] @ mean_lk**2 / len(code_n)).mean())
+    names = [levels.names[code] for code in told]
+    if share >= CLEAR:
+        far = np.argsort(-(mean_lk**2).mean(1), kind="stable")[:3]
+        text = f"{100 * share:.0f} % of its variance lies between labels of {name}"
+        return f"{text}; farthest from the rest: {', '.join(names[i] for i in far)}."
+    wide = np.flatnonzero(within_l > 1.5 * np.median(within_l))
+    wide = wide[np.argsort(-within_l[wide], kind="stable")][:3]
+    if len(wide):
+        return f"It varies within labels of {name}, most in {', '.join(names[i] for i in wide)}."
+    return f"It varies within labels of {name}, in all of them about alike."
+
+
+def _doubts(
+    result: Result, said: FitSummary | None, probes: Sequence[Probe], found: Diagnosis | None
+) -> Iterator[str]:
+    """Yield what makes the findings doubtful."""
+    if result.interrupted:
+        yield "Training was interrupted."
+    if said is not None:
+        if said.converged is False:
+            yield said.next_step
+        elif said.converged is None and said.epochs:
+            yield "There were too few epochs to tell whether training converged."
+        yield from (f"{hint[0].upper()}{hint[1:]}." for hint in said.hints)
+    key = result.settings["group_key"]
+    for probe in probes:
+        if probe.copy.shared and probe.column == key and probe.tells:
+            yield (
+                f"{probe.copy.key} tells the groups apart: they may hold different kinds of cells, "
+                "or what belongs to one of them may be in it."
+            )
+    leaks = [
+        f"{probe.copy.key} ({probe.column})"
+        for probe in probes
+        if not probe.copy.shared and probe.tells and probe.column != key
+    ]
+    if leaks and found is None:
+        yield (
+            f"Private latents tell labels that the groups may share: {some(leaks, 8)}. What all "
+            "groups have should be in a shared latent."
+        )
