@@ -15,7 +15,8 @@ from pyro_mgvi.report.blocks import Block, Doubts, Hint, Paragraph, Section, Ver
 from pyro_mgvi.report.probes import Probe
 from pyro_mgvi.report.result import WITH_MODEL, OwnCells, Result, without_model
 
-SAID = 8  # latents that are told one by one
+SAID = 5  # latents that are told one by one
+LISTED = 6  # groups whose sizes are told one by one
 CLEAR = 0.1  # share of a latent's variance between labels above which it is told
 FEW = 10  # cells of a label below which nothing is said of it
 
@@ -39,7 +40,7 @@ def findings(result: Result, probes: Sequence[Probe], found: Diagnosis | None = 
     private = list(_private(result, said))
     if private:
         more = len(private) - SAID
-        rest = [f"{more} more private latents are in use: see Latents."] if more > 0 else []
+        rest = [f"And {more} more: see Latents and Programs."] if more > 0 else []
         blocks.append(Verdict((*private[:SAID], *rest)))
     doubts = tuple(_doubts(result, said, probes, found))
     if doubts:
@@ -55,40 +56,44 @@ def findings(result: Result, probes: Sequence[Probe], found: Diagnosis | None = 
 
 
 def _opening(result: Result, said: FitSummary | None, probes: Sequence[Probe]) -> Iterator[str]:
-    """Yield what was fitted, whether it was trained enough, what is private, and how groups mix."""
-    if said is not None:
-        yield f"The fit is of {said.heading}."
-        if said.converged is not None:
-            yield "Its training converged." if said.converged else "Its training has not converged."
-    else:
-        sizes = [f"{name} {(result.group == name).sum():,}" for name in result.groups]
-        yield f"The fit is of {result.adata.n_obs:,} cells; groups: {some(sizes, 12)}."
+    """Yield what was fitted, what is private, how groups mix, and whether training was enough."""
+    yield _size(result)
     private = [own for own in result.copies() if not own.copy.shared]
     used = [own.copy.key for own in private if _used(own).any()]
-    unused = [own.copy.key for own in private if not _used(own).any()]
     if not private:
-        yield "All of its latents are shared."
+        yield "All latents are shared."
     elif not used:
         yield (
             "No private latent is in use: nothing was found that varies within one group alone. "
             "What shifts a whole group is no latent; it is in Top genes."
         )
     else:
-        verb = "holds" if len(used) == 1 else "hold"
-        yield f"Of the private latents, {some(used, 12)} {verb} something beyond what is shared."
-        if unused:
-            verb = "holds" if len(unused) == 1 else "hold"
-            yield f"{some(unused, 12)} {verb} nothing."
+        yield (
+            f"{len(used)} of {len(private)} private latents hold something beyond what is shared: "
+            f"{some(used, 12)}."
+        )
     key = result.settings["group_key"]
     for probe in probes:
         if probe.copy.shared and probe.column == key:
             figures = (
                 f"from {probe.copy.key} alone, a linear classifier tells a cell's {key} with a "
-                f"balanced accuracy of {100 * probe.accuracy:.0f} %, where guessing "
-                f"reaches {100 * probe.chance:.0f} %."
+                f"balanced accuracy of {100 * probe.accuracy:.0f}\N{NO-BREAK SPACE}%, where "
+                f"guessing reaches {100 * probe.chance:.0f}\N{NO-BREAK SPACE}%."
             )
             mixed = "The groups do not mix well" if probe.tells else "The groups mix well"
             yield f"{mixed} in {probe.copy.key}: {figures}"
+    if said is not None and said.converged is not None:
+        yield "Training converged." if said.converged else "Training has not converged."
+
+
+def _size(result: Result) -> str:
+    """Say how many cells and groups there are."""
+    sizes = result.group.value_counts().reindex(list(result.groups))
+    text = f"{result.adata.n_obs:,} cells were fitted, in {len(sizes)} "
+    text += "group" if len(sizes) == 1 else "groups"
+    if len(sizes) <= LISTED:
+        return f"{text}: {', '.join(f'{name} ({size:,})' for name, size in sizes.items())}."
+    return f"{text} of {sizes.min():,} to {sizes.max():,} cells."
 
 
 def _used(own: OwnCells) -> np.ndarray:
@@ -103,8 +108,8 @@ def _private(result: Result, said: FitSummary | None) -> Iterator[str]:
     copies = [own for own in result.copies() if not own.copy.shared and _used(own).any()]
     for own in sorted(copies, key=lambda own: -order.get(own.copy.key, 0.0)):
         copy, used = own.copy, _used(own)
-        text = f"{copy.key} belongs to {' and '.join(copy.groups)}; "
-        text += f"{used.sum()} of {copy.dim} dimensions in use"
+        text = f"{copy.key} (of {' and '.join(copy.groups)}): {used.sum()} of {copy.dim} "
+        text += "dimensions in use"
         if copy.key in order:
             text += f", {order[copy.key]:.1f} nats per cell"
         text += "."
@@ -152,7 +157,7 @@ def where_it_varies(values_nk: np.ndarray, labels: pd.Series, name: str) -> str:
     names = [levels.names[code] for code in told]
     if share >= CLEAR:
         far = np.argsort(-(mean_lk**2).mean(1), kind="stable")[:3]
-        text = f"{100 * share:.0f} % of its variance lies between labels of {name}"
+        text = f"{100 * share:.0f}\N{NO-BREAK SPACE}% of its variance lies between labels of {name}"
         return f"{text}; farthest from the rest: {', '.join(names[i] for i in far)}."
     wide = np.flatnonzero(within_l > 1.5 * np.median(within_l))
     wide = wide[np.argsort(-within_l[wide], kind="stable")][:3]

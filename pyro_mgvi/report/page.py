@@ -33,7 +33,6 @@ from pyro_mgvi.support.whole_files import written_whole
 from pyro_mgvi.training.program import Program, check_model
 
 TITLE = "Shared and group-specific variation"
-TILES = 6  # latents at the top of the page; all are in their section
 
 
 def write_report(
@@ -199,7 +198,13 @@ def _tiles(result: Result) -> list[tuple[str, str]]:
         (f"{result.adata.n_vars:,}", "genes"),
         (str(len(result.groups)), "groups"),
     ]
-    for copy, _, values in list(result.copies())[:TILES]:
+    private = []
+    for copy, _, values in result.copies():
         used = active_units(values, ACTIVE)
-        tiles.append((f"{used} of {copy.dim}", f"dimensions of {copy.key} in use"))
+        if copy.shared:
+            tiles.append((f"{used} of {copy.dim}", f"dimensions of {copy.key} in use"))
+        else:
+            private.append(used > 0)
+    if private:
+        tiles.append((f"{sum(private)} of {len(private)}", "private latents in use"))
     return tiles

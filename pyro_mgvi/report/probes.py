@@ -30,7 +30,7 @@ class Probe(NamedTuple):
         return self.accuracy - self.chance > LEAK
 
     def reading(self, group_key: str) -> str:
-        """Say what it means; a shared latent should not know the group, nor a private one labels."""
+        """Say what it means: shared latents should not know the group, nor private ones labels."""
         if not self.tells:
             return "no"
         if self.copy.shared and self.column != group_key:

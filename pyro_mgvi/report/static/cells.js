@@ -69,7 +69,7 @@ const Cells = (() => {
 
   function comparison(expected) {
     const cells = words(expected.cells);
-    return { cells, unit: expected.unit, all: matrix(expected, expected.all, cells.length),
+    return { cells, all: matrix(expected, expected.all, cells.length),
       shared: matrix(expected, expected.shared, cells.length) };
   }
 

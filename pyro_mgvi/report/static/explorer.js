@@ -17,7 +17,10 @@
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const short = (text) => (text.length > 22 ? `${text.slice(0, 13)}\u2026${text.slice(-8)}` : text);
   const count = () => state.chosen.reduce((sum, one) => sum + one, 0);
-  const rowsBy = () => (state.colour.levels ? state.colour : Cells.columns.find((c) => c.levels));
+  // What the rows of a single dimension are: the labels in colours, or the first that tell its cells.
+  const rowsBy = (view) => [state.colour, ...Cells.columns].find((column) =>
+    column.levels && view.cells.some((cell) => column.codes[cell] !== column.codes[view.cells[0]]))
+    ?? Cells.columns.find((column) => column.levels);
 
   function options(select, groups) {
     for (const [name, pairs] of groups.filter(([, list]) => list.length)) {
@@ -56,7 +59,7 @@
   // Where cells are in a picture: along one dimension, with a row for each label, or in the plane.
   function places(view) {
     if (view.at.length === 2) return { y: view.at[1], rows: null };
-    const { codes, levels } = rowsBy();
+    const { codes, levels } = rowsBy(view);
     const there = [...new Set(Array.from(view.cells, (cell) => codes[cell]))].sort((a, b) => b - a);
     const row = new Map(there.map((code, i) => [code, i]));
     const y = Float32Array.from(view.cells, (cell) => row.get(codes[cell]) + jitter[cell]);
@@ -68,12 +71,12 @@
     const axis = (text, more) => ({ title: { text: plain(text) }, zeroline: false, ...more });
     const layout = {
       font, dragmode, hovermode: "closest", uirevision: view.key, selections: [],
-      height: rows ? Math.max(420, 60 + 22 * rows.length) : 480,
       margin: { l: rows ? 10 : 36, r: 12, t: 34, b: 44 },
       xaxis: axis(view.axes[0], rows ? {} : blank),
       yaxis: rows ? { zeroline: false, automargin: true, tickvals: rows.map((_, i) => i),
         ticktext: rows.map((name) => plain(short(name))) } : axis(view.axes[1], blank),
     };
+    at("plot").style.height = `${rows ? Math.max(420, 60 + 22 * rows.length) : 480}px`;
     Plotly.react(at("plot"), [trace(view.cells, view.at[0], y)], layout, config);
     at("title").textContent = `${view.key}: ${view.cells.length.toLocaleString("en")} cells of ${view.owners}, by ${state.colour.name}`;
   }
@@ -82,21 +85,26 @@
     const side = 300, pen = canvas.getContext("2d"), { y } = places(view), x = view.at[0];
     canvas.width = canvas.height = side;
     const unit = (list) => {
-      const low = Math.min(...minmax(list)), high = Math.max(...minmax(list));
+      const [low, high] = minmax(list);
       return (value) => 8 + (side - 16) * (high > low ? (value - low) / (high - low) : 0.5);
     };
     const px = unit(x), py = unit(y), dot = view.cells.length > 3000 ? 3 : 5, some = count() > 0;
     for (const pass of some ? [0, 1] : [1]) {
       view.cells.forEach((cell, i) => {
         if (some && state.chosen[cell] !== pass) return;
-        pen.fillStyle = pass ? state.colour.colour[cell] : "#e4e7ea";
+        pen.fillStyle = pass ? state.colour.colour[cell] : "#d3d9df";
         pen.fillRect(px(x[i]) - dot / 2, side - py(y[i]) - dot / 2, dot, dot);
       });
     }
   }
 
   function minmax(list) {
-    return list.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
+    let low = Infinity, high = -Infinity;
+    for (const value of list) {
+      low = Math.min(low, value);
+      high = Math.max(high, value);
+    }
+    return [low, high];
   }
 
   function drawKey() {
@@ -183,14 +191,14 @@
 
   function drawCompared() {
     if (!Cells.compared) return;
-    const gene = Number(at("gene").value), { cells, unit } = Cells.compared;
+    const gene = Number(at("gene").value), { cells } = Cells.compared;
     const x = Cells.compared.shared(gene), y = Cells.compared.all(gene);
     const [low, high] = minmax([...minmax(x), ...minmax(y)]);
     const name = plain(short(Cells.genes[gene]));
     const layout = {
-      font, dragmode, hovermode: "closest", height: 440, selections: [],
-      margin: { l: 58, r: 12, t: 34, b: 66 },
-      xaxis: { title: { text: `${name}, shared latents only<br>${unit}` }, zeroline: false },
+      font, dragmode, hovermode: "closest", selections: [],
+      margin: { l: 58, r: 12, t: 34, b: 58 },
+      xaxis: { title: { text: `${name}, shared latents only` }, zeroline: false },
       yaxis: { title: { text: `${name}, all latents` }, zeroline: false },
       shapes: [{ type: "line", x0: low, y0: low, x1: high, y1: high, line: { color: "#57606a", dash: "dot" } }],
     };

@@ -131,7 +131,8 @@ const Tables = (() => {
 
   function shown(value, digits) {
     const options = { minimumFractionDigits: digits, maximumFractionDigits: digits };
-    return value.toLocaleString("en", options).replace("-", "\u2212");
+    const text = value.toLocaleString("en", options);
+    return /[1-9]/.test(text) ? text.replace("-", "\u2212") : text.replace("-", "");
   }
 
   document.querySelectorAll("main .table").forEach(enhance);
