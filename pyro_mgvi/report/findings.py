@@ -13,21 +13,30 @@ from pyro_mgvi.data.checks import some
 from pyro_mgvi.plots.colours import Levels
 from pyro_mgvi.report.blocks import Block, Doubts, Hint, Paragraph, Section, Verdict
 from pyro_mgvi.report.probes import Probe
+from pyro_mgvi.report.rankings import Rankings
 from pyro_mgvi.report.result import WITH_MODEL, OwnCells, Result, without_model
 
 SAID = 5  # latents that are told one by one
-LISTED = 6  # groups whose sizes are told one by one
+LISTED = 6  # groups that are told one by one
+NAMED = 5  # genes of a group
 CLEAR = 0.1  # share of a latent's variance between labels above which it is told
 FEW = 10  # cells of a label below which nothing is said of it
 
 
-def findings(result: Result, probes: Sequence[Probe], found: Diagnosis | None = None) -> Section:
+def findings(
+    result: Result,
+    rankings: Rankings,
+    probes: Sequence[Probe],
+    found: Diagnosis | None = None,
+) -> Section:
     """Say what the fit found, how well groups mix, and what is doubtful.
 
     Parameters
     ----------
     result
         The fit.
+    rankings
+        Its tables of genes.
     probes
         Of each latent.
     found
@@ -37,6 +46,9 @@ def findings(result: Result, probes: Sequence[Probe], found: Diagnosis | None = 
     if result.mgvi is not None and result.data is not None:
         said = summary(result.mgvi, result.data)
     blocks: list[Block] = [Paragraph(" ".join(_opening(result, said, probes)))]
+    shifts = _shifts(rankings)
+    if shifts:
+        blocks.append(Paragraph(shifts))
     private = list(_private(result, said))
     if private:
         more = len(private) - SAID
@@ -70,7 +82,7 @@ def _opening(result: Result, said: FitSummary | None, probes: Sequence[Probe]) -
     else:
         yield (
             f"{len(used)} of {len(private)} private latents hold something beyond what is shared: "
-            f"{some(used, 12)}."
+            f"{some(used, LISTED)}."
         )
     key = result.settings["group_key"]
     for probe in probes:
@@ -84,6 +96,19 @@ def _opening(result: Result, said: FitSummary | None, probes: Sequence[Probe]) -
             yield f"{mixed} in {probe.copy.key}: {figures}"
     if said is not None and said.converged is not None:
         yield "Training converged." if said.converged else "Training has not converged."
+
+
+def _shifts(rankings: Rankings) -> str:
+    """Say which genes the own variation of each group explains best, its mean shift included."""
+    if not rankings.groups:
+        return ""
+    parts = [
+        f"{', '.join(table.index[:NAMED])} in {group}"
+        for group, table in list(rankings.groups.items())[:LISTED]
+    ]
+    more = len(rankings.groups) - LISTED
+    rest = f"; {more} more groups are in Top genes" if more > 0 else ""
+    return f"The first genes of each group, its mean shift included: {'; '.join(parts)}{rest}."
 
 
 def _size(result: Result) -> str:

@@ -151,7 +151,7 @@ def render(
     rankings, read = Rankings.of(result, refits), tuple(probes(result))
     library = plotly_script()
     steps: tuple[Callable[[Result], Section], ...] = (
-        partial(findings, probes=read, found=found),
+        partial(findings, rankings=rankings, probes=read, found=found),
         section_inputs.data,
         section_inputs.settings,
         section_inputs.training,

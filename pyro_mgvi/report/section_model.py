@@ -33,7 +33,7 @@ def genes(result: Result, rankings: Rankings, tested: bool = False, top: int = 1
     ]
     if rankings.problem:
         return Section("genes", title, question, (Hint(f"No ranking: {rankings.problem}."),))
-    pictures, tables, called = [], [], False
+    pictures, tables = [], []
     for group, table in rankings.groups.items():
         called = bool(table["q_value"].notna().any())
 
@@ -71,7 +71,7 @@ def genes(result: Result, rankings: Rankings, tested: bool = False, top: int = 1
     blocks.append(Row(tuple(pictures)))
     caption = f"The first {top} genes of each group. Sort, search or download them."
     blocks.append(alone(pd.concat(tables, ignore_index=True), caption, 2))
-    if tested and not called:
+    if tested and not any("q" in shown for shown in tables):
         blocks.append(Hint("There are too few cells for q-values."))
     if not tested:
         text = "Whether these genes exceed noise is not tested here; q-values need refits."

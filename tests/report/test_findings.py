@@ -11,17 +11,22 @@ import pyro_mgvi
 from pyro_mgvi.report.blocks import Doubts, Hint, Paragraph, Verdict
 from pyro_mgvi.report.findings import findings, where_it_varies
 from pyro_mgvi.report.probes import Probe, probes
+from pyro_mgvi.report.rankings import Rankings
 from pyro_mgvi.report.result import Result
 
 
 def blocks(result, kind, read=()):
-    return [block for block in findings(result, read).blocks if isinstance(block, kind)]
+    told = findings(result, Rankings.of(result), read).blocks
+    return [block for block in told if isinstance(block, kind)]
 
 
 def test_private_latents_are_told_with_the_genes_of_the_summary(fitted):
     adata, mgvi = fitted
     result = Result.read(adata, mgvi, labels=["celltype"])
     (verdict,) = blocks(result, Verdict)
+    for group in result.groups:
+        first = mgvi.rank_genes(adata, group, calibration=False).index[:5]
+        assert f"{', '.join(first)} in {group}" in blocks(result, Paragraph)[1].text
     told = pyro_mgvi.MGVI.summary(mgvi, adata).latents.set_index("latent")
     private = [key for key in told.index if key != "z"]
     assert len(verdict.sentences) == len(private) == 3

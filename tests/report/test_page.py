@@ -66,6 +66,7 @@ def test_names_are_shown_as_they_are(page):
 
 @pytest.mark.slow
 def test_without_plotly_it_says_so_and_shows_pictures(fitted, page, monkeypatch):
+    pytest.importorskip("plotly")
     monkeypatch.setattr("pyro_mgvi.report.page.find_spec", lambda name: None)
     short = render(fitted[0], labels=["celltype"], progress=False)
     assert 'pip install "pyro-mgvi[report]"' in html.unescape(short) and "x-data" not in short

@@ -52,7 +52,7 @@
       marker: { size: cells.length > 5000 ? 4 : 6, opacity: 0.8, color: pick(state.colour.colour),
         symbol: state.colour.symbol ? pick(state.colour.symbol) : "circle" },
       selectedpoints: count() ? chosen : null,
-      selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.08 } },
+      selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: cells.length > 1000 ? 0.08 : 0.2 } },
     };
   }
 
