@@ -74,10 +74,14 @@ def test_it_holds_the_latents_of_the_fit(drawn):
     result, _, found = drawn
     assert found.n_cells == found.n_all == 120
     assert found.latents == tuple(copy.key for copy in result.latents.copies)
-    values = {item["name"]: numbers(item) for item in found.data["dimensions"]}
-    z = result.adata.obsm["X_mgvi_z"]
-    for k in range(3):
-        np.testing.assert_allclose(values[f"z, dimension {k + 1}"], z[:, k], atol=1e-3)
+    for item in found.data["dimensions"]:
+        key, k = item["name"].split(", dimension ")
+        view = found.data["views"][item["view"]]
+        cells = unpacked(view["cells"], np.uint16)
+        truth = result.adata.obsm[f"X_mgvi_{key}"][cells, int(k) - 1]
+        assert view["key"] == key
+        np.testing.assert_allclose(numbers(item), truth, atol=1e-3)
+    assert len(found.data["dimensions"]) == 3 + 3 * 2
     for view in found.data["views"]:
         own = set(unpacked(view["cells"], np.uint16).tolist())
         owners = list(view["owners"].split(" and ")) if view["key"] != "z" else result.groups

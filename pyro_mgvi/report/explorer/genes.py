@@ -14,7 +14,7 @@ from pyro_mgvi.report.explorer.thinning import thinned
 from pyro_mgvi.report.result import Result
 
 PER = 10_000
-COMPARED = 3_000  # cells whose expected expression is shown
+COMPARED = 2_000  # cells whose expected expression is shown
 
 
 def observed(result: Result, cells: np.ndarray, names: list[str]) -> dict[str, Any] | None:
@@ -55,7 +55,7 @@ def expected(result: Result, cells: np.ndarray, names: list[str]) -> dict[str, A
     result
         The fit.
     cells
-        Positions, of which at most 3,000 are taken.
+        Positions, of which at most 2,000 are taken.
     names
         Of the genes.
     """

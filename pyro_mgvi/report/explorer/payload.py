@@ -22,6 +22,7 @@ from pyro_mgvi.report.result import OwnCells, Result
 
 CELLS = 20_000  # that are drawn; a page of 50,000 stays below 15 MB
 GENES = 200  # that are listed
+VALUES = 3_000_000  # of their expression: fewer genes of very many cells
 LEVELS = 250  # of a column, that are told apart
 SYMBOLS = {  # plotly's names of our markers
     "o": "circle", "^": "triangle-up", "s": "square", "D": "diamond", "v": "triangle-down",
@@ -78,21 +79,21 @@ def explorer(result: Result, rankings: Rankings, most: int = CELLS) -> Explorer 
     group_n = result.group.cat.codes.to_numpy()
     cells = thinned(group_n, most)
     layout = plots.pca if find_spec("scanpy") is None else plots.umap
-    views, dims = [], []
+    views, dims, rng = [], [], np.random.default_rng(0)
     for own in result.copies():
         used = np.flatnonzero(np.var(own.values, axis=0) > ACTIVE)
         if not len(used):
             continue
-        mine = own.own_n[cells]
+        mine = np.flatnonzero(own.own_n[cells])
+        mine = rng.permutation(mine)  # they are drawn in this order, in which no group hides others
         values = own.values[np.cumsum(own.own_n)[cells[mine]] - 1]
-        views.append(_view(own, np.flatnonzero(mine), values[:, used], used, layout))
         for k in used:
-            value_n = np.full(len(cells), np.nan)
-            value_n[mine] = values[:, k]
-            dims.append({"name": f"{own.copy.key}, dimension {k + 1}", **words(value_n)})
+            name = f"{own.copy.key}, dimension {k + 1}"
+            dims.append({"name": name, "view": len(views), **words(values[:, k])})
+        views.append(_view(own, mine, values[:, used], used, layout))
     if not views:
         return None
-    names = rankings.listed(GENES)
+    names = rankings.listed(min(GENES, VALUES // len(cells)))
     seen = observed(result, cells, names)
     told = expected(result, cells, names)
     data = {

@@ -56,10 +56,17 @@ const Cells = (() => {
     return { name, levels: null, values, low, high, colour };
   }
 
+  // The values of a dimension in all cells: those that do not own its latent have none.
+  function along(dimension) {
+    const values = new Float32Array(data.n).fill(NaN), own = numbers(dimension);
+    views[dimension.view].cells.forEach((cell, i) => { values[cell] = own[i]; });
+    return values;
+  }
+
   // What cells are coloured by: "c0" is a column, "d0" a dimension and "g0" a gene.
   function colouring(key) {
     const kind = key[0], i = Number(key.slice(1));
-    if (kind === "d") return scaled(data.dimensions[i].name, numbers(data.dimensions[i]));
+    if (kind === "d") return scaled(data.dimensions[i].name, along(data.dimensions[i]));
     if (kind === "g") return scaled(`${genes[i]}, ${data.genes.unit}`, expression(i));
     const column = columns[i];
     if (column.levels === null) return scaled(column.name, column.values);
