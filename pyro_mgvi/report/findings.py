@@ -164,9 +164,9 @@ def where_it_varies(values_nk: np.ndarray, labels: pd.Series, name: str) -> str:
 
     Examples
     --------
-    >>> labels = pd.Series(["a", "b"] * 20)
-    >>> where_it_varies((labels == "a").to_numpy(float)[:, None], labels, "type")
-    '100 % of its variance lies between labels of type; farthest from the rest: a, b.'
+    >>> labels = pd.Series(["a"] * 20 + ["b"] * 20)
+    >>> where_it_varies(np.tile([[0.0], [1.0]], (20, 1)), labels, "type")
+    'It varies within labels of type, in all of them about alike.'
     """
     levels = Levels.of(labels)
     sizes = np.bincount(levels.code_n[levels.code_n >= 0], minlength=len(levels.names))

@@ -87,6 +87,8 @@ function act() {
   views[views.length - 1].click();
   found.title = at("title").textContent;
   found.points = at("plot").data[0].x.length;
+  found.fits = ["plot", "compare"].map(id => at(id).clientHeight - at(id).querySelector(
+    ".main-svg").getBoundingClientRect().height);
   found.tags = at("plot").data[0].text.join("").match(/<[^>]*>/g);
   at("plot").emit("plotly_selected", { points: [{ pointIndex: 0 }, { pointIndex: 5 }] });
   found.lasso = at("status").textContent;
@@ -202,6 +204,7 @@ def test_latents_are_enlarged_and_the_lasso_selects(seen, fitted):
         assert used["lasso"] == "2 of 120 cells are selected." and used["bold"] == 2
         assert used["compared"] == [120, used["coloured"][0]] and len(set(used["coloured"])) == 1
         assert set(used["tags"]) == {"<br>"}  # names are no tags, where plotly reads some
+        assert all(abs(left) <= 1 for left in used["fits"]), "the picture is cut"
         assert used["cleared"] == "No cell is selected."
         assert set(used["stills"]) == {"none"}
 

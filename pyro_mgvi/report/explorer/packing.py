@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-MISSING_BYTE = 255
+STEPS = 255  # of the values of a gene
+LEAST = 1e-6  # differences below are none
 MISSING_WORD = 65535
 
 
@@ -53,7 +54,8 @@ def rows(values_gn: np.ndarray, *others_gn: np.ndarray) -> list[dict[str, Any]]:
     matrices = (values_gn, *others_gn)
     low_g = np.min([matrix.min(1) for matrix in matrices], axis=0)
     high_g = np.max([matrix.max(1) for matrix in matrices], axis=0)
-    step_g = np.where(high_g > low_g, high_g - low_g, 1.0) / (MISSING_BYTE - 1)
+    span_g = high_g - low_g
+    step_g = np.where(span_g > LEAST, span_g, 1.0) / (STEPS - 1)
     # Short numbers: nobody reads more digits of an expression.
     ends = {"low": low_g.round(6).tolist(), "high": high_g.round(6).tolist()}
     return [

@@ -118,7 +118,8 @@ def _view(
     Two dimensions in use need no layout.
     """
     place = Place.of(values_nk, layout if len(used) > 2 else plots.pca)
-    dims = place.at.shape[1]
+    at_nd = place.at if place.at.size else values_nk[:, :1]  # what is drawn of it does not vary
+    dims = at_nd.shape[1]
     owners = "all groups" if own.copy.shared else " and ".join(own.copy.groups)
     axes = [f"{place.axis} 1", f"{place.axis} 2"] if dims == 2 else [f"dimension {used[0] + 1}"]
     return {
@@ -126,7 +127,7 @@ def _view(
         "owners": owners,
         "cells": whole(cells, np.uint16),
         "axes": axes,
-        "at": [words(place.at[:, i]) for i in range(dims)],
+        "at": [words(at_nd[:, i]) for i in range(dims)],
     }
 
 

@@ -68,15 +68,16 @@
 
   function drawMain() {
     const { view } = state, { y, rows } = places(view), blank = { showticklabels: false, zeroline: false };
+    const height = rows ? Math.max(420, 60 + 22 * rows.length) : 480;
     const axis = (text, more) => ({ title: { text: plain(text) }, zeroline: false, ...more });
     const layout = {
-      font, dragmode, hovermode: "closest", uirevision: view.key, selections: [],
+      font, dragmode, height, hovermode: "closest", uirevision: view.key, selections: [],
       margin: { l: rows ? 10 : 36, r: 12, t: 34, b: 44 },
       xaxis: axis(view.axes[0], rows ? {} : blank),
       yaxis: rows ? { zeroline: false, automargin: true, tickvals: rows.map((_, i) => i),
         ticktext: rows.map((name) => plain(short(name))) } : axis(view.axes[1], blank),
     };
-    at("plot").style.height = `${rows ? Math.max(420, 60 + 22 * rows.length) : 480}px`;
+    at("plot").style.height = `${height + 2}px`; // with its border; a window that changes asks for it
     Plotly.react(at("plot"), [trace(view.cells, view.at[0], y)], layout, config);
     at("title").textContent = `${view.key}: ${view.cells.length.toLocaleString("en")} cells of ${view.owners}, by ${state.colour.name}`;
   }
@@ -196,7 +197,7 @@
     const [low, high] = minmax([...minmax(x), ...minmax(y)]);
     const name = plain(short(Cells.genes[gene]));
     const layout = {
-      font, dragmode, hovermode: "closest", selections: [],
+      font, dragmode, hovermode: "closest", selections: [], height: 440,
       margin: { l: 58, r: 12, t: 34, b: 58 },
       xaxis: { title: { text: `${name}, shared latents only` }, zeroline: false },
       yaxis: { title: { text: `${name}, all latents` }, zeroline: false },
