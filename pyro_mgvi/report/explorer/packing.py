@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-STEPS = 255  # of the values of a gene
+STEPS = 254  # of the values of a gene
 LEAST = 1e-6  # differences below are none
 MISSING_WORD = 65535
 
@@ -55,7 +55,7 @@ def rows(values_gn: np.ndarray, *others_gn: np.ndarray) -> list[dict[str, Any]]:
     low_g = np.min([matrix.min(1) for matrix in matrices], axis=0)
     high_g = np.max([matrix.max(1) for matrix in matrices], axis=0)
     span_g = high_g - low_g
-    step_g = np.where(span_g > LEAST, span_g, 1.0) / (STEPS - 1)
+    step_g = np.where(span_g > LEAST, span_g, 1.0) / STEPS
     # Short numbers: nobody reads more digits of an expression.
     ends = {"low": low_g.round(6).tolist(), "high": high_g.round(6).tolist()}
     return [

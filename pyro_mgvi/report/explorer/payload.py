@@ -79,7 +79,9 @@ def explorer(result: Result, rankings: Rankings, most: int = CELLS) -> Explorer 
     group_n = result.group.cat.codes.to_numpy()
     cells = thinned(group_n, most)
     layout = plots.pca if find_spec("scanpy") is None else plots.umap
-    views, dims, rng = [], [], np.random.default_rng(0)
+    views: list[dict[str, Any]] = []
+    dims: list[dict[str, Any]] = []
+    rng = np.random.default_rng(0)
     for own in result.copies():
         used = np.flatnonzero(np.var(own.values, axis=0) > ACTIVE)
         if not len(used):
