@@ -52,7 +52,9 @@ class Levels:
     other: int = 0
 
     @classmethod
-    def of(cls, labels: pd.Series, palette: Mapping[str, str] | None = None) -> Levels:
+    def of(
+        cls, labels: pd.Series, palette: Mapping[str, str] | None = None, most: int = MOST
+    ) -> Levels:
         """Return the levels of some labels.
 
         Parameters
@@ -61,6 +63,8 @@ class Levels:
             One per cell. Categories keep their order, others are sorted as text.
         palette
             Colour of each level; used if it has one for every level.
+        most
+            Levels that are told apart; the rarest of more are "other".
 
         Examples
         --------
@@ -76,12 +80,12 @@ class Levels:
         unknown = [colour for colour in given if not is_color_like(colour)]
         if unknown:
             raise SettingsError(f"palette: {some(unknown)} is no colour that matplotlib knows")
-        other = len(names) - MOST if len(names) > MOST + 1 else 0  # one stands for itself
+        other = len(names) - most if len(names) > most + 1 else 0  # one stands for itself
         if other:
             sizes = np.bincount(code_n[code_n >= 0], minlength=len(names))
-            common = np.sort(np.argsort(-sizes, kind="stable")[:MOST])
-            new = np.full(len(names) + 1, MOST)
-            new[common], new[-1] = np.arange(MOST), -1  # the last is that of a missing label
+            common = np.sort(np.argsort(-sizes, kind="stable")[:most])
+            new = np.full(len(names) + 1, most)
+            new[common], new[-1] = np.arange(most), -1  # the last is that of a missing label
             names, code_n = [names[i] for i in common], new[code_n]
         colours = [
             palette[name] if palette is not None and fits else PALETTE[i % len(PALETTE)]

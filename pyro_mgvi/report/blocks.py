@@ -14,10 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from PIL import Image  # as matplotlib writes pictures with
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
+COLOURS = 128  # of a picture
 DPI = 192  # two pixels of the picture for one of the page: sharp on dense screens
 # Names are names, not formulas; bigger letters than in print, for narrow screens shrink them.
 STYLE: dict[RcKeyType, Any] = {
@@ -52,6 +54,14 @@ class Verdict:
     """Sentences of a verdict."""
 
     kind: ClassVar[str] = "verdict"
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Sentences on what is doubtful."""
+
+    kind: ClassVar[str] = "doubts"
     sentences: tuple[str, ...]
 
 
@@ -128,10 +138,12 @@ class Picture:
             for ax in figure.axes:
                 _plain_log(ax.xaxis, ax.get_xlim())
                 _plain_log(ax.yaxis, ax.get_ylim())
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=DPI)
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format="png", dpi=DPI)
+        few = io.BytesIO()  # a third of the bytes, and nobody sees a difference
+        Image.open(drawn).convert("RGB").quantize(COLOURS).save(few, "png", optimize=True)
         width, height = (round(side * 96) for side in size)
-        return cls(base64.b64encode(buffer.getvalue()).decode(), width, height, caption)
+        return cls(base64.b64encode(few.getvalue()).decode(), width, height, caption)
 
 
 def _plain_log(axis: Axis, limits: tuple[float, float]) -> None:
@@ -151,12 +163,20 @@ class Row:
     items: tuple[Picture | Table, ...]
 
 
+@dataclass(frozen=True)
+class Still:
+    """Pictures of what the explorer draws: for print, and where it cannot draw."""
+
+    kind: ClassVar[str] = "still"
+    items: tuple[Picture, ...]
+
+
 def alone(frame: pd.DataFrame, caption: str, digits: int = 3) -> Row:
     """Return a table in a row of its own."""
     return Row((Table(frame, caption, digits),))
 
 
-Block = Paragraph | Hint | Verdict | Table | Picture | Row
+Block = Paragraph | Hint | Verdict | Doubts | Table | Picture | Row | Still
 
 
 @dataclass(frozen=True)

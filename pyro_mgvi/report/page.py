@@ -1,4 +1,4 @@
-"""From a fit to one HTML file: the sections, put into ``page.html``."""
+"""From a fit to one HTML file: the sections and the explorer, put into ``static/page.html``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import datetime
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from anndata import AnnData
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
 from tqdm.auto import tqdm
 
 import pyro_mgvi
@@ -20,13 +22,17 @@ from pyro_mgvi.data.checks import annotated
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.report import section_inputs, section_latents, section_model, section_programs
 from pyro_mgvi.report.blocks import Section
+from pyro_mgvi.report.explorer import explorer
+from pyro_mgvi.report.findings import findings
+from pyro_mgvi.report.probes import probes
+from pyro_mgvi.report.rankings import Rankings
 from pyro_mgvi.report.result import Result
+from pyro_mgvi.support.optional import require
 from pyro_mgvi.support.values import flag, path_of, whole_number
 from pyro_mgvi.support.whole_files import written_whole
 from pyro_mgvi.training.program import Program, check_model
 
 TITLE = "Shared and group-specific variation"
-TILES = 6  # latents at the top of the page; all are in their section
 
 
 def write_report(
@@ -89,7 +95,11 @@ def render(
     max_epochs: int | None = None,
     progress: bool = True,
 ) -> str:
-    """Return the report of a fit as HTML that needs no other file and runs no script.
+    """Return the report of a fit as HTML that needs no other file and asks for none.
+
+    It opens with the findings in plain words. With plotly (``pyro-mgvi[report]``) its cells can be
+    explored: coloured, selected and compared; without it there are pictures. Cells are laid out by
+    UMAP where scanpy is installed, and by their principal components otherwise.
 
     Parameters
     ----------
@@ -138,27 +148,48 @@ def render(
         column = result.first_label
         label = None if column is None else result.adata.obs[column].iloc[result.data.cells]
         found = diagnose(mgvi, result.data, label, refits=refits, shuffled=null)
+    rankings, read = Rankings.of(result, refits), tuple(probes(result))
+    library = plotly_script()
     steps: tuple[Callable[[Result], Section], ...] = (
+        partial(findings, rankings=rankings, probes=read, found=found),
         section_inputs.data,
         section_inputs.settings,
         section_inputs.training,
         section_latents.latents,
-        partial(section_programs.programs_of, refits=refits),
-        partial(section_model.genes, refits=refits),
-        partial(section_latents.diagnostics, found=found),
+        partial(section_programs.programs_of, rankings=rankings, tested=diagnosed),
+        partial(section_model.genes, rankings=rankings, tested=diagnosed),
+        partial(section_latents.diagnostics, probes=read, found=found),
         partial(section_model.predictive, progress=progress),
     )
-    parts = [step(result) for step in tqdm(steps, desc="report", disable=not progress)]
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
+    first, *rest = (step(result) for step in tqdm(steps, desc="report", disable=not progress))
+    drawn = None if library is None else explorer(result, rankings)
+    environment = Environment(
+        loader=FunctionLoader(static), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("page.html").render(
         title=title,
         tiles=_tiles(result),
-        verdict=found.verdict if found else (),
-        sections=parts,
+        findings=first,
+        sections=rest,
+        explorer=drawn,
+        library=library,
+        static=static,
         version=pyro_mgvi.__version__,
         date=datetime.date.today().isoformat(),
     )
+
+
+def static(name: str) -> Markup:
+    """Return a file of the package for the page: a template, a style sheet or a script."""
+    return Markup(files(__package__).joinpath("static", name).read_text(encoding="utf-8"))
+
+
+def plotly_script() -> Markup | None:
+    """Return the script that plotly brings, or None if plotly is not installed."""
+    if find_spec("plotly") is None:
+        return None
+    script = require("plotly.offline", "report").get_plotlyjs()
+    return Markup(script.replace("</script", "<\\/script").replace("<!--", "<\\!--"))
 
 
 def _tiles(result: Result) -> list[tuple[str, str]]:
@@ -167,7 +198,13 @@ def _tiles(result: Result) -> list[tuple[str, str]]:
         (f"{result.adata.n_vars:,}", "genes"),
         (str(len(result.groups)), "groups"),
     ]
-    for copy, _, values in list(result.copies())[:TILES]:
+    private = []
+    for copy, _, values in result.copies():
         used = active_units(values, ACTIVE)
-        tiles.append((f"{used} of {copy.dim}", f"dimensions of {copy.key} in use"))
+        if copy.shared:
+            tiles.append((f"{used} of {copy.dim}", f"dimensions of {copy.key} in use"))
+        else:
+            private.append(used > 0)
+    if private:
+        tiles.append((f"{sum(private)} of {len(private)}", "private latents in use"))
     return tiles

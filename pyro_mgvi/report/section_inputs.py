@@ -15,6 +15,8 @@ from pyro_mgvi.plots.colours import Levels
 from pyro_mgvi.report.blocks import Block, Hint, Paragraph, Picture, Row, Section, Table
 from pyro_mgvi.report.result import Result
 
+WIDE = 8  # groups that are columns of a table; more are rows, if labels are fewer
+
 
 def data(result: Result) -> Section:
     """Show how many cells each group has, and how deep they are."""
@@ -77,11 +79,15 @@ def _by_group(result: Result, column: str) -> Table:
     known = levels.code_n >= 0
     cells = np.zeros((len(levels.names), len(result.groups)), int)
     np.add.at(cells, (levels.code_n[known], group_n[known]), 1)
-    counts = pd.DataFrame(cells, columns=list(result.groups))
-    counts.insert(0, column, levels.names, allow_duplicates=True)  # a group may have its name
+    key = result.settings["group_key"]
+    heads, rows, corner = result.groups, levels.names, column
+    if len(heads) > max(WIDE, len(rows)):  # long rather than wide
+        cells, heads, rows, corner = cells.T, rows, heads, key
+    counts = pd.DataFrame(cells, columns=list(heads))
+    counts.insert(0, corner, rows, allow_duplicates=True)  # a group may have its name
     missing = int((~known).sum())
     left_out = f" {missing:,} cells have none and are left out." if missing else ""
-    return Table(counts, f"Cells of each {column}, by {result.settings['group_key']}.{left_out}")
+    return Table(counts, f"Cells of each {column}, by {key}.{left_out}")
 
 
 def settings(result: Result) -> Section:

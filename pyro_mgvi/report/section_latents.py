@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import pandas as pd
 from pyro_mgvi import plots
 from pyro_mgvi.analysis import Diagnosis
 from pyro_mgvi.analysis.diagnosis import ACTIVE, LEAK
-from pyro_mgvi.analysis.metrics import FOLDS, active_units, known_labels, probe_and_chance
+from pyro_mgvi.analysis.metrics import active_units
 from pyro_mgvi.core import Copy
-from pyro_mgvi.plots.colours import colours_in, is_number
+from pyro_mgvi.plots.colours import colours_in
 from pyro_mgvi.plots.panels import Panel, Place
 from pyro_mgvi.report.blocks import (
     Block,
@@ -22,13 +22,15 @@ from pyro_mgvi.report.blocks import (
     Picture,
     Row,
     Section,
+    Still,
     Table,
     Verdict,
     alone,
 )
+from pyro_mgvi.report.probes import Probe, left_out
 from pyro_mgvi.report.result import WITH_MODEL, OwnCells, Result, sample, without_model
 
-DRAWN = 20_000  # cells in a picture or a probe; more are sampled
+DRAWN = 20_000  # cells in a picture; more are sampled
 
 
 def latents(result: Result) -> Section:
@@ -55,7 +57,7 @@ def latents(result: Result) -> Section:
         if not pictures:
             everything = pd.Series("cells", index=result.adata.obs_names)
             pictures = (_latent(cells, place, None, everything, result),)
-        blocks.append(Row(pictures))
+        blocks.append(Still(pictures))
     columns = ["latent", "belongs to", "cells", "dimensions", "in use"]
     table = Table(
         pd.DataFrame(rows, columns=columns),
@@ -63,9 +65,10 @@ def latents(result: Result) -> Section:
     )
     words = Paragraph(
         "Shared latents describe what all groups have in common, such as cell types; a latent of "
-        "one group describes what varies in its cells beyond that. Each picture shows the first "
-        "two principal components of one latent, for the cells that own it. A latent with a single "
-        "dimension in use is drawn along that dimension instead, with a row for each label."
+        "one group describes what varies in its cells beyond that. The explorer draws them. In "
+        "print, and without it, each picture shows the first two principal components of one "
+        "latent, for the cells that own it. A latent with a "
+        "single dimension in use is drawn along that dimension instead, with a row for each label."
     )
     return Section(
         "latents",
@@ -122,7 +125,7 @@ def _reading(copy: Copy, column: str | None, panel: Panel, settings: dict[str, A
     return text
 
 
-def diagnostics(result: Result, found: Diagnosis | None = None) -> Section:
+def diagnostics(result: Result, probes: Sequence[Probe], found: Diagnosis | None = None) -> Section:
     """Probe every latent, and show what refits say, if they were made."""
     title, question = "Diagnostics", "What may the latents be read for?"
     blocks: list[Block] = []
@@ -141,14 +144,15 @@ def diagnostics(result: Result, found: Diagnosis | None = None) -> Section:
                 "(1 is the same).",
             )
         )
-    rows = list(_probes(result))
+    key = result.settings["group_key"]
+    rows = [(p.copy.key, p.column, p.accuracy, p.chance, p.reading(key)) for p in probes]
     if rows:
         columns = ["latent", "can it tell", "accuracy", "chance", "reading"]
         blocks.append(
             alone(
                 pd.DataFrame(rows, columns=columns),
                 "Balanced accuracy of a linear classifier, cross-validated over cells. "
-                f"More than {LEAK} above chance counts as telling.{_left_out(result)}",
+                f"More than {LEAK} above chance counts as telling.{left_out(result)}",
                 2,
             )
         )
@@ -163,52 +167,3 @@ def diagnostics(result: Result, found: Diagnosis | None = None) -> Section:
             )
         )
     return Section("diagnostics", title, question, tuple(blocks))
-
-
-def _left_out(result: Result) -> str:
-    """Say which cells and columns are in no probe."""
-    missing, rare, numbers = [], [], []
-    for name in dict.fromkeys((*result.labels, result.settings.get("batch_key"))):
-        if name is None:
-            continue
-        labels = result.column(name)
-        if is_number(labels):
-            numbers.append(name)
-            continue
-        text_n, known_n = known_labels(labels)
-        if not known_n.all():
-            missing.append(f"{name}: {(~known_n).sum():,}")
-        few = int((np.unique(text_n[known_n].astype(str), return_counts=True)[1] < FOLDS).sum())
-        if few:
-            rare.append(f"{name}: {few:,}")
-    text = ""
-    if missing:
-        text += f" Cells without a label are left out ({', '.join(missing)})."
-    if rare:
-        text += f" Labels of fewer than {FOLDS} cells are left out ({', '.join(rare)})."
-    if numbers:
-        text += f" Numbers are not probed for ({', '.join(numbers)})."
-    return text
-
-
-def _probes(result: Result) -> Iterator[tuple[str, str, float, float, str]]:
-    """Yield latent, column, accuracy of a probe, chance, and what they say."""
-    key = result.settings["group_key"]
-    for copy, own_n, own_values in result.copies():
-        if not active_units(own_values, ACTIVE):
-            continue
-        chosen = sample(len(own_values), DRAWN)
-        for column, values in result.colours(own_n):
-            if is_number(values):
-                continue
-            found = probe_and_chance(own_values[chosen], values[own_n].iloc[chosen])
-            if found is None:
-                continue
-            accuracy, chance = found
-            if accuracy - chance <= LEAK:
-                reading = "no"
-            elif copy.shared and column != key:
-                reading = "yes"
-            else:  # a shared latent should not know the group, nor a private one a shared label
-                reading = "yes: a leak" if column == key else f"yes: a leak if {column} is shared"
-            yield copy.key, column, accuracy, chance, reading

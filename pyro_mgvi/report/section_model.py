@@ -8,17 +8,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from pyro_mgvi import plots
-from pyro_mgvi.analysis import CrossFit, rank_genes
 from pyro_mgvi.criticism import predictive_checks
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.plots.checks import observed_against_predicted
-from pyro_mgvi.report.blocks import Block, Hint, Paragraph, Picture, Row, Section, Table, alone
+from pyro_mgvi.report.blocks import Block, Hint, Paragraph, Picture, Row, Section, alone
+from pyro_mgvi.report.rankings import Rankings
 from pyro_mgvi.report.result import WITH_MODEL, Result, sample, without_model
 
 CHECKED = 2_000  # cells in predictive checks; of more, a sample
 
 
-def genes(result: Result, refits: CrossFit | None = None, top: int = 15) -> Section:
+def genes(result: Result, rankings: Rankings, tested: bool = False, top: int = 15) -> Section:
     """Show the first genes of each group's ranking."""
     title, question = "Top genes", "Which genes does each group's own variation explain?"
     if result.mgvi is None or result.data is None:
@@ -31,11 +31,10 @@ def genes(result: Result, refits: CrossFit | None = None, top: int = 15) -> Sect
             "10,000."
         )
     ]
-    for group in result.groups:
-        try:
-            table = rank_genes(result.mgvi, result.data, group, calibration=refits or False)
-        except SettingsError as error:
-            return Section("genes", title, question, (Hint(f"No ranking: {error}."),))
+    if rankings.problem:
+        return Section("genes", title, question, (Hint(f"No ranking: {rankings.problem}."),))
+    pictures, tables = [], []
+    for group, table in rankings.groups.items():
         called = bool(table["q_value"].notna().any())
 
         def draw(
@@ -54,23 +53,27 @@ def genes(result: Result, refits: CrossFit | None = None, top: int = 15) -> Sect
         head = table.head(top)
         shown = pd.DataFrame(
             {
+                "group": group,
                 "gene": head.index,
-                "nats per cell": head["per_cell"],
-                "expected": head["mean_all"],
-                "shared only": head["mean_shared"],
-                "log2 change": head["log_fold_change"],
+                "nats per cell": head["per_cell"].to_numpy(),
+                "expected": head["mean_all"].to_numpy(),
+                "shared only": head["mean_shared"].to_numpy(),
+                "log2 change": head["log_fold_change"].to_numpy(),
             }
         )
         if called:
-            shown["q"] = head["q_value"]
+            shown["q"] = head["q_value"].to_numpy()
+        tables.append(shown)
         found = f" {(table['q_value'] < 0.1).sum():,} genes have q < 0.1." if called else ""
         caption = f"Which genes does the own variation of {group} explain best?{found}"
         height = 1.1 + 0.24 * len(head)
-        picture = Picture.drawn(draw, caption, (3.7, height))
-        blocks.append(Row((picture, Table(shown, f"The first {len(head)} genes of {group}.", 2))))
-    if refits is not None and not called:
+        pictures.append(Picture.drawn(draw, caption, (3.7, height)))
+    blocks.append(Row(tuple(pictures)))
+    caption = f"The first {top} genes of each group. Sort, search or download them."
+    blocks.append(alone(pd.concat(tables, ignore_index=True), caption, 2))
+    if tested and not any("q" in shown for shown in tables):
         blocks.append(Hint("There are too few cells for q-values."))
-    if refits is None:
+    if not tested:
         text = "Whether these genes exceed noise is not tested here; q-values need refits."
         blocks.append(Hint(text, f"{WITH_MODEL} --diagnose"))
     return Section("genes", title, question, tuple(blocks))

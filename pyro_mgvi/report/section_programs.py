@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
-from pyro_mgvi.analysis import CrossFit, programs
-from pyro_mgvi.report.blocks import Block, Hint, Paragraph, Row, Section, Table
+from pyro_mgvi.report.blocks import Block, Hint, Paragraph, Section, alone
+from pyro_mgvi.report.rankings import Rankings
 from pyro_mgvi.report.result import WITH_MODEL, Result, without_model
 
 
-def programs_of(result: Result, refits: CrossFit | None = None, top: int = 10) -> Section:
+def programs_of(result: Result, rankings: Rankings, tested: bool = False, top: int = 10) -> Section:
     """Show the first genes of each dimension in use of the latents that some groups only own."""
     title, question = "Programs", "Which genes vary along each private dimension?"
     if result.mgvi is None or result.data is None:
         return Section("programs", title, question, (without_model(result, "Programs"),))
-    table = programs(result.mgvi, result.data, calibration=refits or False, progress=False)
+    table = rankings.programs
     if not len(table):
         nothing = Paragraph(
             "None of the private dimensions is in use: there is no program to show."
@@ -30,19 +28,17 @@ def programs_of(result: Result, refits: CrossFit | None = None, top: int = 10) -
             "gene is made to rise."
         )
     ]
-    tables = []
-    for (latent, dimension), genes in table.groupby(["latent", "dimension"], sort=False):
-        head = genes.head(top)
-        shown = pd.DataFrame(
-            {"gene": head["gene"], "effect": head["effect"], "expected": head["mean"]}
-        )
-        caption = f"{latent}, dimension {dimension}: the first {len(head)} genes."
-        if called:
-            shown["q"] = head["q_value"]
-            caption += f" {(genes['q_value'] < 0.1).sum():,} genes have q < 0.1."
-        tables.append(Table(shown, caption, 2))
-    blocks.append(Row(tuple(tables)))
-    if refits is None:
+    dimensions = table.groupby(["latent", "dimension"], sort=False)
+    head = dimensions.head(top)
+    shown = head[["latent", "dimension", "gene", "effect"]].assign(expected=head["mean"])
+    if called:
+        shown["q"] = head["q_value"]
+        counts = (table["q_value"] < 0.1).groupby([table["latent"], table["dimension"]], sort=False)
+        caption = "How many genes have q < 0.1 for each dimension?"
+        blocks.append(alone(counts.sum().reset_index(name="genes with q < 0.1"), caption))
+    caption = f"The first {top} genes of each dimension in use. Sort, search or download them."
+    blocks.append(alone(shown.reset_index(drop=True), caption, 2))
+    if not tested:
         text = "Whether these genes exceed noise is not tested here; q-values need refits."
         blocks.append(Hint(text, f"{WITH_MODEL} --diagnose"))
     return Section("programs", title, question, tuple(blocks))

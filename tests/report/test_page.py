@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import re
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -15,30 +16,63 @@ from PIL import Image
 from pyro_mgvi import SettingsError
 from pyro_mgvi.report import render, write_report
 
-SECTIONS = ("data", "settings", "training", "latents", "programs", "genes", "diagnostics", "checks")
+SECTIONS = (
+    *("findings", "explorer", "data", "settings", "training", "latents", "programs", "genes"),
+    *("diagnostics", "checks"),
+)
+
+
+def own(page: str) -> str:
+    """Return the page without plotly's own script."""
+    library = pytest.importorskip("plotly.offline").get_plotlyjs()
+    assert page.count(library) == 1
+    return page.replace(library, "")
 
 
 @pytest.mark.slow
-def test_it_is_one_file_that_runs_nothing(page):
+def test_it_is_one_file_that_asks_for_no_other(page):
     reader = Reader(page)
-    assert not {"script", "iframe", "object", "u", "i"} & {tag for tag, _ in reader.tags}
+    assert not {"iframe", "object", "u", "i", "form"} & {tag for tag, _ in reader.tags}
     for tag, attributes in reader.tags:
         assert not [name for name in attributes if name.startswith("on")], tag
         for name in ("src", "href"):
             assert re.match("data:|#", attributes.get(name, "#")), (tag, attributes)
-    assert not re.search(r"url\(|@import", page)
-    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert not re.search(r"url\(|@import|https?:", own(page))
+    policy = next(a["content"] for tag, a in reader.tags if "http-equiv" in a)
+    assert "default-src 'none'" in policy and "http" not in policy
+    ids = [attributes["id"] for tag, attributes in reader.tags if tag == "section"]
     links = [attributes["href"] for tag, attributes in reader.tags if tag == "a"]
     assert tuple(ids) == SECTIONS and links == [f"#{name}" for name in SECTIONS]
 
 
 @pytest.mark.slow
+def test_headings_are_in_order(page):
+    levels = [int(tag[1]) for tag, _ in Reader(page).tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
+
+
+@pytest.mark.slow
 def test_names_are_shown_as_they_are(page):
-    reader = Reader(page)
+    reader, mine = Reader(page), own(page)
     assert list(reader.table("group", "cells")["group"]) == list(HOSTILE_GROUPS.values())
     for name in HOSTILE_GROUPS.values():
-        assert html.escape(name) in page
-    assert "<b>A" not in page and "<script" not in page and "<u>" not in page and "<i>" not in page
+        assert html.escape(name) in mine
+    assert "<b>A" not in mine and "<u>" not in mine and "<i>" not in mine
+    scripts = re.findall("<script[^>]*>", mine)
+    assert scripts == ["<script>", '<script type="application/json" id="x-data">', *scripts[:1] * 2]
+    assert mine.count("</script>") == len(scripts)
+
+
+@pytest.mark.slow
+def test_without_plotly_it_says_so_and_shows_pictures(fitted, page, monkeypatch):
+    pytest.importorskip("plotly")
+    monkeypatch.setattr("pyro_mgvi.report.page.find_spec", lambda name: None)
+    short = render(fitted[0], labels=["celltype"], progress=False)
+    assert 'pip install "pyro-mgvi[report]"' in html.unescape(short) and "x-data" not in short
+    assert short.count("<script>") == 1  # that of the tables
+    assert "pyro-mgvi[report]" not in page
+    assert len(short) < 1.5e6 < len(page)
 
 
 @pytest.mark.slow
@@ -59,7 +93,7 @@ def test_without_the_model_it_says_what_to_run(fitted, page):
     short = render(adata, labels=["celltype"], progress=False)
     reader = Reader(short)
     assert "--model MODEL" in short and "--group-key group" in short
-    assert tuple(a["id"] for _, a in reader.tags if "id" in a) == SECTIONS
+    assert tuple(a["id"] for tag, a in reader.tags if tag == "section") == SECTIONS
     full = Reader(page)
     for columns in (("group", "cells"), ("latent", "belongs to"), ("latent", "can it tell")):
         pd.testing.assert_frame_equal(reader.table(*columns), full.table(*columns))

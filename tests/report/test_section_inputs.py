@@ -112,3 +112,15 @@ def test_a_group_key_may_have_the_name_of_a_column_of_the_table(fitted, name):
     table = section_inputs.data(result).blocks[-1].items[1]
     sizes = adata.obs["group"].value_counts()
     assert [row[:2] for row in table.rows] == [[name, str(sizes[name])] for name in result.groups]
+
+
+def test_many_groups_are_rows(adata):
+    cells = adata.copy()
+    cells.obs["group"] = [f"g{i % 10}" for i in range(120)]
+    mgvi = pyro_mgvi.MGVI.from_anndata(cells, "group", latents=[pyro_mgvi.shared(2)])
+    mgvi.fit(cells, max_epochs=1, progress=False)
+    mgvi.write_latents(cells)
+    table = section_inputs.data(Result.read(cells, mgvi, labels=["celltype"])).blocks[-1].items[-1]
+    truth = pd.crosstab(cells.obs["group"], cells.obs["celltype"])
+    assert list(table.frame["group"]) == list(truth.index) and len(truth) == 10
+    np.testing.assert_array_equal(table.frame[list(truth.columns)], truth)

@@ -1,0 +1,83 @@
+"""Expression of the listed genes in the drawn cells: as observed, and as the model expects it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pyro_mgvi.analysis import normalized_expression
+from pyro_mgvi.core import DataKind
+from pyro_mgvi.data.counts import dense
+from pyro_mgvi.report.explorer.packing import rows, whole
+from pyro_mgvi.report.explorer.thinning import thinned
+from pyro_mgvi.report.result import Result
+
+PER = 10_000
+COMPARED = 2_000  # cells whose expected expression is shown
+
+
+def observed(result: Result, cells: np.ndarray, names: list[str]) -> dict[str, Any] | None:
+    """Return log expression of some genes in some cells; None without a model or a gene.
+
+    The logarithm of one plus the counts per 10,000 (of the model's genes); transformed data as
+    they are.
+
+    Parameters
+    ----------
+    result
+        The fit.
+    cells
+        Positions.
+    names
+        Of the genes.
+    """
+    if result.mgvi is None or result.data is None or not names:
+        return None
+    position = [result.data.schema.genes.index(name) for name in names]
+    x = result.data.counts(cells)
+    x_ng = np.asarray(dense(x[:, position]), float)
+    unit = "value"
+    if result.mgvi.data_kind is DataKind.COUNTS:
+        total_n = np.maximum(np.asarray(x.sum(1), float).ravel(), 1.0)
+        x_ng = np.log1p(PER * x_ng / total_n[:, None])
+        unit = "log(1 + counts per 10,000)"
+    return {"names": names, "unit": unit, **rows(x_ng.T)[0]}
+
+
+def expected(result: Result, cells: np.ndarray, names: list[str]) -> dict[str, Any] | None:
+    """Return expected expression with all latents, and with the shared ones only.
+
+    None without a model or a gene, or if all latents or none are shared.
+
+    Parameters
+    ----------
+    result
+        The fit.
+    cells
+        Positions, of which at most 2,000 are taken.
+    names
+        Of the genes.
+    """
+    if result.mgvi is None or result.data is None or not names:
+        return None
+    copies = result.latents.copies
+    shared = list(dict.fromkeys(copy.latent for copy in copies if copy.shared))
+    if not shared or all(copy.shared for copy in copies):
+        return None
+    chosen = thinned(result.group.cat.codes.to_numpy()[cells], COMPARED)
+    some = result.data.subset(cells[chosen])
+    counts = result.mgvi.data_kind is DataKind.COUNTS
+    both = []
+    for latents in (None, shared):
+        share_ng = normalized_expression(result.mgvi, some, latents, names).to_numpy(float)
+        both.append((np.log1p(PER * share_ng) if counts else share_ng).T)
+    full, alone = rows(*both)
+    return {
+        "cells": whole(chosen, np.uint16),
+        "unit": "log(1 + expected counts per 10,000)" if counts else "expected value",
+        "low": full["low"],
+        "high": full["high"],
+        "all": full["codes"],
+        "shared": alone["codes"],
+    }
