@@ -5,9 +5,11 @@
     python -m benchmarks.donors effects KANG.h5ad --sample donor --group stim --out DIR
 
 ``null`` draws donors (``obs["donor"]``) and halves them at random: every gene that is called is a
-false call. ``effects`` takes the groups of ``obs["group"]``. Each is done with and without
-``sample_key``, beside a Wilcoxon test of cells and a moderated t test of each donor's sums. Rows
-are written to DIR/donors.csv as they come: what is there is not run again.
+false call. With ``--planted 40``, the counts of as many genes (of 0.2 counts per cell or more) are
+thinned to half in the second half's donors, and true calls are counted, too. ``effects`` takes the
+groups of ``obs["group"]``. Each is done with and without ``sample_key``, beside a Wilcoxon test of
+cells and a moderated t test of each donor's sums. Rows are written to DIR/donors.csv as they come:
+what is there is not run again.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix
 from scipy.stats import false_discovery_control, mannwhitneyu, norm
 from scipy.stats import t as student
 
@@ -28,7 +31,8 @@ from pyro_mgvi import MGVI, DataWarning, cross_fit
 from pyro_mgvi.analysis.metrics import log_shares
 from pyro_mgvi.analysis.sample_tests import squeezed
 
-KEYS = ["data", "donors", "split"]
+KEYS = ["data", "donors", "planted", "split"]
+LEAST_MEAN = 0.2  # counts per cell of a gene that is planted: rarer ones nobody finds
 LEAST_CELLS = 3  # with a gene, for it to be tested at all
 
 
@@ -104,7 +108,8 @@ def run(
         return
     start, rows = time.monotonic(), []
     adata = expressed(adata)
-    for name, p_g in tables(adata, group, sample, arguments.epochs, int(key[2])):
+    planted_g = adata.var.get("planted", pd.Series(False, adata.var_names)).to_numpy(bool)
+    for name, p_g in tables(adata, group, sample, arguments.epochs, int(key[-1])):
         tested = not np.isnan(p_g).any()
         q_g = false_discovery_control(p_g) if tested else np.full(len(p_g), np.nan)
         rows.append(
@@ -115,6 +120,7 @@ def run(
                 "method": name,
                 "p < 0.05": (p_g < 0.05).mean() if tested else np.nan,
                 "q < 0.05": (q_g < 0.05).sum() if tested else np.nan,
+                "true": (q_g < 0.05)[planted_g].sum() if tested else np.nan,
                 "epochs": arguments.epochs,
                 "seconds": round(time.monotonic() - start),
             }
@@ -134,7 +140,23 @@ def null(arguments: argparse.Namespace) -> None:
             some = adata[adata.obs["donor"].isin(drawn)].copy()
             first = some.obs["donor"].isin(drawn[: n // 2])
             some.obs["group"] = np.where(first, "first", "second")
-            run(some, "first", "donor", (arguments.data.stem, n, split), arguments)
+            if arguments.planted:
+                plant(some, arguments.planted, split)
+            key = (arguments.data.stem, n, arguments.planted, split)
+            run(some, "first", "donor", key, arguments)
+
+
+def plant(adata: ad.AnnData, n_genes: int, seed: int) -> None:
+    """Thin the counts of some genes to half in the second group, and mark them."""
+    rng = np.random.default_rng(seed)
+    common = np.flatnonzero(np.asarray(adata.X.mean(0)).ravel() >= LEAST_MEAN)
+    genes = rng.choice(common, n_genes, replace=False)
+    x = adata.X.toarray()
+    cells = np.flatnonzero(adata.obs["group"] == "second")
+    at = np.ix_(cells, genes)
+    x[at] = rng.binomial(x[at].astype(int), 0.5)
+    adata.X = csr_matrix(x)
+    adata.var["planted"] = np.isin(np.arange(adata.n_vars), genes)
 
 
 def effects(arguments: argparse.Namespace) -> None:
@@ -142,7 +164,7 @@ def effects(arguments: argparse.Namespace) -> None:
     adata = ad.read_h5ad(arguments.data)
     n = adata.obs[arguments.sample].nunique()
     for split in range(arguments.splits):
-        key = (arguments.data.stem, n, split)
+        key = (arguments.data.stem, n, 0, split)
         run(adata, arguments.group, arguments.sample, key, arguments)
 
 
@@ -158,6 +180,9 @@ def main() -> None:
         add.add_argument("--out", type=Path, required=True)
         add.set_defaults(run=part)
     parts.choices["null"].add_argument("--donors", type=int, nargs="+", default=[6, 8, 12, 40])
+    parts.choices["null"].add_argument(
+        "--planted", type=int, default=0, help="genes with an effect"
+    )
     parts.choices["effects"].add_argument("--sample", required=True, help="column of obs")
     parts.choices["effects"].add_argument("--group", required=True, help="to test")
     arguments = parser.parse_args()

@@ -181,6 +181,8 @@ def programs(arguments: Namespace) -> int:
         print(f"{latent}, dimension {dimension}{_called(genes)}")
         shown = genes.head(10)[["gene", "effect", "mean", "z_score", "q_value"]]
         print(shown.to_string(index=False, float_format="{:.3g}".format))
+    if table["q_value"].notna().any():
+        print(f"q-values speak of {table.attrs['q_value_of']}")
     print(f"written to {arguments.out}")
     return 0
 
