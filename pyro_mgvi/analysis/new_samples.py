@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pyro_mgvi.analysis.cross_fit import Contrast, CrossFit, unseen_contrast
+from pyro_mgvi.analysis.cross_fit import (
+    CELLS_PER_NUISANCE,
+    Contrast,
+    CrossFit,
+    nuisance_width,
+    unseen_contrast,
+)
 from pyro_mgvi.analysis.efficient_scores import freed_products
 from pyro_mgvi.analysis.folds import whole_samples
 from pyro_mgvi.analysis.gene_effects.unseen import shrunk
@@ -53,7 +59,7 @@ def new_sample_scores(
     Warns
     -----
     DataWarning
-        If there are too few samples, and what would be needed.
+        If there are too few samples or cells, and what would be needed.
     """
     refits.check(data)
     code = data.schema.groups.index(group)
@@ -96,6 +102,15 @@ def _few(refits: CrossFit, data: GroupedCounts, code: int, averaged: bool, used:
             "the refits hold out cells, not whole samples: a group has fewer samples than folds, "
             "or they are of a model without sample_key; call cross_fit anew, or with fewer folds"
         )
+    if not averaged:  # what slopes are freed from must be fewer columns than there are cells
+        for fold, refit in enumerate(refits.refits):
+            samples = sample_n[own_n & (refits.fold_n[used] == fold)]
+            columns = nuisance_width(refit) + len(np.unique(samples)) - 1
+            if 0 < len(samples) < CELLS_PER_NUISANCE * columns:
+                return (
+                    f"{len(samples)} unseen cells are too few to tell variation within the group "
+                    f"from the shared latents, {CELLS_PER_NUISANCE * columns} are needed"
+                )
     return ""
 
 

@@ -57,9 +57,8 @@ def sample_scores(units: Units) -> np.ndarray:
     from scipy.stats import norm, t  # takes half a second to import
 
     z_g = np.zeros(units.score_ug.shape[1])
-    informed_g = units.information_ug.min(0) > ROUNDING * units.information_ug.max(initial=0.0)
-    n_units, n_columns = units.design_uk.shape
-    df = n_units - n_columns
+    informed_g = units.information_ug.min(0) > ROUNDING * units.information_ug.max(0)
+    df = len(units.design_uk) - (n_columns := units.design_uk.shape[1])
     estimable = np.linalg.matrix_rank(units.design_uk) == n_columns
     if not informed_g.any() or df < 1 or not estimable:
         return z_g
