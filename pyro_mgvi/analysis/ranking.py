@@ -74,9 +74,9 @@ def rank_genes(
     ``mean_shared``, expected counts per 10,000 with both terms; ``log_fold_change``, the log2 of
     their ratio; ``z_score``, how far the effect that the refits predict shows on cells they have
     not seen, about standard normal without one; and its ``q_value``; both NaN where there are
-    too few cells. ``attrs["q_value_of"]`` says of what they speak: ``"new cells of these
-    samples"``, or ``"new samples"`` if the model knows samples (``sample_key``). These are then
-    held out whole and tested against each other
+    too few cells. ``attrs["q_value_of"]`` says of what they speak: new cells of these samples,
+    or new samples, if the model knows samples (``sample_key``). These are then held out whole and
+    tested against each other
     (:func:`~pyro_mgvi.analysis.new_samples.new_sample_scores`): with an averaged offset, a shift of
     the group's mean alone; with its own offset, the variation within it. The Bayes factor also
     counts what the model fits to noise; ``z_score`` does not (benchmarks/notes/RESULTS_genes.md).
