@@ -68,6 +68,7 @@ class MGVI(Program):
         *,
         use_raw: bool = False,
         round_counts: bool = False,
+        sample_key: str | None = None,
         latents: Latent | str | Iterable[Latent | str] = LATENTS,
         encoder: Callable[..., Encoder] = SeparateEncoders,
         decoder: Callable[..., Decoder] = JointDecoder,
@@ -81,7 +82,7 @@ class MGVI(Program):
 
         Parameters
         ----------
-        adata, group_key, layer, batch_key, covariate_keys
+        adata, group_key, layer, batch_key, covariate_keys, sample_key
             As for :meth:`GroupedCounts.from_anndata`.
         drop_empty, use_raw, round_counts
             Leave out cells without a single count; take ``adata.raw``; round fractional counts
@@ -95,7 +96,8 @@ class MGVI(Program):
             Naming what is at fault in the data or the settings.
         """
         where = adata, group_key, layer, batch_key, covariate_keys, drop_empty
-        data = GroupedCounts.from_anndata(*where, kind_of(likelihood), use_raw, round_counts)
+        switches = kind_of(likelihood), use_raw, round_counts
+        data = GroupedCounts.from_anndata(*where, *switches, sample_key)
         return cls.from_counts(
             data,
             latents=latents,
@@ -168,10 +170,8 @@ class MGVI(Program):
 
         Parameters
         ----------
-        adata
-            Annotated data (or :class:`GroupedCounts`) of known groups and the same genes.
-        plan
-            How to train.
+        adata, plan
+            Data of known groups and the same genes (or :class:`GroupedCounts`); how to train.
         max_epochs
             Upper bound of passes over the cells, instead of that of the plan.
         accelerator

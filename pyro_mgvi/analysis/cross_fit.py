@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from anndata import AnnData
 
 from pyro_mgvi.analysis.efficient_scores import efficient_scores, q_values, recentred
+from pyro_mgvi.analysis.folds import dealt_out
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model import Posterior
@@ -83,7 +84,8 @@ class CrossFit:
         scores. Z is then centred and scaled by its bulk (Efron 2004), where this makes it smaller.
 
         Assumptions: cells are independent given the shared latents (with several donors per
-        group, q-values speak of these cells, not of new donors); what is shared acts on the
+        group, q-values speak of these cells, not of new donors: for those, see
+        :func:`~pyro_mgvi.analysis.new_samples.new_sample_scores`); what is shared acts on the
         residuals through the shared latents and their squares; most genes are not affected.
 
         Parameters
@@ -114,7 +116,8 @@ class CrossFit:
             few = own.sum() < LEAST_CELLS or len(tested) < CELLS_PER_NUISANCE * n_columns
             if few or (without.averaged and (~own).sum() < LEAST_CELLS):
                 return np.full(data.shape[1], np.nan)
-            scores.append(_scores(refit, data.subset(tested), own, without, self.seed))
+            found = unseen_contrast(refit, data.subset(tested), own, without, self.seed)
+            scores.append(efficient_scores(*found))
         return recentred(np.sum(scores, axis=0) / np.sqrt(len(scores)))
 
 
@@ -128,8 +131,9 @@ def cross_fit(
 ) -> CrossFit:
     """Refit a model of the same settings on all cells but those of one fold, for each fold.
 
-    By default on each half of the cells. Minibatches are smaller by the same share, so that a
-    refit takes as many steps as the model did.
+    By default on each half of the cells; of a model that knows samples (``sample_key``), on each
+    half of the samples, held out whole, unless a group has fewer of them than folds. Minibatches
+    are smaller by the same share, so that a refit takes as many steps as the model did.
 
     Parameters
     ----------
@@ -151,7 +155,7 @@ def cross_fit(
     Raises
     ------
     DataError
-        If a group or batch is too small to be split.
+        If a group or batch is too small to be split, or a batch is in samples of one fold only.
     SettingsError
         If ``folds`` is no whole number of at least 2.
 
@@ -167,19 +171,7 @@ def cross_fit(
     check_model(mgvi)
     folds = whole_number("folds", folds, least=2)
     data = mgvi.read(adata)
-    rng = np.random.default_rng(mgvi.seed)
-    fold_n = np.empty(len(data), int)
-    for codes_n, names in ((data.group_n, data.schema.groups), (data.batch_n, data.schema.batches)):
-        sizes = np.bincount(codes_n, minlength=len(names))
-        small = [name for name, size in zip(names, sizes) if size < 2 * folds]
-        if small:
-            raise DataError(
-                f"{', '.join(small)}: fewer than {2 * folds} cells, too few to refit without one "
-                f"of {folds} folds; leave them out, or ask for no q-value (calibration=False)"
-            )
-    order = rng.permutation(len(data))
-    order = order[np.lexsort((data.group_n[order], data.batch_n[order]))]
-    fold_n[order] = np.arange(len(data)) % folds  # groups within batches are dealt out in turn
+    fold_n = dealt_out(data, folds, mgvi.seed)
     used = chosen_plan(plan, max_epochs, mgvi.plan)
     batch_size = max(2, used.batch_size * (folds - 1) // folds)
     used = replace(used, batch_size=batch_size, seed=None)  # a refit's own
@@ -222,11 +214,20 @@ def shuffled_groups(data: GroupedCounts, seed: int) -> GroupedCounts:
     return data.with_groups(group_n)
 
 
+class Contrast(NamedTuple):
+    """What :func:`~pyro_mgvi.analysis.efficient_scores.efficient_scores` takes."""
+
+    delta_ng: np.ndarray
+    residual_ng: np.ndarray
+    weight_ng: np.ndarray
+    nuisance_nk: np.ndarray
+
+
 @torch.no_grad()
-def _scores(
+def unseen_contrast(
     mgvi: Program, data: GroupedCounts, own_n: np.ndarray, without: Decoding, seed: int
-) -> np.ndarray:
-    """Return the normal score of each gene on cells that ``mgvi`` was not trained on."""
+) -> Contrast:
+    """Return predictions and residuals of cells that ``mgvi`` has not seen, from other genes."""
     n, n_genes = data.shape
     delta_ng, residual_ng, weight_ng = (np.empty((n, n_genes), np.float32) for _ in range(3))
     nuisance_nk = np.empty((n, nuisance_width(mgvi)))
@@ -249,7 +250,7 @@ def _scores(
             delta_ng[at] = delta.cpu().numpy()[:, part]
             residual_ng[at] = ((batch.counts - mean) * slope).cpu().numpy()[:, part]
             weight_ng[at] = (mean * slope).cpu().numpy()[:, part]
-    return efficient_scores(delta_ng, residual_ng, weight_ng, nuisance_nk)
+    return Contrast(delta_ng, residual_ng, weight_ng, nuisance_nk)
 
 
 def gene_parts(n_genes: int, seed: int) -> list[np.ndarray]:

@@ -79,15 +79,45 @@ def _efficient_scores(
 ) -> np.ndarray:
     z_g = np.zeros(delta_ng.shape[1])
     for gene in range(len(z_g)):
-        weight = np.maximum(weight_ng[:, gene].astype(float), 1e-12)
-        root = np.sqrt(weight)
-        # Rescaled by the root of the weights, both regressions are plain least squares.
-        basis = np.linalg.qr(root[:, None] * nuisance_nk)[0]
-        both = np.column_stack([root * delta_ng[:, gene], residual_ng[:, gene] / root])
-        delta, residual = (both - basis @ (basis.T @ both)).T
-        if np.linalg.norm(delta) <= ROUNDING * np.linalg.norm(both[:, 0]):
-            continue  # the nuisance says it all: what is left is rounding
+        of_gene = delta_ng[:, gene], residual_ng[:, gene], weight_ng[:, gene]
+        delta, residual = _freed(*of_gene, nuisance_nk)
         product = delta * residual
         norm_ = np.sqrt((product**2).sum())
         z_g[gene] = product.sum() / norm_ if norm_ > 0 else 0.0
     return z_g
+
+
+def freed_products(
+    delta_ng: np.ndarray, residual_ng: np.ndarray, weight_ng: np.ndarray, nuisance_nk: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each cell's score along ``delta``, free of the nuisance, and its information.
+
+    Parameters are those of :func:`efficient_scores`; ``delta`` is taken in units of its standard
+    deviation, so that genes can be compared.
+    """
+    score_ng, information_ng = np.zeros(delta_ng.shape), np.zeros(delta_ng.shape)
+    with threadpool_limits(1):
+        for gene in range(delta_ng.shape[1]):
+            of_gene = delta_ng[:, gene], residual_ng[:, gene], weight_ng[:, gene]
+            delta, residual = _freed(*of_gene, nuisance_nk)
+            sd = float(delta_ng[:, gene].std())
+            if sd > 0:
+                score_ng[:, gene], information_ng[:, gene] = (
+                    delta * residual / sd,
+                    (delta / sd) ** 2,
+                )
+    return score_ng, information_ng
+
+
+def _freed(
+    delta_n: np.ndarray, residual_n: np.ndarray, weight_n: np.ndarray, nuisance_nk: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return residuals of both, times and by the root of the weights; zeros if only rounding."""
+    root = np.sqrt(np.maximum(weight_n.astype(float), 1e-12))
+    # Rescaled by the root of the weights, both regressions are plain least squares.
+    basis = np.linalg.qr(root[:, None] * nuisance_nk)[0]
+    both = np.column_stack([root * delta_n, residual_n / root])
+    delta, residual = (both - basis @ (basis.T @ both)).T
+    if np.linalg.norm(delta) <= ROUNDING * np.linalg.norm(both[:, 0]):
+        return np.zeros_like(delta), residual  # the nuisance says it all: what is left is rounding
+    return delta, residual

@@ -206,6 +206,7 @@ def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: objec
         **{name: True for name, is_so in switches.items() if is_so},
         "batch_key": schema.batch_key,
         "covariate_keys": list(schema.covariate_keys),
+        **({} if schema.sample_key is None else {"sample_key": schema.sample_key}),
         "latents": [as_text(family, schema.groups) for family in families],
         "seed": program.seed,
     }

@@ -10,6 +10,7 @@ import torch
 from anndata import AnnData
 
 from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, q_values
+from pyro_mgvi.analysis.new_samples import NEW, SAME, new_sample_scores
 from pyro_mgvi.core.interfaces import DataKind, gene_log_prob
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.selection import Cells, cells_of_group
@@ -73,8 +74,12 @@ def rank_genes(
     ``mean_shared``, expected counts per 10,000 with both terms; ``log_fold_change``, the log2 of
     their ratio; ``z_score``, how far the effect that the refits predict shows on cells they have
     not seen, about standard normal without one; and its ``q_value``; both NaN where there are
-    too few cells. The Bayes factor also counts what the model fits to noise; ``z_score``
-    does not (benchmarks/notes/RESULTS_genes.md).
+    too few cells. ``attrs["q_value_of"]`` says of what they speak: new cells of these samples,
+    or new samples, if the model knows samples (``sample_key``). These are then held out whole and
+    tested against each other
+    (:func:`~pyro_mgvi.analysis.new_samples.new_sample_scores`): with an averaged offset, a shift of
+    the group's mean alone; with its own offset, the variation within it. The Bayes factor also
+    counts what the model fits to noise; ``z_score`` does not (benchmarks/notes/RESULTS_genes.md).
 
     Raises
     ------
@@ -110,7 +115,13 @@ def rank_genes(
     if calibration is True:
         calibration = cross_fit(mgvi, data, progress=progress)
     z_g = np.full(len(mgvi.schema.genes), np.nan)
-    if isinstance(calibration, CrossFit):
+    log_fold_change = np.log2(sums["all"] / sums["shared"])
+    across_samples = mgvi.schema.sample_key is not None
+    if isinstance(calibration, CrossFit) and across_samples:
+        z_g = new_sample_scores(calibration, data, str(group), without, chosen)
+        if without.averaged:  # two-sided: positive where the fold change is the samples' one
+            z_g *= np.sign(log_fold_change)
+    elif isinstance(calibration, CrossFit):
         z_g = calibration.z_scores(data, str(group), without, chosen)
     table = pd.DataFrame(
         {
@@ -119,12 +130,13 @@ def rank_genes(
             "fraction_in_favour": sums["favour"] / len(own),
             "mean_all": DEPTH * sums["all"] / len(own),
             "mean_shared": DEPTH * sums["shared"] / len(own),
-            "log_fold_change": np.log2(sums["all"] / sums["shared"]),
+            "log_fold_change": log_fold_change,
             "z_score": z_g,
             "q_value": q_values(z_g),
         },
         index=pd.Index(mgvi.schema.genes, name="gene"),
     )
+    table.attrs["q_value_of"] = NEW if across_samples else SAME
     return table.sort_values("bayes_factor", ascending=False, kind="stable")
 
 

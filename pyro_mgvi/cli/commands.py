@@ -68,6 +68,7 @@ def fit(arguments: Namespace) -> int:
         "covariate_keys": arguments.covariate_key,
         "use_raw": arguments.use_raw,
         "round_counts": arguments.round_counts,
+        "sample_key": arguments.sample_key,
     }
     data = GroupedCounts.from_anndata(adata, **keys, drop_empty=arguments.drop_empty)
     if len(data) < adata.n_obs:
@@ -154,9 +155,11 @@ def rank_genes(arguments: Namespace) -> int:
     if arguments.no_q:
         print("no q-values, as asked")
     elif table["q_value"].isna().all():
-        print("q_value is missing: too few cells of the group, or of others to compare with")
+        lacking = "cells" if mgvi.schema.sample_key is None else "samples"
+        print(f"q_value is missing: too few {lacking} of the group, or of others to compare with")
     else:
-        print(f"{(table['q_value'] < 0.1).sum()} genes at q < 0.1")
+        of = table.attrs["q_value_of"]
+        print(f"{(table['q_value'] < 0.1).sum()} genes at q < 0.1; q-values speak of {of}")
     print(f"written to {arguments.out}")
     return 0
 
@@ -182,6 +185,8 @@ def programs(arguments: Namespace) -> int:
         print(shown.to_string(index=False, float_format="{:.3g}".format))
     if len(table):
         print_legend(PROGRAMS)
+    if table["q_value"].notna().any():
+        print(f"q-values speak of {table.attrs['q_value_of']}")
     print(f"written to {arguments.out}")
     return 0
 

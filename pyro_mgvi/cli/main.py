@@ -97,6 +97,9 @@ def _add_fit(commands: Commands) -> None:
     )
     fit.add_argument("--batch-key", help="column of obs with the batch (replicate, donor)")
     fit.add_argument(
+        "--sample-key", help="column of obs with the donor or animal: q-values are for new ones"
+    )
+    fit.add_argument(
         "--covariate-key", action="append", default=[], help="another covariate; may be repeated"
     )
     fit.add_argument(

@@ -55,10 +55,12 @@ def keys(
     group_key: str | None,
     batch_key: str | None = None,
     covariate_keys: Sequence[str] = (),
+    sample_key: str | None = None,
 ) -> None:
     """Refuse keys that ``obs`` lacks, and keys that say the same thing twice."""
     wanted = [("group_key", group_key), ("batch_key", batch_key)]
     wanted += [("covariate_keys", key) for key in covariate_keys]
+    wanted.append(("sample_key", sample_key))
     seen: dict[str | None, str] = {}
     for option, key in wanted:
         if key is None and option == "group_key":
@@ -66,10 +68,10 @@ def keys(
                 "group_key is None: name the column of adata.obs that holds the groups; it has: "
                 f"{some(adata.obs.columns, 20) or 'no column'}"
             )
-        if key is None and option == "batch_key":
+        if key is None and option in ("batch_key", "sample_key"):
             continue
         column(adata, key, option)
-        if key in seen:
+        if key in seen and (option != "sample_key" or key == group_key):
             raise DataError(
                 f"{option} {key!r} is also the {seen[key]}: it would be registered but add nothing"
             )

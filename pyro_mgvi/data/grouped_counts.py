@@ -15,7 +15,7 @@ from pyro_mgvi.data.counts import Counts, columns, dense
 from pyro_mgvi.data.matching import MISSING, matched
 from pyro_mgvi.data.minibatch import Minibatch, interleaved, stratified_split
 from pyro_mgvi.data.moments import initial_values_of_counts, initial_values_of_values
-from pyro_mgvi.data.reading import read_known, read_new
+from pyro_mgvi.data.reading import Read, read_known, read_new
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.sparse import DENSITY, is_sparse, to_torch
@@ -24,9 +24,7 @@ UNPACKED = 2**28  # bytes: up to here, counts that are not mostly zero are made 
 
 
 class GroupedCounts:
-    """Counts of cells with their group, batch and covariates; large ones never dense as a whole.
-
-    Use :meth:`from_anndata`.
+    """Counts of cells with their labels; large ones never dense as a whole. See `from_anndata`.
 
     Parameters
     ----------
@@ -42,6 +40,8 @@ class GroupedCounts:
         Position of each cell in the AnnData that was read.
     rows
         Which rows of ``source`` these cells are; all by default.
+    sample_n
+        Name of each cell's sample; empty without.
     """
 
     def __init__(
@@ -53,8 +53,10 @@ class GroupedCounts:
         schema: Schema,
         cells: np.ndarray,
         rows: np.ndarray | None = None,
+        sample_n: np.ndarray | None = None,
     ):
         self._source, self._rows = source, rows
+        self.sample_n = np.full(len(group_n), "") if sample_n is None else sample_n
         self.group_n, self.batch_n, self.covariate_nc = group_n, batch_n, covariate_nc
         self.schema, self.cells = schema, cells
 
@@ -70,6 +72,7 @@ class GroupedCounts:
         data_kind: DataKind = DataKind.COUNTS,
         use_raw: bool = False,
         round_counts: bool = False,
+        sample_key: str | None = None,
     ) -> GroupedCounts:
         """Read counts and labels from ``adata``, which stays as it is.
 
@@ -77,10 +80,9 @@ class GroupedCounts:
         ----------
         adata
             Annotated data, cells x genes, with raw counts in ``X`` or ``layers[layer]``.
-        group_key, batch_key
-            Columns of ``obs``: the group of each cell, and (optional) its batch.
-        covariate_keys
-            Columns of ``obs``, categorical or numeric.
+        group_key, batch_key, covariate_keys
+            Columns of ``obs``: the group of each cell; (optional) its batch, and covariates,
+            categorical or numeric.
         drop_empty
             Drop cells without a single count instead of refusing them.
         data_kind
@@ -89,6 +91,8 @@ class GroupedCounts:
             Take counts and genes from ``adata.raw``.
         round_counts
             Round fractional counts, as tools leave them that correct for ambient RNA.
+        sample_key
+            Column of ``obs``: each cell's sample (donor, animal), if errors are to be for new ones.
 
         Raises
         ------
@@ -109,10 +113,9 @@ class GroupedCounts:
         (('a', 'b'), array([0, 0, 1, 1]))
         """
         source = Source(layer, use_raw, round_counts)
-        schema, parts = read_new(
-            adata, group_key, source, batch_key, covariate_keys, drop_empty, data_kind
-        )
-        return cls(parts.x, parts.group_n, parts.batch_n, parts.covariate_nc, schema, parts.cells)
+        where = adata, group_key, source, batch_key, covariate_keys
+        schema, found = read_new(*where, drop_empty, data_kind, sample_key)
+        return cls._of(found, schema)
 
     @classmethod
     def for_schema(
@@ -133,8 +136,13 @@ class GroupedCounts:
         DataError
             If genes, groups, batches or covariate levels are not the model's, by name.
         """
-        parts = read_known(adata, schema, data_kind, source or schema.source, missing_genes)
-        return cls(parts.x, parts.group_n, parts.batch_n, parts.covariate_nc, schema, parts.cells)
+        found = read_known(adata, schema, data_kind, source or schema.source, missing_genes)
+        return cls._of(found, schema)
+
+    @classmethod
+    def _of(cls, found: Read, schema: Schema) -> GroupedCounts:
+        labels = found.group_n, found.batch_n, found.covariate_nc
+        return cls(found.x, *labels, schema, found.cells, sample_n=found.sample_n)
 
     def __len__(self) -> int:
         return len(self.group_n)
@@ -172,12 +180,13 @@ class GroupedCounts:
         if schema.batch_key is not None:
             one_hot = np.eye(len(schema.batches), dtype=np.float32)[batch_n]
             covariate_nc = np.hstack([one_hot, covariate_nc[:, len(self.schema.batches) :]])
-        return GroupedCounts(source, group_n, batch_n, covariate_nc, schema, self.cells, self._rows)
+        labels = group_n, batch_n, covariate_nc, schema
+        return GroupedCounts(source, *labels, self.cells, self._rows, self.sample_n)
 
     def with_groups(self, group_n: np.ndarray) -> GroupedCounts:
         """Return the same cells with other groups, as integer codes."""
-        parts = self.batch_n, self.covariate_nc, self.schema, self.cells, self._rows
-        return GroupedCounts(self._source, group_n, *parts)
+        labels = group_n, self.batch_n, self.covariate_nc, self.schema
+        return GroupedCounts(self._source, *labels, self.cells, self._rows, self.sample_n)
 
     @property
     def mostly_zero(self) -> bool:
@@ -190,8 +199,8 @@ class GroupedCounts:
         too_large = 4.0 * len(self) * self.shape[1] > UNPACKED
         if not is_sparse(self._source) or self.mostly_zero or too_large:
             return self
-        parts = self.group_n, self.batch_n, self.covariate_nc, self.schema, self.cells
-        return GroupedCounts(dense(self.x), *parts)
+        labels = self.group_n, self.batch_n, self.covariate_nc, self.schema
+        return GroupedCounts(dense(self.x), *labels, self.cells, sample_n=self.sample_n)
 
     def rows(
         self,
@@ -223,12 +232,10 @@ class GroupedCounts:
         self, source: Counts, cells: np.ndarray, rows: np.ndarray | None = None
     ) -> GroupedCounts:
         """Return the labels of the cells at these positions, with their counts."""
-        group_n, batch_n, covariate_nc = (
-            part[cells] for part in (self.group_n, self.batch_n, self.covariate_nc)
-        )
-        return GroupedCounts(
-            source, group_n, batch_n, covariate_nc, self.schema, self.cells[cells], rows
-        )
+        parts = self.group_n, self.batch_n, self.covariate_nc, self.cells, self.sample_n
+        group_n, batch_n, covariate_nc, of_read, sample_n = (part[cells] for part in parts)
+        labels = group_n, batch_n, covariate_nc, self.schema
+        return GroupedCounts(source, *labels, of_read, rows, sample_n)
 
     def minibatches(
         self,
@@ -245,16 +252,13 @@ class GroupedCounts:
         size
             Cells per minibatch. Sizes are evened out: there is no small last one.
         seed
-            Seed or generator of the order; by default drawn from torch's global generator, so
-            that ``pyro.set_rng_seed`` repeats it.
+            Of the order, or a generator; by default drawn from torch's global generator.
         stratified
-            Spread each group evenly over the minibatches, so that each minibatch holds
-            every group in its share; otherwise the order is a plain permutation.
+            Spread each group evenly over the minibatches; otherwise permute all cells.
         shuffle
             False for the order of the data, without ``index`` (nothing is scaled).
         keep_sparse
-            Give the counts as sparse CSR tensors: same results, faster if they are
-            :attr:`mostly_zero`.
+            Give the counts as sparse tensors: same results, faster if :attr:`mostly_zero`.
 
         Raises
         ------

@@ -115,7 +115,8 @@ def matched(
     DataError
         If the counts are of other keys, genes, groups, batches or covariates, by name.
     """
-    for field in ("group_key", "layer", "batch_key", "covariate_keys", "categories", "moments"):
+    keys = ("group_key", "layer", "batch_key", "covariate_keys", "sample_key")
+    for field in (*keys, "categories", "moments"):
         mine, found = getattr(ours, field), getattr(theirs, field)
         if mine != found:
             raise DataError(

@@ -17,6 +17,8 @@ from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.errors import DataError, DataWarning, warn
 from pyro_mgvi.support.values import flag
 
+SAMPLES = 3  # of a group, or in both of two; a variance of fewer says nothing
+
 
 class Read(NamedTuple):
     """What was read; see :class:`~pyro_mgvi.data.GroupedCounts`."""
@@ -26,6 +28,7 @@ class Read(NamedTuple):
     batch_n: np.ndarray
     covariate_nc: np.ndarray
     cells: np.ndarray
+    sample_n: np.ndarray
 
 
 def read_new(
@@ -36,6 +39,7 @@ def read_new(
     covariate_keys: Sequence[str],
     drop_empty: bool,
     data_kind: DataKind,
+    sample_key: str | None,
 ) -> tuple[Schema, Read]:
     """Read data for a new model: they decide its schema."""
     obs = checks.annotated(adata)
@@ -45,7 +49,7 @@ def read_new(
         raise DataError("round_counts=True is for likelihoods of counts: leave it out")
     source = source.resolved(adata)
     covariate_keys = checks.columns(covariate_keys)
-    checks.keys(obs, group_key, batch_key, covariate_keys)
+    checks.keys(obs, group_key, batch_key, covariate_keys, sample_key)
     genes = source.var_names(adata)
     x = checked(matrix(adata, source), adata, genes, source, data_kind, known=False)
     checks.names(genes)
@@ -64,6 +68,8 @@ def read_new(
     categories, moments = checks.covariates(obs, covariate_keys)
     labels |= {f"covariate {key!r}": checks.labels(obs, key) for key in categories}
     _warn_of_confounded(group, group_key, labels)
+    if sample_key is not None:
+        _check_samples(group, group_key, checks.labels(obs, sample_key), sample_key)
     schema = Schema(
         group_key=group_key,
         layer=source.layer,
@@ -77,6 +83,7 @@ def read_new(
         drop_empty=bool(drop_empty),
         use_raw=source.use_raw,
         round_counts=source.round_counts,
+        sample_key=sample_key,
     )
     return schema, _coded(obs, x, schema, keep)
 
@@ -86,7 +93,7 @@ def read_known(
 ) -> Read:
     """Read data for a model that is there: its schema decides what is read."""
     obs = checks.annotated(adata)
-    checks.keys(obs, schema.group_key, schema.batch_key, schema.covariate_keys)
+    checks.keys(obs, schema.group_key, schema.batch_key, schema.covariate_keys, schema.sample_key)
     source = source.resolved(adata)
     found = source.var_names(adata)
     checks.names(found)
@@ -111,7 +118,10 @@ def _coded(adata: AnnData, x: Counts, schema: Schema, cells: np.ndarray) -> Read
     for key, (mean, std) in schema.moments.items():
         parts.append(((checks.continuous(adata, key) - mean) / std)[:, None])
     covariate_nc = np.hstack([np.zeros((adata.n_obs, 0)), *parts]).astype(np.float32)
-    return Read(x, group_n, batch_n, covariate_nc, cells)
+    sample_n = np.full(adata.n_obs, "")
+    if schema.sample_key is not None:
+        sample_n = checks.labels(adata, schema.sample_key).to_numpy(str)
+    return Read(x, group_n, batch_n, covariate_nc, cells, sample_n)
 
 
 def _warn_of_confounded(group: pd.Series, group_key: str, others: Mapping[str, pd.Series]) -> None:
@@ -141,3 +151,46 @@ def _warn_of_confounded(group: pd.Series, group_key: str, others: Mapping[str, p
             )
     if said:
         warn("; ".join(said), DataWarning)
+
+
+def _check_samples(group: pd.Series, group_key: str, sample: pd.Series, sample_key: str) -> None:
+    """Refuse samples that say nothing beside the groups, and warn of what they cannot tell.
+
+    Parameters
+    ----------
+    group, sample
+        Labels of each cell.
+    group_key, sample_key
+        Names of their columns.
+    """
+    cells_sg = pd.crosstab(sample, group)
+    in_groups_s, of_group_g = (cells_sg > 0).sum(axis=1), (cells_sg > 0).sum(axis=0)
+    crossed_s = in_groups_s > 1
+    if not crossed_s.any() and (of_group_g == 1).all():
+        raise DataError(
+            f"sample_key {sample_key!r} has one sample in each group of {group_key!r}: nothing "
+            "tells a sample from its group; name a column with several samples in a group, or "
+            "leave it out (q-values then speak of new cells of these samples)"
+        )
+    said = []
+    lonely = cells_sg.index[cells_sg.sum(axis=1) == 1]
+    if len(lonely):
+        said.append(
+            f"sample(s) of one cell, which weigh little, but count: {checks.some(lonely)}; "
+            "remove them, if they are leftovers of a filter"
+        )
+    kept = "latents, effects and Bayes factors can be estimated, but no q-value for new samples"
+    comparable_sg = cells_sg.loc[crossed_s] if crossed_s.any() else cells_sg
+    samples_g = (comparable_sg > 0).sum(axis=0)
+    few = list(samples_g.index[samples_g < SAMPLES])
+    if crossed_s.any():
+        one_sided = cells_sg.index[~crossed_s]
+        if len(one_sided):
+            said.append(
+                f"sample(s) in one group only, beside others in several: {checks.some(one_sided)}; "
+                "the comparison of groups is within samples, and gains nothing from them"
+            )
+    if few:
+        said.append(f"fewer than {SAMPLES} samples of {checks.some(few)}: {kept} of them")
+    if said:
+        warn(f"sample_key {sample_key!r}: {'; '.join(said)}", DataWarning)

@@ -125,6 +125,9 @@ class Schema:
         Counts and genes are those of ``adata.raw``.
     round_counts
         Round fractional counts to whole ones.
+    sample_key
+        Where the sample (donor, animal) of each cell is, or None. Which samples there are is no
+        matter of the model: results may be of others.
     """
 
     group_key: str
@@ -139,6 +142,7 @@ class Schema:
     drop_empty: bool = False
     use_raw: bool = False
     round_counts: bool = False
+    sample_key: str | None = None
 
     @property
     def source(self) -> Source:
@@ -153,7 +157,8 @@ class Schema:
 
     def __repr__(self) -> str:
         batch = "" if self.batch_key is None else f", batch {self.batch_key!r}"
+        sample = "" if self.sample_key is None else f", sample {self.sample_key!r}"
         return (
             f"Schema({len(self.genes):,} genes, group {self.group_key!r}: {list(self.groups)}"
-            f"{batch}, covariates {list(self.covariate_keys)})"
+            f"{batch}{sample}, covariates {list(self.covariate_keys)})"
         )

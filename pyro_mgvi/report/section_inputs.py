@@ -97,6 +97,7 @@ def settings(result: Result) -> Section:
         "layer": "counts (layer)",
         "batch_key": "batch (column of obs)",
         "covariate_keys": "covariates",
+        "sample_key": "samples (column of obs)",
         "foreign": "latents of other groups' cells",
     }
     rows = []

@@ -362,3 +362,21 @@ def test_rank_genes_ends_with_one_line_on_bad_input(h5ad, model, tmp_path, capsy
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.filterwarnings("default::pyro_mgvi.DataWarning")  # shown in one line
+def test_samples_are_named_once_and_the_ranking_says_of_what_it_speaks(h5ad, tmp_path, capsys):
+    folder, out, table = tmp_path / "donors", tmp_path / "out.h5ad", tmp_path / "genes.csv"
+    adata = ad.read_h5ad(h5ad)
+    adata.obs["animal"] = [f"animal{i % 4}" for i in range(adata.n_obs)]
+    adata.write_h5ad(h5ad)
+    options = ("--group-key", "group", "--sample-key", "animal", "--model", folder, "--out", out)
+    assert fit(h5ad, *options) == 0
+    assert '"sample_key": "animal"' in ad.read_h5ad(out).uns["mgvi"]["settings"]
+    assert rank(folder, h5ad, "--group", "group2", "--quiet", "--out", table) == 0
+    assert "q-values speak of new samples" in capsys.readouterr().out
+    few = "animal in ['animal0', 'animal1']"
+    options = ("--group", "group2", "--where", few, "--quiet", "--out", table)
+    assert rank(folder, h5ad, *options) == 0
+    said = capsys.readouterr()
+    assert "q_value is missing: too few samples" in said.out and "at least 3" in said.err

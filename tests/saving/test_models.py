@@ -393,3 +393,16 @@ def test_whether_training_was_interrupted_is_saved(adata, tmp_path):
         mgvi.save(tmp_path / "m")
         assert MGVI.load(tmp_path / "m").interrupted is interrupted
     assert MGVI.load(FORMAT_3).interrupted is False
+
+
+def test_a_model_keeps_its_samples_and_one_without_the_entry_has_none(adata, tmp_path):
+    adata = adata.copy()
+    adata.obs["donor"] = [f"donor{i % 4}" for i in range(adata.n_obs)]
+    fitted(adata, sample_key="donor").save(tmp_path / "model")
+    assert MGVI.load(tmp_path / "model").schema.sample_key == "donor"
+    path = tmp_path / "model" / "settings.json"
+    settings = json.loads(path.read_text())
+    del settings["schema"]["sample_key"]  # as models were written before there were samples
+    path.write_text(json.dumps(settings))
+    earlier = MGVI.load(tmp_path / "model")
+    assert earlier.schema.sample_key is None and set(earlier.read(adata).sample_n) == {""}

@@ -12,6 +12,7 @@ from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit
 from pyro_mgvi.analysis.efficient_scores import discovery_rates
 from pyro_mgvi.analysis.gene_effects.effects import Effects, dims_in_use, effects, owners
 from pyro_mgvi.analysis.gene_effects.unseen import unseen_scores
+from pyro_mgvi.analysis.new_samples import SAME
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
@@ -65,8 +66,9 @@ def programs(
     dimension) of z-scores in the direction of the effect; a gene that goes the other way has a
     p-value of 1. A dimension that no refit has found again has z-scores of 0. Both are NaN for
     shared dimensions, whose null would have to hold all that cell types do, for values other than
-    counts, and where there are too few cells. An effect counts what the model fits to noise, too;
-    ``z_score`` does not.
+    counts, and where there are too few cells; they speak of new cells of these samples
+    (``attrs["q_value_of"]``), whether the model knows samples or not. An effect counts what the
+    model fits to noise, too; ``z_score`` does not.
 
     Raises
     ------
@@ -103,9 +105,9 @@ def programs(
         if refits is not None and not copy.shared and len(found.dims):
             z_dg = unseen_scores(refits, data, own, found)
         parts += _tables(found, z_dg, np.array(mgvi.schema.genes))
-    if not parts:
-        return pd.DataFrame(columns=list(COLUMNS))
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+    table.attrs["q_value_of"] = SAME
+    return table
 
 
 def chosen_copies(program: Program, latents: Iterable[str] | str | None) -> tuple[Copy, ...]:

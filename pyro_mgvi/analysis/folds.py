@@ -1,0 +1,76 @@
+"""Which cells are held out together: some of each group, or whole samples."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.checks import some
+from pyro_mgvi.errors import DataError
+
+
+def dealt_out(data: GroupedCounts, folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each cell: of its sample, where each group has enough samples.
+
+    Raises
+    ------
+    DataError
+        If a group or batch is too small to be split, or a batch is in samples of one fold only.
+    """
+    codes = ((data.group_n, data.schema.groups), (data.batch_n, data.schema.batches))
+    for codes_n, names in codes:
+        sizes = np.bincount(codes_n, minlength=len(names))
+        small = [name for name, size in zip(names, sizes) if size < 2 * folds]
+        if small:
+            raise DataError(
+                f"{', '.join(small)}: fewer than {2 * folds} cells, too few to refit without one "
+                f"of {folds} folds; leave them out, or ask for no q-value (calibration=False)"
+            )
+    if data.schema.sample_key is not None:
+        fold_n = _of_samples(data, folds, np.random.default_rng(seed))
+        if _each_has_others(data.group_n, fold_n):
+            lost = [
+                name
+                for code, name in enumerate(data.schema.batches)
+                if len(np.unique(fold_n[data.batch_n == code])) == 1
+            ]
+            if lost:
+                raise DataError(
+                    f"batch(es) {some(lost)}: all their samples are in one fold, and a refit "
+                    "without them would not know the batch; leave out batch_key (differences "
+                    "between samples are in the errors), or ask for no q-value "
+                    "(calibration=False)"
+                )
+            return fold_n
+    fold_n = np.empty(len(data), int)
+    order = np.random.default_rng(seed).permutation(len(data))
+    order = order[np.lexsort((data.group_n[order], data.batch_n[order]))]
+    fold_n[order] = np.arange(len(data)) % folds  # groups within batches are dealt out in turn
+    return fold_n
+
+
+def _of_samples(data: GroupedCounts, folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Return folds of whole samples; those of the same groups are dealt out in turn."""
+    names, sample_n = np.unique(data.sample_n, return_inverse=True)
+    in_group_sg = np.zeros((len(names), len(data.schema.groups)), bool)
+    in_group_sg[sample_n, data.group_n] = True
+    order = rng.permutation(len(names))
+    order = order[np.lexsort(in_group_sg[order].T)]
+    fold_s = np.empty(len(names), int)
+    for kind in np.unique(in_group_sg, axis=0):
+        of_kind = order[(in_group_sg[order] == kind).all(1)]
+        fold_s[of_kind] = np.arange(len(of_kind)) % folds
+    fold_n: np.ndarray = fold_s[sample_n]
+    return fold_n
+
+
+def _each_has_others(group_n: np.ndarray, fold_n: np.ndarray) -> bool:
+    """Return whether each group has cells in several folds, so that each refit knows it."""
+    return all(len(np.unique(fold_n[group_n == code])) > 1 for code in np.unique(group_n))
+
+
+def whole_samples(data: GroupedCounts, fold_n: np.ndarray) -> bool:
+    """Return whether each sample is held out as a whole."""
+    _, sample_n = np.unique(data.sample_n, return_inverse=True)
+    pairs = np.unique(np.column_stack([sample_n, fold_n]), axis=0)
+    return len(pairs) == sample_n.max() + 1

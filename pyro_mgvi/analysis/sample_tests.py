@@ -1,0 +1,143 @@
+"""Tests of many genes across few samples: moderated t statistics of sums within samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyro_mgvi.analysis.efficient_scores import ROUNDING
+
+ALIKE = 100  # genes of similar information, whose variances are shrunk towards each other
+
+
+@dataclass(frozen=True)
+class Units:
+    """Sums of scores over the cells of a sample (in a group): what varies independently.
+
+    Attributes
+    ----------
+    score_ug
+        Sum of each gene's scores, units x genes.
+    information_ug
+        Sum of their information, of the same shape: score / information is an effect.
+    design_uk
+        What the effects are regressed on; the last column is tested.
+    """
+
+    score_ug: np.ndarray
+    information_ug: np.ndarray
+    design_uk: np.ndarray
+
+
+def sample_scores(units: Units) -> np.ndarray:
+    r"""Return a normal score of the last column of the design for each gene, across units.
+
+    The effect :math:`y_u = U_u / I_u` of a unit varies by :math:`\tau^2 + \phi / I_u`: between
+    samples, and from cell to cell. One ratio of the two (the median over genes, by moments) weighs
+    the units of each gene. The residual variance of a gene, of few degrees of freedom, is shrunk
+    towards that of genes of similar information, by as much as their spread says (Smyth 2004): the
+    more is known of a gene, the more its own variance between samples counts. The moderated t
+    statistic is turned into the normal score of the same tail.
+
+    Returns
+    -------
+    Standard normal scores if the tested coefficient is zero, (genes,); 0 for genes that have no
+    information in some unit.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> effect_ug = rng.normal(0.0, 0.5, (6, 400))
+    >>> design_uk = np.column_stack([np.ones(6), np.repeat([0.0, 1.0], 3)])
+    >>> z_g = sample_scores(Units(100 * effect_ug, np.full((6, 400), 100.0), design_uk))
+    >>> bool(abs(z_g.std() - 1) < 0.1)
+    True
+    """
+    from scipy.stats import norm, t  # takes half a second to import
+
+    z_g = np.zeros(units.score_ug.shape[1])
+    informed_g = units.information_ug.min(0) > ROUNDING * units.information_ug.max(0)
+    df = len(units.design_uk) - (n_columns := units.design_uk.shape[1])
+    estimable = np.linalg.matrix_rank(units.design_uk) == n_columns
+    if not informed_g.any() or df < 1 or not estimable:
+        return z_g
+    information_ug = units.information_ug[:, informed_g]
+    effect_ug = units.score_ug[:, informed_g] / information_ug
+    ratio = _between_to_within(effect_ug, information_ug, units.design_uk)
+    weight_ug = information_ug / (1.0 + ratio * information_ug)
+    coefficient_g, unscaled_g, variance_g = _regressed(effect_ug, weight_ug, units.design_uk)
+    moderated_g, df_g = np.empty_like(variance_g), np.empty_like(variance_g)
+    order = np.argsort(information_ug.sum(0), kind="stable")
+    for alike in np.array_split(order, max(1, len(order) // ALIKE)):
+        moderated_g[alike], prior = squeezed(variance_g[alike], df)
+        df_g[alike] = min(df + prior, df * len(alike))  # no more than all of them have
+    t_g = coefficient_g / np.sqrt(np.maximum(moderated_g * unscaled_g, np.finfo(float).tiny))
+    tail_g = norm.isf(np.maximum(t.sf(np.abs(t_g), df_g), np.finfo(float).tiny))
+    z_g[informed_g] = np.sign(t_g) * tail_g
+    return z_g
+
+
+def _regressed(
+    effect_ug: np.ndarray, weight_ug: np.ndarray, design_uk: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each gene's last coefficient, its variance in units of the residual's, and that."""
+    root_gu = np.sqrt(weight_ug.T)
+    basis_guk = root_gu[:, :, None] * design_uk
+    # The last column, freed from the others: its product with the effects is the coefficient.
+    others, tested_gu = basis_guk[:, :, :-1], basis_guk[:, :, -1]
+    y_gu = root_gu * effect_ug.T
+    if others.shape[2]:
+        q = np.linalg.qr(others)[0]
+
+        def freed(x_gu: np.ndarray) -> np.ndarray:
+            return x_gu - np.einsum("guk,gk->gu", q, np.einsum("guk,gu->gk", q, x_gu))
+
+        tested_gu, y_gu = freed(tested_gu), freed(y_gu)
+    square_g = (tested_gu**2).sum(1)
+    coefficient_g = (tested_gu * y_gu).sum(1) / square_g
+    residual_gu = y_gu - coefficient_g[:, None] * tested_gu
+    df = len(design_uk) - design_uk.shape[1]
+    return coefficient_g, 1.0 / square_g, (residual_gu**2).sum(1) / df
+
+
+def _between_to_within(
+    effect_ug: np.ndarray, information_ug: np.ndarray, design_uk: np.ndarray
+) -> float:
+    """Return the median over genes of the variance between samples, per unit of that of cells.
+
+    Scores are those of quasi-likelihoods: the variance of a cell's effect is 1 / information.
+    """
+    q = np.linalg.qr(design_uk)[0]
+    residual_ug = effect_ug - q @ (q.T @ effect_ug)
+    left_u = 1.0 - (q**2).sum(1)  # share of a unit's variance that is in its residual
+    expected_g = (left_u[:, None] / information_ug).sum(0)
+    found_g = ((residual_ug**2).sum(0) - expected_g) / left_u.sum()
+    return max(0.0, float(np.median(found_g)))
+
+
+def squeezed(variance_g: np.ndarray, df: int) -> tuple[np.ndarray, float]:
+    """Return variances shrunk towards their common value, and how many degrees it counts for.
+
+    Moments of the log variances, as in limma (Smyth 2004, section 6.2).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> found, prior = squeezed(rng.chisquare(4, 1000) / 4, 4)  # all true variances are 1
+    >>> bool(prior > 50), bool(np.abs(found - 1).max() < 0.3)
+    (True, True)
+    """
+    from scipy.optimize import brentq
+    from scipy.special import digamma, polygamma
+
+    positive = variance_g[variance_g > ROUNDING * np.median(variance_g)]
+    if len(positive) < 2:
+        return variance_g, 0.0
+    log_g = np.log(positive) - digamma(df / 2) + np.log(df / 2)
+    excess = float(np.var(log_g, ddof=1) - polygamma(1, df / 2))
+    if excess <= polygamma(1, 1e6):
+        return np.full(len(variance_g), np.exp(log_g.mean())), np.inf
+    half = float(brentq(lambda x: polygamma(1, x) - excess, 1e-8, 1e6))
+    common = np.exp(log_g.mean() + digamma(half) - np.log(half))
+    return (2 * half * common + df * variance_g) / (2 * half + df), 2 * half

@@ -1,0 +1,98 @@
+"""Tests across samples: right for donors that differ, and those of the textbook without sharing."""
+
+import numpy as np
+import pytest
+from helpers.donors import nested_units
+from scipy.stats import kstest, norm, ttest_ind, ttest_rel
+
+from pyro_mgvi.analysis import sample_tests
+from pyro_mgvi.analysis.efficient_scores import q_values
+from pyro_mgvi.analysis.sample_tests import Units, sample_scores, squeezed
+
+
+@pytest.mark.parametrize("sd", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("cells", [[150] * 6, [30, 100, 250, 60, 80, 200, 40, 150]])
+def test_p_values_are_uniform_whatever_donors_differ_by(sd, cells):
+    rng = np.random.default_rng(0)
+    datasets = [sample_scores(nested_units(rng, cells, sd)) for _ in range(15)]
+    p = 2 * norm.sf(np.abs(datasets))
+    assert kstest(p.ravel(), "uniform").statistic < 0.04
+    assert (p < 0.05).mean() < 0.07 and (p < 0.001).mean() < 0.004
+    called = [(q_values(np.abs(z)) < 0.05).sum() for z in datasets]
+    assert np.mean(called) < 0.5  # of 400 genes; a test of cells calls about 80 at sd 0.3
+
+
+def test_a_test_of_cells_would_call_donors():
+    units = nested_units(np.random.default_rng(0), [150] * 6, 0.3)
+    own = units.design_uk[:, 1] == 1
+    effect, information = units.score_ug / units.information_ug, units.information_ug
+    difference = effect[own].mean(0) - effect[~own].mean(0)
+    z_of_cells = difference / np.sqrt((1 / information).sum(0)) * 3
+    assert (q_values(np.abs(z_of_cells)) < 0.05).sum() > 40
+
+
+def test_a_planted_effect_is_found():
+    rng = np.random.default_rng(0)
+    found, false = 0, 0
+    for _ in range(5):
+        called = (
+            q_values(np.abs(sample_scores(nested_units(rng, [150] * 6, 0.2, effect=1.0)))) < 0.1
+        )
+        found, false = found + called[:20].sum(), false + called[20:].sum()
+    assert found > 60 and false < 0.2 * found
+
+
+def units_of(effect_ug, design_uk):
+    """Return units whose information says nothing of which is better known."""
+    return Units(effect_ug * 50.0, np.full(effect_ug.shape, 50.0), design_uk)
+
+
+def test_without_sharing_it_is_the_t_test_nested_and_paired(monkeypatch):
+    monkeypatch.setattr(sample_tests, "squeezed", lambda variance_g, df: (variance_g, 0.0))
+    effect = np.random.default_rng(0).normal(size=(8, 60)) + np.arange(8)[:, None] // 2
+    own = np.tile([0.0, 1.0], 4)
+    nested = sample_scores(units_of(effect, np.column_stack([np.ones(8), own])))
+    expected = ttest_ind(effect[own == 1], effect[own == 0])
+    np.testing.assert_allclose(2 * norm.sf(np.abs(nested)), expected.pvalue)
+    np.testing.assert_array_equal(np.sign(nested), np.sign(expected.statistic))
+    donors = np.arange(8)[:, None] // 2 == np.arange(4)
+    paired = sample_scores(units_of(effect, np.column_stack([donors, own])))
+    expected = ttest_rel(effect[own == 1], effect[own == 0])
+    np.testing.assert_allclose(2 * norm.sf(np.abs(paired)), expected.pvalue)
+
+
+def test_scores_turn_with_the_group_and_do_not_mind_the_unit():
+    units = nested_units(np.random.default_rng(1), [80] * 6, 0.2)
+    z = sample_scores(units)
+    turned = units.design_uk * [1, -1] + [0, 1]
+    other = sample_scores(Units(units.score_ug, units.information_ug, turned))
+    np.testing.assert_allclose(other, -z, atol=1e-6)
+    order = np.random.default_rng(2).permutation(6)
+    moved = Units(*(part[order] for part in vars(units).values()))
+    np.testing.assert_allclose(sample_scores(moved), z, atol=1e-8)
+
+
+def test_genes_without_information_and_designs_without_freedom_have_no_score():
+    units = nested_units(np.random.default_rng(1), [40] * 6, 0.2)
+    units.information_ug[2, 5] = 0.0
+    z = sample_scores(units)
+    assert z[5] == 0 and np.isfinite(z).all()
+    rest = Units(
+        *(np.delete(part, 5, axis=1) for part in list(vars(units).values())[:2]), units.design_uk
+    )
+    np.testing.assert_allclose(np.delete(z, 5), sample_scores(rest), atol=1e-8)
+    two = Units(units.score_ug[2:4], units.information_ug[2:4], units.design_uk[2:4])
+    assert (sample_scores(two) == 0).all()
+
+
+def test_shrunk_variances_follow_their_prior():
+    rng = np.random.default_rng(0)
+    true = 8 * 0.5 / rng.chisquare(8, 20_000)  # scaled inverse chi square of 8 degrees, scale 0.5
+    seen = true * rng.chisquare(3, 20_000) / 3
+    found, prior = squeezed(seen, 3)
+    assert abs(prior - 8) < 0.8
+    np.testing.assert_allclose(found, (8 * 0.5 + 3 * seen) / (8 + 3), rtol=0.05)
+    constant, _ = squeezed(np.append(seen, 1e-30), 3)  # rounding of a gene without counts
+    np.testing.assert_allclose(constant[:-1], found, rtol=1e-3)
+    alone, none = squeezed(np.array([0.0, 2.0]), 3)
+    assert none == 0 and list(alone) == [0.0, 2.0]
