@@ -51,7 +51,7 @@ def matrix(adata: AnnData, source: Source) -> Counts:
             f"{source.name} holds {x.dtype} values in {x.ndim} dimension(s), not counts of cells x "
             "genes: convert it to numbers, as in astype('float32')"
         )
-    shape = adata.n_obs, len(source.var(adata))
+    shape = adata.n_obs, len(source.var_names(adata))
     if x.shape != shape:  # anndata 0.13 on genes of a backed file in another order
         raise DataError(
             f"{source.name} holds {x.shape} values where {shape} are announced: load the whole "

@@ -101,7 +101,9 @@ def _clusters(latent_nk: np.ndarray, seed: int) -> np.ndarray:
     n_clusters = min(CLUSTERS, len(np.unique(used_nk, axis=0)))
     if not used_nk.shape[1] or n_clusters < 2:
         return np.zeros(len(latent_nk), int)
-    clusters: np.ndarray = KMeans(n_clusters, n_init=3, random_state=seed).fit_predict(used_nk)
+    clusters: np.ndarray = KMeans(n_clusters, n_init=3, random_state=seed % 2**32).fit_predict(
+        used_nk
+    )
     return clusters
 
 

@@ -79,7 +79,7 @@ def completeness(
     >>> found.latents > found.components > 0.3
     True
     """
-    seed = whole_number("seed", seed, least=0)
+    seed = whole_number("seed", seed, least=0) % 2**32  # as large as scikit-learn takes them
     latent_nk, own_n = cells_with(latent_nk)
     held_out_nh, seen_ng = (np.asarray(x, dtype=float) for x in (held_out_nh, seen_ng))
     text_n, known_n = known_labels(np.zeros(len(latent_nk)) if within is None else within)

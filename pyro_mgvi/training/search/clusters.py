@@ -14,7 +14,7 @@ def clusters(x_nk: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
 
     if not x_nk.size:
         return np.zeros(len(x_nk), dtype=int)
-    kmeans = KMeans(min(n_clusters, len(x_nk)), n_init=3, random_state=seed)
+    kmeans = KMeans(min(n_clusters, len(x_nk)), n_init=3, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer clusters are as good
         found: np.ndarray = kmeans.fit_predict(x_nk)
