@@ -1,6 +1,6 @@
 """Deliberate faults, each of which the tests should catch.
 
-    python -m benchmarks.mutations [--only PART] [--jobs 2]
+    python -m benchmarks.mutations [--only PART ...] [--jobs 2]
 
 Each mutation of mutations.toml replaces one text of the package in a copy of the checkout, and runs
 the quick tests that mirror the file, and all quick tests if these do not notice. Printed is which
@@ -37,7 +37,7 @@ def run(mutation: Mutation) -> str:
     """Return by which tests a mutation was caught, or an empty text."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "checkout"
-        ignored = shutil.ignore_patterns(".git", "__pycache__", "*.ipynb", "notes")
+        ignored = shutil.ignore_patterns(".git", "__pycache__", "_build")
         shutil.copytree(ROOT, copy, ignore=ignored)
         file = copy / "pyro_mgvi" / mutation.file
         text = file.read_text(encoding="utf-8")
@@ -65,12 +65,18 @@ def run(mutation: Mutation) -> str:
 def main() -> None:
     """Try all mutations, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="mutations of files whose path holds this")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="mutations whose file or fault holds one of these"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     found = tomllib.loads((ROOT / "benchmarks/mutations.toml").read_text(encoding="utf-8"))
     mutations = [Mutation(**each) for each in found["mutation"]]
-    chosen = [mutation for mutation in mutations if arguments.only in mutation.file]
+    chosen = [
+        mutation
+        for mutation in mutations
+        if any(part in f"{mutation.file} {mutation.what}" for part in arguments.only)
+    ]
     begin, missed = time.time(), []
     print("| fault | file | caught by |\n|---|---|---|")
     with ThreadPoolExecutor(arguments.jobs) as pool:
