@@ -147,6 +147,22 @@ def test_an_observed_library_is_no_latent(adata):
     assert losses[-1] < losses[0]
 
 
+def test_the_library_of_a_cell_has_the_prior_of_its_batch(adata):
+    cells = adata.copy()
+    cells.obs["donor"] = np.where(np.arange(cells.n_obs) % 2, "deep", "shallow")
+    counts = cells.X.toarray()
+    counts[1::2] *= 3
+    cells.X = counts
+    mgvi = MGVI.from_anndata(cells, "group", batch_key="donor")
+    batch = next(mgvi.read(cells).minibatches(60, seed=0))
+    library = poutine.trace(mgvi.model).get_trace(*batch).nodes["library"]["fn"]
+    deep_n = mgvi.schema.batches.index("deep")
+    log_totals = np.log(counts.sum(1))
+    for code, rows in ((deep_n, slice(1, None, 2)), (1 - deep_n, slice(0, None, 2))):
+        loc_n = library.base_dist.loc[batch.batch == code]
+        np.testing.assert_allclose(loc_n, log_totals[rows].mean(), rtol=1e-3)
+
+
 def test_owners_may_have_a_prior_of_their_own(adata):
     latents = (shared(3, prior=dist.StudentT(5.0)), private(2, prior=dist.Laplace(0.0, 2.0)))
     mgvi = MGVI.from_anndata(adata, "group", latents=latents)
