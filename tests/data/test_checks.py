@@ -12,6 +12,11 @@ from scipy import sparse
 from pyro_mgvi import DataError, DataWarning, GroupedCounts
 
 
+def whole(adata):
+    adata.X = adata.X.astype(np.int32)
+    return adata
+
+
 def with_count(value, cell=3, gene=2):
     counts = np.ones((N, G))
     counts[cell, gene] = value
@@ -52,6 +57,7 @@ BAD = {
     "one group": (lambda: make(tissue=["a"] * N), {}, "one group only"),
     "tiny group": (lambda: make(tissue=["a"] * 11 + ["b"]), {}, "fewer than 2 cells.*b"),
     "negative": (lambda: with_count(-1), {}, "negative.*cell3.*gene2"),
+    "negative, of integers": (lambda: whole(with_count(-1)), {}, "negative.*cell3.*gene2"),
     "fractional": (lambda: with_count(0.5), {}, "fractional.*cell3.*gene2.*normalised"),
     "nan": (lambda: with_count(np.nan), {}, "not finite.*cell3.*gene2"),
     "infinite": (lambda: with_count(np.inf), {}, "not finite.*cell3.*gene2"),
