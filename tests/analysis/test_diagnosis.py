@@ -11,7 +11,7 @@ from torch.distributions import Normal, kl_divergence
 from pyro_mgvi import MGVI, DataError, DataWarning, GroupedCounts, diagnose
 from pyro_mgvi.analysis.cross_fit import cross_fit, shuffled_groups
 from pyro_mgvi.analysis.diagnosis.probes import (
-    _clusters,
+    CLUSTERS,
     _probe_within,
     labels_of,
     nested_in_groups,
@@ -19,6 +19,7 @@ from pyro_mgvi.analysis.diagnosis.probes import (
 from pyro_mgvi.analysis.diagnosis.verdict import verdict
 from pyro_mgvi.analysis.metrics import probe
 from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
+from pyro_mgvi.training.search.clusters import clusters
 
 
 def test_tables_hold_closed_forms(mgvi, adata):
@@ -173,7 +174,7 @@ def test_composition_is_no_leak_of_the_group():
     assert probe(z_nk, group_n) > 0.8
     accuracy, chance = _probe_within(z_nk, group_n, label_n)
     assert chance == 0.5 and abs(accuracy - chance) < 0.1
-    accuracy, _ = _probe_within(z_nk, group_n, _clusters(z_nk, 0))
+    accuracy, _ = _probe_within(z_nk, group_n, clusters(z_nk, CLUSTERS, 0))
     assert accuracy < 0.65
     shifted = z_nk + 4.0 * (group_n == "g1")[:, None]
     assert _probe_within(shifted, group_n, label_n)[0] > 0.95

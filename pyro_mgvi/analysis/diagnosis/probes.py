@@ -15,6 +15,7 @@ from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.names import known_labels
 from pyro_mgvi.errors import DataError, DataWarning, warn
 from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.search.clusters import clusters
 
 Given = str | Sequence[object] | np.ndarray | pd.Series | None
 CLUSTERS = 10  # within which the group is probed for where there are no labels
@@ -54,7 +55,9 @@ def probe_latents(
             latent_nk = means[copy.key]
             found = None if label_n is None else _probe_within(latent_nk, group, label_n)
             if found is None:  # no labels, or none that two groups share
-                found = _probe_within(latent_nk, group, _clusters(latent_nk, program.seed))
+                used_nk = latent_nk[:, in_use(latent_nk)]
+                within_n = clusters(used_nk, CLUSTERS, program.seed)
+                found = _probe_within(latent_nk, group, within_n)
             if found is not None:
                 rows.append((copy.key, "group", *found))
         targets = [*nuisances.items()]
@@ -91,20 +94,6 @@ def _probe_within(
         return None
     accuracy, chance = np.average(found, axis=0, weights=sizes)
     return float(accuracy), float(chance)
-
-
-def _clusters(latent_nk: np.ndarray, seed: int) -> np.ndarray:
-    """Return the k-means cluster of each cell; one for a latent without dimensions in use."""
-    from sklearn.cluster import KMeans  # takes a second to import
-
-    used_nk = latent_nk[:, in_use(latent_nk)]
-    n_clusters = min(CLUSTERS, len(np.unique(used_nk, axis=0)))
-    if not used_nk.shape[1] or n_clusters < 2:
-        return np.zeros(len(latent_nk), int)
-    clusters: np.ndarray = KMeans(n_clusters, n_init=3, random_state=seed % 2**32).fit_predict(
-        used_nk
-    )
-    return clusters
 
 
 def nested_in_groups(data: GroupedCounts, nuisances: dict[str, np.ndarray]) -> frozenset[str]:
