@@ -22,7 +22,7 @@ import torch
 from benchmarks.known_truth import known_labels
 from pyro_mgvi import MGVI
 from pyro_mgvi.analysis.latent_values import latent_values
-from pyro_mgvi.analysis.metrics import completeness, log_shares
+from pyro_mgvi.analysis.metrics import bent, completeness, log_shares
 
 RESPONSE, VARIABLE = 60, 400  # genes of which some are held out
 
@@ -65,9 +65,10 @@ def rows_of(adata: ad.AnnData, seed: int) -> list[dict[str, object]]:
         for kind, genes in held_out.items():
             for name, latent in {"z": z, "t": t, "both": np.concatenate([z, t], 1)}.items():
                 parts = log_ng[own][:, genes], log_ng[own][:, seen]
-                scores = completeness(latent, *parts, label[own])
-                key = {"group": g, "genes": kind, "from": name}
-                rows.append(key | scores._asdict() | {"ratio": scores.ratio})
+                for line, regressor in {"straight": None, "bent": bent()}.items():
+                    scores = completeness(latent, *parts, label[own], regressor)
+                    key = {"group": g, "genes": kind, "from": name, "line": line}
+                    rows.append(key | scores._asdict() | {"ratio": scores.ratio})
     return rows
 
 
@@ -92,7 +93,7 @@ def main() -> None:
             new = pd.DataFrame([key | row for row in rows_of(adata, seed)])
             table = pd.concat([table, new]) if len(table) else new
             table.to_csv(path, index=False)
-    both = table[table["from"] == "both"].groupby(["dataset", "group", "genes"], sort=False)
+    both = table[table["from"] == "both"].groupby(["dataset", "group", "genes", "line"], sort=False)
     print(both[["latents", "components", "ceiling", "ratio"]].mean().round(3).to_string())
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_mgvi import DataError
-from pyro_mgvi.analysis.metrics import completeness
+from pyro_mgvi.analysis.metrics import bent, completeness
 
 CELLS = 600
 
@@ -40,6 +40,21 @@ def test_what_a_latent_lacks_is_missing():
     assert none.latents == 0.0 and np.isnan(none.ratio)  # components of no dimension, either
     noise = np.random.default_rng(2).normal(size=(CELLS, 3))
     assert completeness(noise, genes_ng[:, :20], genes_ng[:, 20:]).latents < 0.02
+
+
+def test_what_is_there_but_bent_is_read_by_curves_alone():
+    rng = np.random.default_rng(3)
+    z_n1 = rng.normal(size=(CELLS, 1))
+    bent_n1 = np.sin(2.5 * z_n1)
+    genes_ng = bent_n1 + 0.3 * rng.normal(size=(CELLS, 60))
+    line, curve = (
+        completeness(z_n1, genes_ng[:, :20], genes_ng[:, 20:], regressor=regressor)
+        for regressor in (None, bent())
+    )
+    share = bent_n1.var() / (bent_n1.var() + 0.3**2)
+    assert line.latents < 0.3 and line.ratio < 0.4
+    assert curve.latents == pytest.approx(share, abs=0.05) and curve.ratio > 0.95
+    assert curve.components == pytest.approx(line.components, abs=0.02)
 
 
 @settings(max_examples=10, deadline=None)

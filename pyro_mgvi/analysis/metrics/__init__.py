@@ -1,6 +1,6 @@
 """Scores of latents: what is in them, what is wrongly in them, and what is missing."""
 
-from pyro_mgvi.analysis.metrics.completeness import Completeness, completeness
+from pyro_mgvi.analysis.metrics.completeness import Completeness, bent, completeness
 from pyro_mgvi.analysis.metrics.scores import (
     FOLDS,
     active_units,
@@ -20,6 +20,7 @@ __all__ = [
     "FOLDS",
     "Completeness",
     "active_units",
+    "bent",
     "cells_with",
     "completeness",
     "in_use",
