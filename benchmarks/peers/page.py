@@ -1,0 +1,66 @@
+"""The page of tables: methods x sets for each score, what ours loses first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+SHOWN = {  # score: whether more is better
+    "harmonic mean": True,
+    "label ARI": True,
+    "mixing": True,
+    "label probe": True,
+    "scib": True,
+    "program in t": True,
+    "program in z": False,
+    "label in t": False,
+    "seconds": False,
+}
+OURS = "MGVI"
+
+
+def write_page(rows: pd.DataFrame, path: Path) -> str:
+    """Write the page and return it."""
+    parts = ["# Ours beside peers\n", *losses(rows)]
+    for metric, more in SHOWN.items():
+        some = rows[rows["metric"] == metric]
+        if len(some):
+            parts += [f"\n## {metric[0].upper()}{metric[1:]}\n", table(some, more)]
+    text = "\n".join(parts) + "\n"
+    path.write_text(text)
+    return text
+
+
+def table(rows: pd.DataFrame, more: bool) -> str:
+    """Return a table of means over seeds, with the range where there are several."""
+    groups = rows.groupby(["method", "data"], sort=False)["value"]
+    mean, spread = groups.mean().unstack(), (groups.max() - groups.min()).unstack()
+    best = mean.max() if more else mean.min()
+    lines = [
+        "| method | " + " | ".join(mean.columns) + " |",
+        "|---" * (len(mean.columns) + 1) + "|",
+    ]
+    for method in mean.index:
+        cells = []
+        for data in mean.columns:
+            value = mean.loc[method, data]
+            text = "-" if pd.isna(value) else f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
+            if spread.loc[method, data] > 0.005:
+                text += f" ({spread.loc[method, data]:.2f})"
+            cells.append(f"**{text}**" if value == best[data] else text)
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def losses(rows: pd.DataFrame) -> list[str]:
+    """Return a line for each set where another method has the better harmonic mean."""
+    some = rows[rows["metric"] == "harmonic mean"]
+    lines = []
+    for data, part in some.groupby("data", sort=False):
+        mean = part.groupby("method")["value"].mean()
+        if OURS in mean and mean.idxmax() != OURS:
+            ours, best = mean[OURS], mean.idxmax()
+            lines.append(f"- {data}: {best} {mean.max():.2f}, ours {ours:.2f}")
+    said = "Where another method has the better harmonic mean of label ARI and mixing:\n"
+    return [said, *lines] if lines else []
