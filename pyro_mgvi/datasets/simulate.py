@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -237,22 +236,30 @@ def paper_recipe(
     n_cells: int = 10_000,
     n_shared_genes: int = 5000,
     n_program_genes: int = 200,
-    **kwargs: Any,
+    n_types: int = 5,
+    n_programs: int = 2,
+    groups: Sequence[str] | int = 2,
+    group_weights: Sequence[float] | None = None,
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> ad.AnnData:
     """Simulate as the paper's appendix D: programs at the limit of what can be detected.
 
     Parameters
     ----------
-    seed, n_cells, n_shared_genes, n_program_genes, **kwargs
-        As for :func:`grouped`.
+    seed, n_cells, n_shared_genes, n_program_genes, n_types, n_programs
+        Seed and sizes, as for :func:`grouped`.
+    groups, group_weights, pairs
+        Groups, their probabilities and pairs of them, as for :func:`grouped`.
 
     Examples
     --------
     >>> paper_recipe(n_cells=50, n_shared_genes=40, n_program_genes=10).shape
     (50, 50)
     """
-    sizes = (n_cells, n_shared_genes, n_program_genes)
-    return grouped(seed, SplatParams(), SplatParams(lib_loc=6.0), *sizes, **kwargs)
+    sizes = (n_cells, n_shared_genes, n_program_genes, n_types, n_programs)
+    return grouped(
+        seed, SplatParams(), SplatParams(lib_loc=6.0), *sizes, groups, group_weights, pairs
+    )
 
 
 def clear_recipe(
@@ -260,14 +267,20 @@ def clear_recipe(
     n_cells: int = 3000,
     n_shared_genes: int = 2000,
     n_program_genes: int = 200,
-    **kwargs: Any,
+    n_types: int = 5,
+    n_programs: int = 2,
+    groups: Sequence[str] | int = 2,
+    group_weights: Sequence[float] | None = None,
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> ad.AnnData:
     """Simulate the same with visible programs: more of their genes differ, and by more.
 
     Parameters
     ----------
-    seed, n_cells, n_shared_genes, n_program_genes, **kwargs
-        As for :func:`grouped`.
+    seed, n_cells, n_shared_genes, n_program_genes, n_types, n_programs
+        Seed and sizes, as for :func:`grouped`.
+    groups, group_weights, pairs
+        Groups, their probabilities and pairs of them, as for :func:`grouped`.
 
     Examples
     --------
@@ -276,5 +289,5 @@ def clear_recipe(
     ['group1', 'group2', 'group3']
     """
     program = SplatParams(lib_loc=7.0, de_prob=0.4, de_fac_loc=0.2)
-    sizes = (n_cells, n_shared_genes, n_program_genes)
-    return grouped(seed, SplatParams(lib_loc=10.0), program, *sizes, **kwargs)
+    sizes = (n_cells, n_shared_genes, n_program_genes, n_types, n_programs)
+    return grouped(seed, SplatParams(lib_loc=10.0), program, *sizes, groups, group_weights, pairs)
