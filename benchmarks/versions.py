@@ -38,13 +38,14 @@ class Row(NamedTuple):
     lowest: bool = False
 
 
+ZARR = "zarr<3"  # anndata reads and writes with zarr 3 from 0.12 on
 ROWS = (
     Row("newest, 3.11", "3.11"),
     Row("newest, 3.12", "3.12"),
     Row("newest, 3.13", "3.13"),
-    Row("lowest", "3.11", lowest=True),
-    Row("anndata 0.10", "3.11", ("anndata<0.11", "pandas<3", "numpy<2", "arviz<1")),
-    Row("anndata 0.11", "3.11", ("anndata<0.12", "pandas<3", "arviz<1")),
+    Row("lowest", "3.11", (ZARR,), lowest=True),
+    Row("anndata 0.10", "3.11", ("anndata<0.11", "pandas<3", "numpy<2", "arviz<1", ZARR)),
+    Row("anndata 0.11", "3.11", ("anndata<0.12", "pandas<3", "arviz<1", ZARR)),
     Row("anndata 0.12, pandas 3", "3.11", ("anndata<0.13", "pandas>=3", "arviz<1")),
     Row("ArviZ 0.x", "3.12", ("arviz<1", "pandas<3")),
 )

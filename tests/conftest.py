@@ -23,6 +23,12 @@ def fresh_parameter_store():
 
 
 @pytest.fixture(scope="session")
+def strict(request):
+    """Return whether warnings are errors; old releases of other packages warn of what is mended."""
+    return "error" in request.config.getini("filterwarnings")
+
+
+@pytest.fixture(scope="session")
 def adata():
     """120 cells of three groups, 60 genes: enough to run, too little to learn from."""
     return clear_recipe(seed=1, n_cells=120, n_shared_genes=45, n_program_genes=15, groups=3)

@@ -38,6 +38,17 @@ def test_a_dimension_of_one_group_is_its_own_whatever_the_sizes(seed, small, lar
     assert found.tolist() == [user == 0, user == 1]
 
 
+def test_a_difference_that_hangs_on_one_cell_is_none():
+    rng = np.random.default_rng(3)
+    z_n = np.concatenate([rng.normal(size=400), [0.0, 0.0, 0.0, 0.0, 0.9]])
+    group_n = np.repeat([0, 1], [400, 5])
+    small, large = z_n[400:].var(ddof=1), z_n[:400].var(ddof=1)
+    assert large > 4 * small
+    assert users(z_n, one_cluster(405), group_n, 4.0) is None
+    steady = np.where(np.arange(405) < 400, z_n, np.sqrt(small) * (-1.0) ** np.arange(405))
+    assert users(steady, one_cluster(405), group_n, 4.0).tolist() == [True, False]
+
+
 def test_what_is_strong_in_one_and_weak_in_another_stays():
     rng = np.random.default_rng(0)
     group_n = np.repeat([0, 1, 2], 500)
