@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pyro
 import pytest
@@ -9,6 +10,12 @@ import torch
 
 import pyro_mgvi
 from pyro_mgvi.datasets import clear_recipe
+
+# A slow machine is no fault of an example: no test depends on time.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
