@@ -1,10 +1,10 @@
 """Deliberate faults, each of which the tests should catch.
 
-    python -m benchmarks.mutations [--only PART ...] [--jobs 2]
+    python -m benchmarks.mutations [--only PART ...] [--jobs 2] [--mirrored]
 
 Each mutation of mutations.toml replaces one text of the package in a copy of the checkout, and runs
 the quick tests that mirror the file, and all quick tests if these do not notice. Printed is which
-test caught it.
+test caught it. While a test is being written, ``--mirrored`` leaves out the second run.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ class Mutation(NamedTuple):
     tests: str
 
 
-def run(mutation: Mutation) -> str:
+def run(mutation: Mutation, mirrored_only: bool = False) -> str:
     """Return by which tests a mutation was caught, or an empty text."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "checkout"
@@ -45,7 +46,7 @@ def run(mutation: Mutation) -> str:
             return "NOT APPLIED: the text is no longer there"
         file.write_text(text.replace(mutation.old, mutation.new, 1), encoding="utf-8")
         mirrored = [f"tests/{name}" for name in mutation.tests.split()]
-        for tests in (mirrored, ["tests"]):
+        for tests in (mirrored,) if mirrored_only else (mirrored, ["tests"]):
             code = (
                 f"import sys, pytest; sys.path.insert(0, {str(copy)!r}); "
                 f"sys.exit(pytest.main(['-x', '-q', '-m', 'not slow', '-p', 'no:cacheprovider', "
@@ -69,6 +70,7 @@ def main() -> None:
         "--only", nargs="+", default=[""], help="mutations whose file or fault holds one of these"
     )
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--mirrored", action="store_true", help="only the tests that mirror a file")
     arguments = parser.parse_args()
     found = tomllib.loads((ROOT / "benchmarks/mutations.toml").read_text(encoding="utf-8"))
     mutations = [Mutation(**each) for each in found["mutation"]]
@@ -80,7 +82,9 @@ def main() -> None:
     begin, missed = time.time(), []
     print("| fault | file | caught by |\n|---|---|---|")
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for mutation, caught in zip(chosen, pool.map(run, chosen)):
+        for mutation, caught in zip(
+            chosen, pool.map(partial(run, mirrored_only=arguments.mirrored), chosen)
+        ):
             print(
                 f"| {mutation.what} | `{mutation.file}` | {caught or '**nothing**'} |", flush=True
             )

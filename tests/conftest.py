@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pyro
 import pytest
@@ -9,6 +10,12 @@ import torch
 
 import pyro_mgvi
 from pyro_mgvi.datasets import clear_recipe
+
+# A slow machine is no fault of an example: no test depends on time.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -20,6 +27,12 @@ def fresh_parameter_store():
     torch.manual_seed(0)
     yield
     pyro.clear_param_store()
+
+
+@pytest.fixture(scope="session")
+def strict(request):
+    """Return whether warnings are errors; old releases of other packages warn of what is mended."""
+    return "error" in request.config.getini("filterwarnings")
 
 
 @pytest.fixture(scope="session")

@@ -46,10 +46,11 @@ def test_folds_divide_each_group_and_the_model_stays(trained, adata):
 
 
 def test_refits_take_as_many_steps_and_weigh_noise_by_their_cells(trained, adata, monkeypatch):
-    plans = []
+    plans, seen = [], []
 
     def train(program, data, plan, progress):
         plans.append(plan)
+        seen.append(data.cells)
         return pd.DataFrame()
 
     module = import_module("pyro_mgvi.analysis.cross_fit")  # the package's name is the function's
@@ -59,6 +60,9 @@ def test_refits_take_as_many_steps_and_weigh_noise_by_their_cells(trained, adata
     three = cross_fit(trained, adata, max_epochs=1, folds=3)
     assert [plan.batch_size for plan in plans[2:]] == [21, 21, 21] and len(three.refits) == 3
     assert set(np.bincount(three.fold_n)) == {40}
+    for fit, of_fit in ((refits, seen[:2]), (three, seen[2:])):
+        for fold, cells in enumerate(of_fit):  # a fold is tested by the refit that has not seen it
+            np.testing.assert_array_equal(cells, np.flatnonzero(fit.fold_n != fold))
     with pytest.raises(SettingsError, match="folds must be at least 2"):
         cross_fit(trained, adata, folds=1)
     for fold, refit in enumerate(refits.refits):

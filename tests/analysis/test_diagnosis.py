@@ -6,10 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.models import moved_decoder
 from torch.distributions import Normal, kl_divergence
 
-from pyro_mgvi import MGVI, DataError, DataWarning, GroupedCounts, diagnose
+from pyro_mgvi import (
+    MGVI,
+    CrossFit,
+    DataError,
+    DataWarning,
+    GroupedCounts,
+    LogLinearDecoder,
+    diagnose,
+)
 from pyro_mgvi.analysis.cross_fit import cross_fit, shuffled_groups
+from pyro_mgvi.analysis.diagnosis.diagnosis import _worth
 from pyro_mgvi.analysis.diagnosis.probes import (
     CLUSTERS,
     _probe_within,
@@ -44,6 +54,23 @@ def test_tables_hold_closed_forms(mgvi, adata):
         diagnose(mgvi, adata, labels="organ")
     with pytest.raises(DataError, match="each of the 120 cells"):
         diagnose(mgvi, adata, labels=["a", "b"])
+
+
+def test_a_latent_that_changes_nothing_costs_its_divergence(adata):
+    mgvi, batch = moved_decoder(adata, LogLinearDecoder)
+    for head in mgvi.model.decoder.heads:
+        head.weight.data[:, 3:] = 0.0  # loadings of t
+    refits = CrossFit((mgvi, mgvi), np.arange(len(adata)) % 2, 0)
+    found = _worth(refits, mgvi.read(adata))
+    with torch.no_grad():
+        loc, scale = mgvi.guide.moments(batch.counts, batch.covariates)["t"]
+    kl_sn = kl_divergence(Normal(loc, scale), Normal(0.0, 1.0)).sum(-1).double().numpy()
+    group = adata.obs["group"].to_numpy(str)
+    for kl_n, name in zip(kl_sn, mgvi.schema.groups):
+        own_n = kl_n[group == name]
+        assert own_n.mean() > 0.01
+        expected = [-own_n.mean(), own_n.std() / np.sqrt(len(own_n))]
+        np.testing.assert_allclose(found.loc[f"t_{name}"], expected, rtol=1e-3)
 
 
 def probes_of(mgvi, adata, labels, refits):

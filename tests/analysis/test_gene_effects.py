@@ -136,7 +136,8 @@ def test_a_dimension_that_no_refit_has_found_has_no_gene():
     adata = noise()
     mgvi, refits = shaken(adata, 1), [shaken(adata, seed) for seed in (2, 3)]
     same, others = (CrossFit(pair, np.arange(400) % 2, 0) for pair in ((mgvi, mgvi), tuple(refits)))
-    assert (mgvi.programs(adata, calibration=same)["z_score"] != 0).sum() > 200
+    z = mgvi.programs(adata, calibration=same)["z_score"]
+    assert (z != 0).sum() > 200 and 0.85 < z.std() < 1.15  # of 240, standard normal
     assert (mgvi.programs(adata, calibration=others)["z_score"] == 0).all()  # other directions
     closed = {"t": torch.ones(2, 2, dtype=torch.bool)}
     for refit in refits:
@@ -151,6 +152,19 @@ def test_a_dimension_that_no_refit_has_found_has_no_gene():
     assert mgvi.programs(few, calibration=fewer)["q_value"].isna().all()
     with pytest.raises(DataError, match="refits are of 400 cells"):
         mgvi.programs(few, calibration=halves)
+
+
+def test_a_refit_counts_for_the_dimensions_that_it_has_found():
+    adata = noise()
+    mgvi, refit = shaken(adata, 1), shaken(adata, 1)
+    refit.model.active.close({"t": torch.tensor([[False, True], [False, True]])})
+    half_n = np.arange(400) % 2
+    table = mgvi.programs(adata, calibration=CrossFit((refit, refit), half_n, 0))
+    z = table.set_index(["dimension", "latent"])["z_score"]
+    assert (z[1] != 0).mean() > 0.8 and (z[2] == 0).all()
+    table = mgvi.programs(adata, calibration=CrossFit((mgvi, refit), half_n, 0))
+    z = table.set_index(["dimension", "latent"])["z_score"]
+    assert 0.8 < z[1].std() < 1.2 and 0.8 < z[2].std() < 1.2  # of the fold that has found it
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=30))
@@ -193,6 +207,14 @@ def test_the_summary_of_a_dimension_is_what_its_values_say(trained, adata):
     told = genes[genes["information"] >= genes["information"].max() / 25]
     up, down = (told["gene"][told["effect"] * way > 0].head(8) for way in (1, -1))
     assert (row["genes_up"], row["genes_down"]) == (", ".join(up), ", ".join(down)) and len(up)
+    trained.model.active.close({"t": torch.tensor([[False] * 2, [True, False], [False] * 2])})
+    data = trained.read(adata)
+    (posterior,) = [x for _, x in trained.posteriors(data.subset(np.flatnonzero(mine)))]
+    loc, scale = (part[1, :, 1].double() for part in posterior.moments["t"])
+    nats = (loc**2 + scale**2 - 1) / 2 - scale.log()  # from a standard normal
+    left = trained.program_summary(adata, latents=key)
+    assert left["dimension"].tolist() == [2]
+    np.testing.assert_allclose(left["nats"], float(nats.mean()), rtol=1e-4)
     with pytest.raises(DataError, match="label_key 'organ' is not a column"):
         trained.program_summary(adata, label_key="organ")
     assert "labels_explain" not in trained.program_summary(trained.read(adata))

@@ -92,6 +92,19 @@ def test_a_paired_shift_is_the_paired_t_test_of_residuals(fits, nested, monkeypa
     np.testing.assert_array_equal(np.sign(z), np.sign(expected.statistic))
 
 
+def test_of_samples_some_of_which_are_crossed_only_these_are_compared(fits, nested):
+    mgvi, refits = fits["crossed"]
+    data, without = mgvi.read(nested), Decoding.leaving_out(mgvi.families)
+    of_one = (nested.obs["crossed"] == "donor0").to_numpy()
+    own = (nested.obs["group"] == "group2").to_numpy()
+    partly, fully = np.flatnonzero(~(of_one & own)), np.flatnonzero(~of_one)
+    z_g, expected_g = (
+        new_sample_scores(refits, data, "group2", without, cells) for cells in (partly, fully)
+    )
+    assert np.abs(expected_g).max() > 0.5
+    np.testing.assert_array_equal(z_g, expected_g)
+
+
 def test_too_few_samples_or_folds_of_cells_have_no_q_value_and_say_why(fits, nested):
     mgvi, refits = fits["donor"]
     few = ~nested.obs["donor"].isin(["group1.0", "group1.1"]).to_numpy()
@@ -151,6 +164,15 @@ def contrast_of(rng, n_donors, slope, genes=300, affected=20):
     labels = np.zeros(n, int), np.zeros(n, int), np.zeros((n, 0)), None, np.arange(n)
     data = GroupedCounts(counts, *labels, sample_n=donor_n.astype(str))
     return 0, data, np.ones(n, bool), found
+
+
+def test_what_the_cells_of_a_sample_have_in_common_is_no_slope():
+    fold, data, own, found = contrast_of(np.random.default_rng(1), 5, 1.0)
+    level_ng = np.random.default_rng(2).normal(0, 3, (5, 300))[data.sample_n.astype(int)]
+    moved = found._replace(residual_ng=found.residual_ng + found.weight_ng * level_ng)
+    units, others = (new_samples._slopes(iter([(fold, data, own, x)])) for x in (found, moved))
+    np.testing.assert_allclose(others.score_ug, units.score_ug, atol=1e-6)
+    np.testing.assert_allclose(others.information_ug, units.information_ug)
 
 
 def test_slopes_that_differ_between_donors_are_no_discovery_and_common_ones_are():

@@ -85,11 +85,18 @@ class Bench:
 
 
 class Shared:
-    """Cells, models and answers that are made once."""
+    """Cells, models and answers that are made once.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    strict
+        Whether no warning of another package is allowed.
+    """
+
+    def __init__(self, strict: bool) -> None:
         import sklearn.cluster  # noqa: F401 - its import draws from the generator of Python
 
+        self.strict = strict
         self.adata, self.temporary = cells(), TemporaryDirectory()
         self.folder = Path(self.temporary.name)
         self.answers: dict[object, object] = {}

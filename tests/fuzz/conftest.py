@@ -12,8 +12,8 @@ OUTCOMES: Counter[tuple[str, str]] = Counter()
 
 
 @pytest.fixture(scope="session")
-def shared_bench():
-    shared = Shared()
+def shared_bench(strict):
+    shared = Shared(strict)
     yield shared
     shared.temporary.cleanup()
 
