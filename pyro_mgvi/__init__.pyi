@@ -19,10 +19,12 @@ from .analysis import (
     cross_fit,
     diagnose,
     differential_expression,
+    enrichment,
     expression_draws,
     program_summary,
     programs,
     rank_genes,
+    read_gene_sets,
 )
 from .analysis import metrics
 from .core import (
@@ -138,6 +140,7 @@ __all__ = [
     "diagnose",
     "differential_expression",
     "divergence",
+    "enrichment",
     "expression_draws",
     "likelihoods",
     "metrics",
@@ -151,6 +154,7 @@ __all__ = [
     "proper_priors",
     "prune",
     "rank_genes",
+    "read_gene_sets",
     "report",
     "restart_idle",
     "shared",

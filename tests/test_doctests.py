@@ -8,9 +8,10 @@ import pytest
 
 import pyro_mgvi
 
-EXTRA = {  # what needs the extra benchmark
-    "pyro_mgvi.baselines.attribution": "captum",
-    "pyro_mgvi.baselines.hotspot": "hotspot",
+EXTRA = {  # what needs an extra: the module, and its name
+    "pyro_mgvi.analysis.gene_sets.enrichment": ("decoupler", "enrich"),
+    "pyro_mgvi.baselines.attribution": ("captum", "benchmark"),
+    "pyro_mgvi.baselines.hotspot": ("hotspot", "benchmark"),
 }
 SLOW = {"pyro_mgvi.baselines.hotspot", "pyro_mgvi.report.page"}  # take seconds
 
@@ -33,7 +34,8 @@ MODULES = [
 @pytest.mark.parametrize("name", [parameter(name) for name in MODULES])
 def test_docstring_examples(name):
     if name in EXTRA:
-        pytest.importorskip(EXTRA[name], reason="needs the extra benchmark")
+        package, extra = EXTRA[name]
+        pytest.importorskip(package, reason=f"needs the extra [{extra}]")
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.failed == 0
 

@@ -7,6 +7,8 @@ from pyro_mgvi.analysis.expression import expression_draws, normalized_expressio
 from pyro_mgvi.analysis.fit_summary.summary import FitSummary, summary
 from pyro_mgvi.analysis.gene_effects.dimensions import program_summary
 from pyro_mgvi.analysis.gene_effects.table import programs
+from pyro_mgvi.analysis.gene_sets.enrichment import enrichment
+from pyro_mgvi.analysis.gene_sets.reading import read_gene_sets
 from pyro_mgvi.analysis.latent_values import latents, write_latents
 from pyro_mgvi.analysis.loadings import gene_programs, loadings
 from pyro_mgvi.analysis.ranking import rank_genes
@@ -20,6 +22,7 @@ __all__ = [
     "cross_fit",
     "diagnose",
     "differential_expression",
+    "enrichment",
     "expression_draws",
     "gene_programs",
     "latents",
@@ -29,6 +32,7 @@ __all__ = [
     "program_summary",
     "programs",
     "rank_genes",
+    "read_gene_sets",
     "summary",
     "write_latents",
     "write_rankings",

@@ -9,6 +9,7 @@ import pandas as pd
 
 from pyro_mgvi.analysis.latent_values import record
 from pyro_mgvi.cli.files import query, read_cells
+from pyro_mgvi.cli.gene_sets import GeneSets
 from pyro_mgvi.cli.legends import PROGRAMS, RANKING, print_legend
 from pyro_mgvi.cli.outputs import Kind, Output, check_outputs, write_cells, write_table, writing
 from pyro_mgvi.core.copies import parse
@@ -134,9 +135,13 @@ def _say(message: str) -> None:
 
 def rank_genes(arguments: Namespace) -> int:
     """Rank the genes of a group, and write the table."""
-    inputs = [arguments.input, arguments.model]
-    check_outputs([Output("--out", arguments.out, Kind.TABLE)], inputs)
+    sets = GeneSets.of(arguments.gene_sets, arguments.out)
+    check_outputs(
+        [Output("--out", arguments.out, Kind.TABLE), *sets.outputs],
+        [arguments.input, arguments.model, *sets.inputs],
+    )
     mgvi = MGVI.load(arguments.model)
+    sets.check(mgvi)
     adata = read_cells(arguments.input)
     data = mgvi.read(adata)
     cells = None if arguments.where is None else query(adata, arguments.where)
@@ -161,15 +166,20 @@ def rank_genes(arguments: Namespace) -> int:
         of = table.attrs["q_value_of"]
         print(f"{(table['q_value'] < 0.1).sum()} genes at q < 0.1; q-values speak of {of}")
     print(f"written to {arguments.out}")
+    sets.write(table)
     return 0
 
 
 def programs(arguments: Namespace) -> int:
     """List the genes of each dimension, and write the table."""
-    inputs = [arguments.input, arguments.model]
-    check_outputs([Output("--out", arguments.out, Kind.TABLE)], inputs)
+    sets = GeneSets.of(arguments.gene_sets, arguments.out)
+    check_outputs(
+        [Output("--out", arguments.out, Kind.TABLE), *sets.outputs],
+        [arguments.input, arguments.model, *sets.inputs],
+    )
     mgvi = MGVI.load(arguments.model)
     mgvi.families.resolve(arguments.latents)  # refused before anything is read
+    sets.check(mgvi)
     table = mgvi.programs(
         read_cells(arguments.input),
         arguments.latents,
@@ -188,6 +198,8 @@ def programs(arguments: Namespace) -> int:
     if table["q_value"].notna().any():
         print(f"q-values speak of {table.attrs['q_value_of']}")
     print(f"written to {arguments.out}")
+    if len(table):
+        sets.write(table)
     return 0
 
 

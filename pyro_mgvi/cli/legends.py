@@ -22,6 +22,13 @@ PROGRAMS = {
     "z_score": _Z,
     "q_value": _Q,
 }
+GENE_SETS = {
+    "genes": "how many genes of the set are among those of the table",
+    "score": "t statistic of the set's genes against all others; positive where they rise",
+    "q_value": "expected share of false sets among those with a q-value as small, if genes were "
+    "independent",
+    "first_genes": "those that go furthest in the direction of the score",
+}
 
 
 def print_legend(columns: Mapping[str, str]) -> None:

@@ -167,6 +167,7 @@ def _add_rank(commands: Commands) -> None:
     rank.add_argument(
         "--no-q", action="store_true", help="no q-values: saves refits of about one training"
     )
+    _add_gene_sets(rank)
     rank.add_argument("--out", type=_path, required=True, metavar="GENES.csv")
     rank.add_argument("--quiet", action="store_true", help="no progress bar")
     rank.set_defaults(run="rank_genes")
@@ -185,9 +186,20 @@ def _add_programs(commands: Commands) -> None:
     programs.add_argument(
         "--no-q", action="store_true", help="no q-values: saves refits of about one training"
     )
+    _add_gene_sets(programs)
     programs.add_argument("--out", type=Path, required=True, metavar="PROGRAMS.csv")
     programs.add_argument("--quiet", action="store_true", help="no progress bar")
     programs.set_defaults(run="programs")
+
+
+def _add_gene_sets(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--gene-sets",
+        type=_path,
+        metavar="SETS.gmt",
+        help="tell which of these sets the genes belong to, in a second table beside --out, "
+        "..._gene_sets.csv (needs the extra [enrich])",
+    )
 
 
 def _add_report(commands: Commands) -> None:

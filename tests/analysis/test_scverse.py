@@ -132,6 +132,40 @@ def test_scanpy_reads_a_ranking_before_and_after_it_was_stored(ranked, scanpy, t
         assert both["group"].value_counts().to_dict() == {"group1": 60, "group3": 60}
 
 
+def as_matrix(adata, scanpy):
+    """Return the signed scores of the genes, a row for each group, as decoupler's users do."""
+    found = scanpy.get.rank_genes_groups_df(adata, group=None, key=KEY)
+    return found.pivot(index="group", columns="names", values="logfoldchanges").astype(float)
+
+
+def test_decoupler_finds_a_set_in_a_stored_ranking(ranked, scanpy):
+    decoupler = pytest.importorskip("decoupler", reason="decoupler comes with the extra [enrich]")
+    written, rankings = ranked
+    fold_change = rankings["group1"]["log_fold_change"].sort_values()
+    sets = {"up": fold_change.index[-10:], "down": fold_change.index[:10]}
+    net = pd.DataFrame([(k, gene) for k in sets for gene in sets[k]], columns=["source", "target"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        score, q_value = decoupler.mt.ulm(as_matrix(written, scanpy), net, tmin=5)
+    assert list(score.index) == ["group1", "group3"]
+    assert score.loc["group1", "up"] > 2 and score.loc["group1", "down"] < -2
+    assert (q_value.loc["group1"] < 0.05).all()
+
+
+def test_gseapy_finds_a_set_in_a_stored_ranking(ranked, scanpy):
+    gseapy = pytest.importorskip("gseapy", reason="gseapy comes with the extra [dev]")
+    written, _ = ranked
+    row = as_matrix(written, scanpy).loc["group1"].sort_values(ascending=False)
+    sets = {"up": list(row.index[:10]), "middle": list(row.index[25:35])}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = gseapy.prerank(
+            rnk=row, gene_sets=sets, min_size=5, permutation_num=100, outdir=None, seed=0, threads=1
+        ).res2d.set_index("Term")
+    assert found.loc["up", "NES"] > 1 and found.loc["up", "FDR q-val"] < 0.05
+    assert set(found.loc["up", "Lead_genes"].split(";")) <= set(sets["up"])
+
+
 def test_scanpy_draws_a_ranking(ranked, scanpy):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     written, _ = ranked

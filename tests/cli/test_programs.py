@@ -1,5 +1,7 @@
 """The command ``programs``, on what ``fit`` wrote."""
 
+import sys
+
 import pandas as pd
 import pytest
 
@@ -55,3 +57,54 @@ def test_a_model_without_private_dimensions_says_so(saved, tmp_path, capsys):
     assert run(saved, "--out", tmp_path / "programs.csv") == 0  # nothing is refitted
     assert "no dimension of these latents is in use" in capsys.readouterr().out
     assert not len(pd.read_csv(tmp_path / "programs.csv"))
+
+
+@pytest.fixture
+def gmt(adata, tmp_path):
+    path = tmp_path / "sets.gmt"
+    genes = [str(gene) for gene in adata.var_names]
+    sets = {"one": genes[:12], "other": genes[20:40]}
+    path.write_text("".join(f"{k}\t\t" + "\t".join(v) + "\n" for k, v in sets.items()))
+    return path
+
+
+def test_gene_sets_are_told_in_a_second_table(saved, gmt, adata, tmp_path, capsys):
+    pytest.importorskip("decoupler", reason="decoupler comes with the extra [enrich]")
+    assert run(saved, "--no-q", "--gene-sets", gmt, "--out", tmp_path / "programs.csv") == 0
+    printed = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "programs.csv")
+    found = pd.read_csv(tmp_path / "programs_gene_sets.csv")
+    expected = pyro_mgvi.enrichment(table, gmt)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    assert len(found) == 2 * 6  # of three groups' two dimensions
+    assert "t_group2, dimension 2: " in printed and " of 2 gene sets at q < 0.1" in printed
+    command = ["rank-genes", *map(str, saved), "--group", "group1", "--no-q", "--quiet"]
+    assert main([*command, "--gene-sets", str(gmt), "--out", str(tmp_path / "genes.tsv")]) == 0
+    ranking = pd.read_csv(tmp_path / "genes.tsv", sep="\t")
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "genes_gene_sets.tsv", sep="\t"),
+        pyro_mgvi.enrichment(ranking, gmt),
+        check_dtype=False,
+    )
+
+
+def test_gene_sets_that_cannot_be_tested_are_refused_before_any_work(
+    saved, gmt, tmp_path, capsys, monkeypatch
+):
+    out, gmt_of_others = tmp_path / "programs.csv", tmp_path / "others.gmt"
+    gmt_of_others.write_text("one\t\t" + "\t".join(f"X{i}" for i in range(9)) + "\n")
+    monkeypatch.setattr("pyro_mgvi.cli.gene_sets.require", lambda *names: None)
+    monkeypatch.setattr(pyro_mgvi.MGVI, "programs", lambda *_, **__: pytest.fail("was refitted"))
+    for path, message in (
+        (tmp_path / "no.gmt", "gene sets cannot be read"),
+        (saved[1], "gene sets cannot be read"),
+        (gmt_of_others, "such as X0, X1, X2"),
+    ):
+        assert run(saved, "--gene-sets", path, "--out", out) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "decoupler", None)  # as if it were not installed
+    assert run(saved, "--gene-sets", gmt, "--out", out) == 2
+    assert 'pip install "pyro-mgvi[enrich]"' in capsys.readouterr().err
+    assert not out.exists()

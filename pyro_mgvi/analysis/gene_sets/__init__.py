@@ -1,0 +1,1 @@
+"""Which gene sets the genes of a dimension, or of a ranking, belong to."""
