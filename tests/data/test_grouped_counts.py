@@ -1,6 +1,7 @@
 """Counts are read as they are, in every form of storage, and looked at without a copy."""
 
-import anndata as ad
+from importlib.metadata import version
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +22,7 @@ def assert_same(a, b):
 SPARSE_ARRAY = pytest.param(
     sparse.csr_array,
     marks=pytest.mark.skipif(
-        Version(ad.__version__) < Version("0.11"), reason="X of anndata 0.10 is no sparse array"
+        Version(version("anndata")) < Version("0.11"), reason="X of anndata 0.10 is no sparse array"
     ),
 )
 
