@@ -60,7 +60,7 @@ class MGVI(Program):
     def from_anndata(
         cls,
         adata: AnnData,
-        group_key: str,
+        group_key: str | Sequence[str],
         layer: str | None = None,
         batch_key: str | None = None,
         covariate_keys: Sequence[str] = (),

@@ -9,11 +9,13 @@ from functools import cached_property
 
 import torch
 
-from pyro_mgvi.core.latents import Latent, pairwise, private, shared, subsets
+from pyro_mgvi.core.design import Design, term_blocks
+from pyro_mgvi.core.latents import Latent, pairwise, per, private, shared, subsets
 from pyro_mgvi.core.priors import Dirac
 from pyro_mgvi.errors import SettingsError
 
 ESCAPED = r"[+,:=\\]"  # what a backslash goes before in names of groups and copies
+PER = "per:"
 FAMILIES: dict[str, Callable[[int], Latent]] = {"z": shared, "t": private, "pair": pairwise}
 
 
@@ -37,6 +39,9 @@ class Copy:
         Whether these are all groups.
     label
         What tells it from the other copies of its family, such as ``Ileum``.
+    columns
+        The columns of which its owners are a level, or a combination of levels: empty if all
+        groups own it, or others than a level has.
     """
 
     key: str
@@ -46,6 +51,7 @@ class Copy:
     groups: tuple[str, ...]
     shared: bool
     label: str
+    columns: tuple[str, ...] = ()
 
 
 class Latents:
@@ -56,7 +62,7 @@ class Latents:
     latents
         One family or several, each a :class:`Latent` or a text such as ``"z:10"`` (:func:`parse`).
     groups
-        Names of all groups, in the order of the group codes.
+        Names of all groups, in the order of the group codes; or their :class:`Design`.
 
     Raises
     ------
@@ -74,7 +80,8 @@ class Latents:
     """
 
     def __init__(self, latents: Latent | str | Iterable[Latent | str], groups: Sequence[str]):
-        self.groups = tuple(groups)
+        self.design = Design.of(groups)
+        self.groups = self.design.groups
         if not isinstance(latents, (Latent, str, Iterable)):
             raise SettingsError(f"latents={latents!r} is no latent: write shared(10) or 'z:10'")
         listed = [latents] if isinstance(latents, (Latent, str)) else list(latents)
@@ -82,7 +89,7 @@ class Latents:
             if not isinstance(latent, (Latent, str)):
                 raise SettingsError(f"{latent!r} is no latent: write shared(10) or 'z:10'")
         families = [parse(latent) if isinstance(latent, str) else latent for latent in listed]
-        self.families = tuple(family.over(self.groups) for family in families)
+        self.families = tuple(family.over(self.design) for family in families)
         self._check()
 
     def _check(self) -> None:
@@ -122,11 +129,23 @@ class Latents:
     @cached_property
     def copies(self) -> tuple[Copy, ...]:
         """All copies, in the order of the families."""
-        return tuple(
-            Copy(key, x.name, i, x.dim, owners, set(owners) >= set(self.groups), label)
-            for x in self.families
-            for i, (key, label, owners) in enumerate(zip(x.keys, x.labels, x.owners))
-        )
+        copies = []
+        for x in self.families:
+            for i, (key, label, owners) in enumerate(zip(x.keys, x.labels, x.owners)):
+                everyone = set(owners) >= set(self.groups)
+                columns = () if everyone else self.design.columns_of(owners)
+                copies.append(Copy(key, x.name, i, x.dim, owners, everyone, label, columns))
+        return tuple(copies)
+
+    @cached_property
+    def term_blocks(self) -> tuple[torch.Tensor, ...]:
+        """Sets of groups that may shift expression (:func:`~pyro_mgvi.core.design.term_blocks`)."""
+        return term_blocks(self.design, [family.owners for family in self.specific])
+
+    @property
+    def terms(self) -> torch.Tensor:
+        """All of them side by side: boolean, groups x terms."""
+        return torch.cat(self.term_blocks, 1)
 
     def copies_of(self, name: str) -> tuple[Copy, ...]:
         """Return the copies of one family."""
@@ -187,7 +206,8 @@ def parse(spec: str) -> Latent:
     Parameters
     ----------
     spec
-        ``z:10`` (shared), ``t:10`` (one per group), ``pair:5`` (one per two groups), or subsets
+        ``z:10`` (shared), ``t:10`` (one per group), ``pair:5`` (one per two groups),
+        ``per:tissue:10`` (one per level of a column) and ``per:tissue+treatment:5``, or subsets
         of your own with a name: ``small=Ileum+Jejunum:5``, several separated by commas. Copies
         may be named, too: ``part=small=Ileum+Jejunum,large=Colon:5``. In names, a backslash goes
         before ``+``, ``,``, ``:`` and ``=``.
@@ -207,11 +227,13 @@ def parse(spec: str) -> Latent:
     ('small', 'large')
     """
     head, colon, dim = spec.rpartition(":")
+    if head.startswith(PER) and re.fullmatch("[0-9]+", dim):
+        return per([_plain(column) for column in _parts(head.removeprefix(PER), "+")], int(dim))
     name, equals, groups = head.partition("=")
     if not colon or not re.fullmatch("[0-9]+", dim) or not (equals or name in FAMILIES):
         raise SettingsError(
-            f"latent {spec!r} is not understood: write z:10, t:10, pair:5, or NAME=A+B:5 "
-            "for a latent of the groups A and B"
+            f"latent {spec!r} is not understood: write z:10, t:10, pair:5, per:COLUMN:10, or "
+            "NAME=A+B:5 for a latent of the groups A and B"
         )
     if not equals:
         return FAMILIES[name](int(dim))
