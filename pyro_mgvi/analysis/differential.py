@@ -12,7 +12,7 @@ from anndata import AnnData
 from pyro_mgvi.analysis.expression import expected
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.names import group_code
+from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.data.selection import Cells, cell_positions
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model.decoding import Decoding
@@ -46,7 +46,7 @@ def differential_expression(
     adata
         Annotated data (or :class:`~pyro_mgvi.GroupedCounts`).
     first, second
-        Each the name of a group; or a boolean mask over all cells, a boolean Series (aligned by
+        Each the name of a group, or of a level of a column of several; or a boolean mask over all cells, a boolean Series (aligned by
         cell name) or a list of cell names.
     latents
         As for :func:`expression_draws`.
@@ -91,7 +91,7 @@ def differential_expression(
     decoding, data = Decoding.keeping(mgvi.families, latents), mgvi.read_for_results(adata)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     sides = [
-        data.subset(rng.choice(_cells(adata, data, which, name), n_draws))
+        data.subset(rng.choice(_cells(mgvi, adata, data, which, name), n_draws))
         for which, name in ((first, "first"), (second, "second"))
     ]
     names = ("first", "second", "lfc", "squares", "beyond")
@@ -120,13 +120,13 @@ def differential_expression(
 
 
 def _cells(
-    adata: AnnData | GroupedCounts, data: GroupedCounts, which: Cells, name: str
+    mgvi: Program, adata: AnnData | GroupedCounts, data: GroupedCounts, which: Cells, name: str
 ) -> np.ndarray:
     """Return positions of the cells of a group, or under a mask."""
     if pd.api.types.is_list_like(which):
         cells = cell_positions(adata, data, which, name)
     else:
-        cells = np.flatnonzero(data.group_n == group_code(data.schema, which))
+        cells = np.flatnonzero(named_groups(mgvi.families, which).own(data.group_n))
     if not len(cells):
         raise DataError(f"{name} holds no cell: choose others")
     return cells

@@ -13,6 +13,7 @@ from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, q_values
 from pyro_mgvi.analysis.new_samples import NEW, SAME, new_sample_scores
 from pyro_mgvi.core.interfaces import DataKind, gene_log_prob
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.model.decoding import Decoding
@@ -46,7 +47,10 @@ def rank_genes(
     adata
         Annotated data (or :class:`~pyro_mgvi.GroupedCounts`).
     group
-        Name of the group.
+        Name of the group. Where several columns make up the groups, also that of a level of one
+        (``"stim"``): the cells are those of all groups with that level, the second term is without
+        the latents of that column's levels, and offsets are averaged over that column alone. A
+        name of a latent's copy (``subsets("condition", {"stim": [...]})``) means its owners.
     cells
         Which to use, such as one cell type: a boolean mask over all cells, a boolean Series
         (aligned by cell name) or a list of cell names; all by default. Let it hold cells of other
@@ -108,9 +112,12 @@ def rank_genes(
             f"genes cannot be ranked with {type(mgvi.model.likelihood).__name__}: "
             "train with a likelihood of counts, such as ZINB or NB"
         )
-    without = Decoding.leaving_out(mgvi.families, latents, offset)
+    named = named_groups(mgvi.families, group)
+    if latents is None and named.latents is not None:
+        latents, offset = named.latents, offset or "averaged"
+    without = Decoding.leaving_out(mgvi.families, latents, offset, named.columns)
     data = mgvi.read_for_results(adata)
-    chosen, own = cells_of_group(adata, data, group, cells)
+    chosen, own = cells_of_group(adata, data, named, cells)
     sums = _sums(mgvi, data.subset(own), without)
     if calibration is True:
         calibration = cross_fit(mgvi, data, progress=progress)

@@ -13,6 +13,7 @@ from pyro_mgvi.cli.legends import PROGRAMS, RANKING, print_legend
 from pyro_mgvi.cli.outputs import Kind, Output, check_outputs, write_cells, write_table, writing
 from pyro_mgvi.core.copies import parse
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.data.selection import cells_of_group
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
@@ -140,7 +141,7 @@ def rank_genes(arguments: Namespace) -> int:
     adata = read_cells(arguments.input)
     data = mgvi.read(adata)
     cells = None if arguments.where is None else query(adata, arguments.where)
-    cells_of_group(adata, data, arguments.group, cells)  # refused before the refits
+    cells_of_group(adata, data, named_groups(mgvi.families, arguments.group), cells)  # refused before the refits
     table = mgvi.rank_genes(
         adata,
         arguments.group,
