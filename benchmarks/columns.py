@@ -1,12 +1,14 @@
-"""Tissue x treatment: is each program in its own latent, and nowhere else?
+"""Two columns, tissue x treatment: each program in its own latent, and nowhere else.
 
     python -m benchmarks.columns --seeds 5 --out DIR
 
-Simulated cells of two tissues with two treatments: shared types; two programs in the cells of one
-tissue (of either treatment), two in the treated cells (of either tissue), and two of its own in
-each combination. The two programs of a set are told apart by a linear probe of each latent, on the
-cells that own it and have them, beside the ceiling (a probe of the score that knows the true
-factors of all genes) and chance. The same with one combined column. Rows are written as they come.
+Simulated cells of two tissues with two treatments: shared types; two programs among the cells of
+one tissue (of either treatment), two among the treated cells (of either tissue), and two among the
+treated cells of that tissue only (an interaction); and in each combination, some genes are shifted
+in all cells, by amounts that do not add up over the columns. The two programs of a set are told
+apart by a linear probe of each latent, on the cells that have them and own it, beside the ceiling
+(a probe of the score that knows the true factors of all genes); chance is 0.5. The same with one
+combined column. Rows are written as they come.
 """
 
 from __future__ import annotations
@@ -26,7 +28,11 @@ from pyro_mgvi.analysis.metrics import probe
 from pyro_mgvi.datasets import clear_recipe
 
 GROUPS = tuple(f"{tissue}_{drug}" for tissue in ("Ileum", "Colon") for drug in ("ctrl", "stim"))
-PAIRS = {"tissue Ileum": ("Ileum_ctrl", "Ileum_stim"), "treatment stim": ("Ileum_stim", "Colon_stim")}
+PROGRAMS = {  # and the groups whose cells have one of the two
+    "tissue": ("Ileum_ctrl", "Ileum_stim"),
+    "treatment": ("Ileum_stim", "Colon_stim"),
+    "interaction": ("Ileum_stim",),
+}
 COLUMNS = ("tissue", "treatment")
 DESIGNS: dict[str, tuple[str | tuple[str, ...], tuple[Latent, ...]]] = {
     "two columns": (
@@ -38,41 +44,30 @@ DESIGNS: dict[str, tuple[str | tuple[str, ...], tuple[Latent, ...]]] = {
 
 
 def simulated(seed: int, n_cells: int, n_shared_genes: int, n_program_genes: int) -> ad.AnnData:
-    """Return cells with the columns tissue and treatment, and the programs of each set of groups."""
+    """Return cells of tissue x treatment, and the programs of each set of groups."""
     sizes = n_cells, n_shared_genes, n_program_genes
-    adata = clear_recipe(seed, *sizes, groups=list(GROUPS), pairs=list(PAIRS.values()))
+    owners = list(PROGRAMS.values())  # of one group or of two, it is all the same
+    adata = clear_recipe(seed, *sizes, n_programs=1, groups=list(GROUPS), pairs=owners)
     parts = adata.obs["group"].astype(str).str.split("_", expand=True)
     adata.obs["tissue"], adata.obs["treatment"] = parts[0], parts[1]
     return adata
 
 
 def truths(adata: ad.AnnData) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
-    """Return of each program's cells: which they are, which of the two they have, the ceiling."""
+    """Return of each set of programs: which cells have them, which of the two, the ceiling."""
     found = {}
-    group = adata.obs["group"].astype(str).to_numpy()
-    for name, pair in PAIRS.items():
-        kind = f"pair_{'+'.join(pair)}"
-        found[name] = np.isin(group, pair), adata.obs[kind].astype(str).to_numpy(), kind, ["1", "2"]
-    program = adata.obs["program"].astype(str).to_numpy()
-    for each in GROUPS:
-        mine = group == each
-        found[f"both {each}"] = mine, program, "program", sorted(set(program[mine]))
-    return {
-        name: (mine, label, _ceiling(adata, mine, label, kind, programs))
-        for name, (mine, label, kind, programs) in found.items()
-    }
-
-
-def _ceiling(
-    adata: ad.AnnData, mine: np.ndarray, label_n: np.ndarray, kind: str, programs: list[str]
-) -> float:
-    """Return the accuracy of a probe of the score that knows the factors."""
-    genes = (adata.var["kind"] == kind).to_numpy()
-    prefix = "DEFac" if kind == "program" else f"DEFac{kind}_"
-    one, two = (np.log(adata.var.loc[genes, f"{prefix}{p}"].to_numpy(float)) for p in programs)
-    x = sparse.csr_matrix(adata.X)[mine][:, genes].toarray()
-    score = x / np.maximum(x.sum(1, keepdims=True), 1) @ (one - two)
-    return probe(score[:, None], label_n[mine])
+    for name, groups in PROGRAMS.items():
+        kind = f"pair_{'+'.join(groups)}"
+        mine = adata.obs["group"].isin(groups).to_numpy()
+        label = adata.obs[kind].astype(str).to_numpy()
+        genes = (adata.var["kind"] == kind).to_numpy()
+        one, two = (
+            np.log(adata.var.loc[genes, f"DEFac{kind}_{i}"].to_numpy(float)) for i in (1, 2)
+        )
+        x = sparse.csr_matrix(adata.X)[mine][:, genes].toarray()
+        score = x / np.maximum(x.sum(1, keepdims=True), 1) @ (one - two)
+        found[name] = mine, label, probe(score[:, None], label[mine])
+    return found
 
 
 def scores(adata: ad.AnnData, mgvi: MGVI) -> list[dict[str, object]]:

@@ -46,8 +46,9 @@ def differential_expression(
     adata
         Annotated data (or :class:`~pyro_mgvi.GroupedCounts`).
     first, second
-        Each the name of a group, or of a level of a column of several; or a boolean mask over all cells, a boolean Series (aligned by
-        cell name) or a list of cell names.
+        Each the name of a group, or of a level of a column where several make up the groups; or a
+        boolean mask over all cells, a boolean Series (aligned by cell name) or a list of cell
+        names.
     latents
         As for :func:`expression_draws`.
     n_draws

@@ -77,9 +77,7 @@ def new_sample_scores(
 Fold = tuple[int, GroupedCounts, np.ndarray, Contrast]
 
 
-def _used(
-    data: GroupedCounts, named: NamedGroups, averaged: bool, cells: np.ndarray
-) -> np.ndarray:
+def _used(data: GroupedCounts, named: NamedGroups, averaged: bool, cells: np.ndarray) -> np.ndarray:
     """Return which of the cells are tested: those of crossed samples, where there are some."""
     own_n, sample_n = named.own(data.group_n[cells]), data.sample_n[cells]
     if not averaged:

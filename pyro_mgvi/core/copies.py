@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 
 from pyro_mgvi.core.design import Design, term_blocks
-from pyro_mgvi.core.latents import Latent, pairwise, per, private, shared, subsets
+from pyro_mgvi.core.latents import Latent
+from pyro_mgvi.core.latents.text import parse
 from pyro_mgvi.core.priors import Dirac
 from pyro_mgvi.errors import SettingsError
-
-ESCAPED = r"[+,:=\\]"  # what a backslash goes before in names of groups and copies
-PER = "per:"
-FAMILIES: dict[str, Callable[[int], Latent]] = {"z": shared, "t": private, "pair": pairwise}
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,9 @@ class Copy:
     columns
         The columns of which its owners are a level, or a combination of levels: empty if all
         groups own it, or others than a level has.
+    owners
+        To whom it belongs, in words: ``"all groups"``, ``"tissue Ileum"`` where several columns
+        make up the groups, or their names.
     """
 
     key: str
@@ -52,6 +51,7 @@ class Copy:
     shared: bool
     label: str
     columns: tuple[str, ...] = ()
+    owners: str = ""
 
 
 class Latents:
@@ -131,11 +131,19 @@ class Latents:
         """All copies, in the order of the families."""
         copies = []
         for x in self.families:
-            for i, (key, label, owners) in enumerate(zip(x.keys, x.labels, x.owners)):
-                everyone = set(owners) >= set(self.groups)
-                columns = () if everyone else self.design.columns_of(owners)
-                copies.append(Copy(key, x.name, i, x.dim, owners, everyone, label, columns))
+            for i, (key, label, groups) in enumerate(zip(x.keys, x.labels, x.owners)):
+                everyone = set(groups) >= set(self.groups)
+                columns = () if everyone else self.design.columns_of(groups)
+                owners = "all groups" if everyone else self._in_words(groups, columns)
+                copies.append(Copy(key, x.name, i, x.dim, groups, everyone, label, columns, owners))
         return tuple(copies)
+
+    def _in_words(self, groups: tuple[str, ...], columns: tuple[str, ...]) -> str:
+        if len(self.design.keys) > 1 and columns:
+            levels = self.design.levels(columns)
+            name = next(name for name, each in levels.items() if set(each) == set(groups))
+            return f"{' x '.join(columns)} {name}"
+        return " and ".join(groups)
 
     @cached_property
     def term_blocks(self) -> tuple[torch.Tensor, ...]:
@@ -198,100 +206,3 @@ class Latents:
                 + (f" with the copies {keys}" if keys else "")
             )
         return tuple(copy for copy in self.copies if {copy.key, copy.latent} & set(wanted))
-
-
-def parse(spec: str) -> Latent:
-    r"""Return the latent that a short text stands for.
-
-    Parameters
-    ----------
-    spec
-        ``z:10`` (shared), ``t:10`` (one per group), ``pair:5`` (one per two groups),
-        ``per:tissue:10`` (one per level of a column) and ``per:tissue+treatment:5``, or subsets
-        of your own with a name: ``small=Ileum+Jejunum:5``, several separated by commas. Copies
-        may be named, too: ``part=small=Ileum+Jejunum,large=Colon:5``. In names, a backslash goes
-        before ``+``, ``,``, ``:`` and ``=``.
-
-    Raises
-    ------
-    SettingsError
-        If the text is none of these.
-
-    Examples
-    --------
-    >>> parse("small=Ileum+Jejunum,Colon:5").subsets
-    (('Ileum', 'Jejunum'), ('Colon',))
-    >>> parse(r"both=CD4\++CD8\+:3").subsets
-    (('CD4+', 'CD8+'),)
-    >>> parse("part=small=Ileum+Jejunum,large=Colon:5").copy_names
-    ('small', 'large')
-    """
-    head, colon, dim = spec.rpartition(":")
-    if head.startswith(PER) and re.fullmatch("[0-9]+", dim):
-        return per([_plain(column) for column in _parts(head.removeprefix(PER), "+")], int(dim))
-    name, equals, groups = head.partition("=")
-    if not colon or not re.fullmatch("[0-9]+", dim) or not (equals or name in FAMILIES):
-        raise SettingsError(
-            f"latent {spec!r} is not understood: write z:10, t:10, pair:5, per:COLUMN:10, or "
-            "NAME=A+B:5 for a latent of the groups A and B"
-        )
-    if not equals:
-        return FAMILIES[name](int(dim))
-    named = [_named(part) for part in _parts(groups, ",")]
-    if not all(group for _, owners in named for group in owners):
-        raise SettingsError(
-            f"latent {spec!r} names a group without a name: write NAME=A+B:5, with a backslash "
-            r"before every + , : and = that belongs to a name, as in 'both=CD4\++CD8\+:5'"
-        )
-    labels = [label for label, _ in named if label is not None]
-    if not labels:
-        return subsets(name, [owners for _, owners in named], int(dim))
-    if len(set(labels)) < len(named):
-        raise SettingsError(f"latent {spec!r}: name all of its copies, each differently, or none")
-    return subsets(name, {str(label): owners for label, owners in named}, int(dim))
-
-
-def as_text(latent: Latent, groups: Sequence[str]) -> str:
-    r"""Return a text that :func:`parse` understands; priors are not in it.
-
-    Examples
-    --------
-    >>> as_text(private(3), ("a", "b")), as_text(subsets("u", [["T+", "B"]], 2), ("T+", "B", "c"))
-    ('t:3', 'u=T\\++B:2')
-    """
-    bound = latent.over(groups)
-    family = FAMILIES.get(latent.name)
-    names = bound.copy_names
-    if names is None and family and family(latent.dim).over(groups).owners == bound.owners:
-        return f"{latent.name}:{latent.dim}"
-    parts = ["+".join(map(_escaped, owners)) for owners in bound.owners]
-    if names is not None:
-        parts = [f"{_escaped(label)}={part}" for label, part in zip(names, parts, strict=True)]
-    return f"{latent.name}={','.join(parts)}:{latent.dim}"
-
-
-def _escaped(name: str) -> str:
-    return re.sub(ESCAPED, r"\\\g<0>", name)
-
-
-def _named(text: str) -> tuple[str | None, list[str]]:
-    """Return the name of a copy, if it has one, and its groups."""
-    *label, owners = _parts(text, "=")
-    if len(label) > 1:
-        raise SettingsError(f"latent {text!r}: a backslash goes before every = of a name")
-    return (_plain(label[0]) if label else None), [_plain(group) for group in _parts(owners, "+")]
-
-
-def _parts(text: str, separator: str) -> list[str]:
-    """Split a text at a separator that no backslash precedes."""
-    parts = [""]
-    for token in re.findall(rf"\\{ESCAPED}|.", text, re.DOTALL):
-        if token == separator:
-            parts.append("")
-        else:
-            parts[-1] += token
-    return parts
-
-
-def _plain(text: str) -> str:
-    return re.sub(rf"\\({ESCAPED})", r"\1", text)

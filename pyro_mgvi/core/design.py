@@ -153,7 +153,8 @@ class Design(Sequence[str]):
         )
         wanted_bt = torch.where(is_related, mean_b @ effects, effects)
         weight_bb = wanted_bt @ torch.linalg.pinv(effects)
-        return (weight_bb / weight_bb.sum(1, keepdim=True)).float()
+        averaging_bb: Tensor = (weight_bb / weight_bb.sum(1, keepdim=True)).float()
+        return averaging_bb
 
 
 def _names(levels: Sequence[Sequence[str]], columns: Sequence[str]) -> list[str]:
@@ -220,7 +221,8 @@ def as_terms(offset_bg: Tensor, terms_bt: Tensor, weight_b: Tensor | None = None
     weight_b = torch.ones(len(offset_bg)) if weight_b is None else weight_b
     root_b1 = weight_b.to(offset_bg.device).double().sqrt()[:, None]
     inverse = torch.linalg.pinv(terms_bt.to(offset_bg.device).double() * root_b1)
-    return (inverse @ (offset_bg.double() * root_b1)).to(offset_bg)
+    term_tg: Tensor = (inverse @ (offset_bg.double() * root_b1)).to(offset_bg)
+    return term_tg
 
 
 def is_identity(terms_bt: Tensor) -> bool:

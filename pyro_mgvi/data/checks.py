@@ -84,9 +84,10 @@ def keys(
 
 def columns_of_groups(adata: AnnData, group_key: object) -> tuple[Any, ...]:
     """Return the columns that make up the groups: one (its name may be a tuple), or several."""
-    several = isinstance(group_key, (tuple, list)) and len(group_key) > 0
+    if not isinstance(group_key, (tuple, list)) or not group_key:
+        return (group_key,)
     named = isinstance(group_key, tuple) and group_key in adata.obs.columns
-    return tuple(group_key) if several and not named else (group_key,)
+    return (group_key,) if named else tuple(group_key)
 
 
 def columns(covariate_keys: object) -> tuple[str, ...]:

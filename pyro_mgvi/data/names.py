@@ -109,7 +109,9 @@ def named_groups(families: Latents, name: object) -> NamedGroups:
     for key in several:
         groups = design.levels(key).get(text)
         if groups is not None:
-            found.setdefault(frozenset(groups), NamedGroups(text, _codes(design.groups, groups), (key,)))
+            found.setdefault(
+                frozenset(groups), NamedGroups(text, _codes(design.groups, groups), (key,))
+            )
     copies = [copy for copy in families.copies if not copy.shared]
     named = [copy for copy in copies if copy.key == text]
     for copy in named or [copy for copy in copies if copy.label == text]:

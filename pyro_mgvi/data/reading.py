@@ -63,7 +63,7 @@ def read_new(
     group_keys = checks.columns_of_groups(obs, group_key)
     _check_design(obs, group_keys)
     group_key = group_keys if len(group_keys) > 1 else group_keys[0]
-    group = group_labels(obs, group_key)
+    _, design = groups_of(obs, group_key)
     columns = {key: checks.labels(obs, key) for key in group_keys}
     batches: tuple[str, ...] = ("all",)
     labels: dict[str, pd.Series] = {}
@@ -82,8 +82,8 @@ def read_new(
         batch_key=batch_key,
         covariate_keys=covariate_keys,
         genes=tuple(map(str, genes)),
-        groups=tuple(group.cat.categories),
-        levels_gc=_levels(group, columns) if len(columns) > 1 else (),
+        groups=design.groups,
+        levels_gc=design.levels_gc if len(columns) > 1 else (),
         batches=batches,
         categories=categories,
         moments=moments,
@@ -113,15 +113,9 @@ def read_known(
     return _coded(obs, x, schema, keep)
 
 
-def _levels(group: pd.Series, columns: Mapping[str, pd.Series]) -> tuple[tuple[str, ...], ...]:
-    """Return the level of each column, for each group."""
-    first = [int(np.argmax(group == name)) for name in group.cat.categories]
-    return tuple(tuple(str(column.iloc[i]) for column in columns.values()) for i in first)
-
-
 def _coded(adata: AnnData, x: Counts, schema: Schema, cells: np.ndarray) -> Read:
     if isinstance(schema.group_key, tuple):
-        group = group_labels(adata, schema.group_key, schema.levels_gc)
+        group, _ = groups_of(adata, schema.group_key, schema.levels_gc)
         group_n = group.cat.codes.to_numpy(np.int64)
     else:
         group_n = checks.codes(adata, schema.group_key, schema.groups)
@@ -141,19 +135,19 @@ def _coded(adata: AnnData, x: Counts, schema: Schema, cells: np.ndarray) -> Read
     return Read(x, group_n, batch_n, covariate_nc, cells, sample_n)
 
 
-def group_labels(
-    adata: AnnData, group_key: str | tuple[str, ...], levels_gc: Sequence[Sequence[str]] = ()
-) -> pd.Series:
-    """Return the group of each cell: a level of one column, or a combination of several's.
+def groups_of(
+    adata: AnnData, group_key: str | tuple[str, ...], levels_gc: Sequence[tuple[str, ...]] = ()
+) -> tuple[pd.Series, Design]:
+    """Return the group of each cell, and the design: of several columns, each combination is one.
 
     Parameters
     ----------
     adata
         The cells.
     group_key
-        The columns.
+        The column, or columns.
     levels_gc
-        The combinations that a model knows; by default those of these cells, in order.
+        The combinations of several columns that a model knows; by default those of these cells.
 
     Raises
     ------
@@ -161,22 +155,24 @@ def group_labels(
         If a label is missing, or the model knows no such combination.
     """
     if not isinstance(group_key, tuple):
-        return checks.labels(adata, group_key)
-    parts = [checks.labels(adata, key) for key in group_key]
+        group = checks.labels(adata, group_key)
+        return group, Design((str(group_key),), tuple((name,) for name in group.cat.categories))
+    parts, keys = [checks.labels(adata, key) for key in group_key], tuple(map(str, group_key))
     code_nc = np.column_stack([part.cat.codes for part in parts])
     code_gc, group_n = np.unique(code_nc, axis=0, return_inverse=True)  # sorted, column by column
     found = [tuple(p.cat.categories[c] for p, c in zip(parts, codes)) for codes in code_gc]
-    known = [tuple(levels) for levels in levels_gc] or found
-    unknown = [" with ".join(levels) for levels in found if levels not in known]
+    design = Design(keys, tuple(levels_gc or found))
+    unknown = [" with ".join(levels) for levels in found if levels not in design.levels_gc]
     if unknown:
+        known = [" with ".join(levels) for levels in design.levels_gc]
         raise DataError(
-            f"the model knows no cell of {checks.some(unknown)} ({' with '.join(map(str, group_key))})"
-            f"; it was trained on {checks.some([' with '.join(levels) for levels in known], 20)}"
+            f"the model knows no cell of {checks.some(unknown)} ({' with '.join(keys)}); it was "
+            f"trained on {checks.some(known, 20)}"
         )
-    names = Design(tuple(map(str, group_key)), tuple(known)).groups
-    place_g = np.array([known.index(levels) for levels in found])
-    group = pd.Categorical.from_codes(place_g[group_n.ravel()], list(names))
-    return pd.Series(group, index=adata.obs_names)
+    place_g = [design.levels_gc.index(levels) for levels in found]
+    codes = [place_g[g] for g in group_n.ravel()]
+    combined = pd.Categorical.from_codes(codes, pd.Index(design.groups))
+    return pd.Series(combined, index=adata.obs_names), design
 
 
 def _check_design(adata: AnnData, group_keys: Sequence[str]) -> None:

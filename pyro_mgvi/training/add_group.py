@@ -76,9 +76,9 @@ def add_group(
         If there is no new group or more than one, cells of known groups beside it, or
         the genes are others.
     SettingsError
-        If several columns make up the groups, if encoder or decoder does not tell which weights belong to a group
-        (:class:`~pyro_mgvi.core.HasGroupEntries`), if nothing in the model belongs to a single
-        group, or if a training setting is out of range.
+        If several columns make up the groups, if encoder or decoder does not tell which weights
+        belong to a group (:class:`~pyro_mgvi.core.HasGroupEntries`), if nothing in the model
+        belongs to a single group, or if a training setting is out of range.
     TrainingError
         If a loss is not finite.
 

@@ -123,4 +123,5 @@ def two_way_offsets(
             parts[i] -= parts[i].mean(0)
             sums_bc1 = (share_cg * np.exp(rest_bg + parts[i])[:, None]).sum(2, keepdims=True)
             size_bc1 = totals_bc1 / np.maximum(sums_bc1, 1e-9)
-    return sum(parts[1:], parts[0])
+    offset_bg: np.ndarray = sum(parts[1:], parts[0])
+    return offset_bg
