@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 
 from pyro_mgvi.core.design import Design, term_blocks
-from pyro_mgvi.core.latents import Latent
+from pyro_mgvi.core.latents import Latent, by_column
 from pyro_mgvi.core.latents.text import parse
 from pyro_mgvi.core.priors import Dirac
 from pyro_mgvi.errors import SettingsError
@@ -89,7 +89,8 @@ class Latents:
             if not isinstance(latent, (Latent, str)):
                 raise SettingsError(f"{latent!r} is no latent: write shared(10) or 'z:10'")
         families = [parse(latent) if isinstance(latent, str) else latent for latent in listed]
-        self.families = tuple(family.over(self.design) for family in families)
+        every = [each for family in families for each in by_column(family, self.design)]
+        self.families = tuple(family.over(self.design) for family in every)
         self._check()
 
     def _check(self) -> None:

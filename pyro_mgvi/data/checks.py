@@ -58,7 +58,7 @@ def keys(
     sample_key: str | None = None,
 ) -> None:
     """Refuse keys that ``obs`` lacks, and keys that say the same thing twice."""
-    group_keys = columns_of_groups(adata, group_key)
+    group_keys = columns_of_groups(group_key)
     if len(set(group_keys)) < len(group_keys):
         raise DataError(f"group_key names a column twice: {some(group_keys)}; name each once")
     wanted: list[tuple[str, object]] = [("group_key", key) for key in group_keys]
@@ -82,12 +82,10 @@ def keys(
         seen[key] = option
 
 
-def columns_of_groups(adata: AnnData, group_key: object) -> tuple[Any, ...]:
-    """Return the columns that make up the groups: one (its name may be a tuple), or several."""
-    if not isinstance(group_key, (tuple, list)) or not group_key:
-        return (group_key,)
-    named = isinstance(group_key, tuple) and group_key in adata.obs.columns
-    return (group_key,) if named else tuple(group_key)
+def columns_of_groups(group_key: object) -> tuple[Any, ...]:
+    """Return the columns that make up the groups: one, or several."""
+    several = isinstance(group_key, (tuple, list)) and group_key
+    return tuple(group_key) if several else (group_key,)  # type: ignore[arg-type]
 
 
 def columns(covariate_keys: object) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def read_new(
     keep = checks.nonempty(obs, x, drop_empty, data_kind)
     if len(keep) < adata.n_obs:
         obs, x = obs[keep], x[keep]
-    group_keys = checks.columns_of_groups(obs, group_key)
+    group_keys = checks.columns_of_groups(group_key)
     _check_design(obs, group_keys)
     group_key = group_keys if len(group_keys) > 1 else group_keys[0]
     _, design = groups_of(obs, group_key)
@@ -182,17 +182,34 @@ def _check_design(adata: AnnData, group_keys: Sequence[str]) -> None:
     ------
     DataError
         If one has a single level, or a level of one cell, or two say the same.
+
+    Warns
+    -----
+    DataWarning
+        If a level of one is a level of another.
     """
     columns = {key: checks.labels(adata, key) for key in group_keys}
     for key, column in columns.items():
         checks.group_sizes(column, key)
     for one, other in combinations(group_keys, 2):
-        pairs = pd.crosstab(columns[one], columns[other]) > 0
-        if len(pairs) == pairs.shape[1] == pairs.to_numpy().sum():
+        pairs = (pd.crosstab(columns[one], columns[other]) > 0).to_numpy()
+        same = [
+            f"{columns[one].cat.categories[i]} of {one!r} and "
+            f"{columns[other].cat.categories[j]} of {other!r}"
+            for i, j in np.argwhere(pairs)
+            if pairs[i].sum() == pairs[:, j].sum() == 1
+        ]
+        if len(same) == max(pairs.shape):
             raise DataError(
                 f"obs[{one!r}] and obs[{other!r}] say the same: each level of one is one level of "
                 f"the other, and what {one!r} does cannot be told from what {other!r} does; name "
                 "one of them in group_key"
+            )
+        if same:
+            warn(
+                f"the cells of {checks.some(same)} are the same: what one level does cannot be "
+                "told from what the other does; what the other levels do can",
+                DataWarning,
             )
 
 

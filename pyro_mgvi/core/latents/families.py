@@ -34,27 +34,43 @@ def private(
 ) -> Latent:
     """Return one copy per group: membership is the identity.
 
-    Of groups that several columns make up: one copy per level of each column, as :func:`per` of
-    each has them.
+    In a model whose groups several columns make up, it stands for :func:`per` of each column.
 
     Examples
     --------
     >>> private(2).over(("ileum", "jejunum")).keys
     ('t_ileum', 't_jejunum')
-    >>> private(2).over(Design(("tissue", "drug"), (("ileum", "no"), ("colon", "yes")))).keys
-    ('t_tissue_ileum', 't_tissue_colon', 't_drug_no', 't_drug_yes')
     """
-    return Latent(name, _levels_of_each, dim, foreign, prior)
+    return Latent(name, one_per_group, dim, foreign, prior)
 
 
-def _levels_of_each(design: Design) -> Subsets | Named:
-    if len(design.keys) == 1:
-        return tuple((group,) for group in design)
-    return {
-        f"{key}_{level}": groups
-        for key in design.keys
-        for level, groups in design.levels(key).items()
-    }
+def one_per_group(groups: Iterable[str]) -> Subsets:
+    """Return each group as a subset of its own."""
+    return tuple((group,) for group in groups)
+
+
+def by_column(latent: Latent, design: Design) -> tuple[Latent, ...]:
+    """Return a latent as it is, or a family for each column if it has one copy per group.
+
+    Groups of several columns are combinations of levels; what is asked for is what the levels do.
+
+    Examples
+    --------
+    >>> design = Design(("tissue", "drug"), (("ileum", "no"), ("ileum", "yes"), ("colon", "no")))
+    >>> [each.name for each in by_column(private(2), design)]
+    ['t_tissue', 't_drug']
+    """
+    if latent.subsets is not one_per_group or len(design.keys) == 1:
+        return (latent,)
+    names = [f"{latent.name}_{_identifier(key)}" for key in design.keys]
+    return tuple(
+        per(key, latent.dim, name, latent.foreign, latent.prior)
+        for key, name in zip(design.keys, names)
+    )
+
+
+def _identifier(column: str) -> str:
+    return re.sub(r"\W", "_", column)
 
 
 def per(
@@ -101,7 +117,7 @@ def per(
         raise SettingsError(f"per takes the name of a column, or several, not {columns!r}")
     if len(set(chosen)) < len(chosen):
         raise SettingsError(f"per names a column twice: {chosen}")
-    name = "_".join(["t", *(re.sub(r"\W", "_", key) for key in chosen)]) if name is None else name
+    name = "_".join(["t", *map(_identifier, chosen)]) if name is None else name
     return Latent(name, partial(_levels, chosen), dim, foreign, prior)
 
 
