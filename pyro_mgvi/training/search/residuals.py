@@ -58,21 +58,20 @@ class Residuals(NamedTuple):
 
 
 def searched_groups(design: Design, sizes_b: np.ndarray, least_cells: int) -> np.ndarray:
-    """Return which groups are searched: all of whose levels have cells enough.
+    """Return which groups are searched: those of a level that has cells enough.
 
     Of one column these are the groups that have; of several, a small combination counts with the
-    others of its levels.
+    others of a level, as small donors do within their condition.
 
     Examples
     --------
     >>> design = Design(("tissue", "drug"), (("gut", "no"), ("gut", "yes"), ("skin", "yes")))
-    >>> searched_groups(design, np.array([900, 30, 90]), 100)
+    >>> searched_groups(design, np.array([900, 30, 50]), 100)
     array([ True,  True, False])
     """
-    searched_b = sizes_b > 0
-    for effect_bl in design.main_effects:
-        large_l = sizes_b @ effect_bl.numpy() >= least_cells
-        searched_b = searched_b & (effect_bl.numpy() & large_l).any(1)
+    effect_bl = torch.cat(design.main_effects, 1).numpy()
+    large_l = sizes_b @ effect_bl >= least_cells
+    searched_b: np.ndarray = (effect_bl & large_l).any(1) & (sizes_b > 0)
     return searched_b
 
 
