@@ -1,14 +1,17 @@
-"""Two columns, tissue x treatment: each program in its own latent, and nowhere else.
+"""Two columns, such as tissue x treatment: each program in its own latent, and nowhere else.
 
-    python -m benchmarks.columns --seeds 5 --out DIR
+    python -m benchmarks.columns --study crossed --seeds 5 --out DIR
+    python -m benchmarks.columns --study nested --seeds 3 --out DIR
 
-Simulated cells of two tissues with two treatments: shared types; two programs among the cells of
-one tissue (of either treatment), two among the treated cells (of either tissue), and two among the
-treated cells of that tissue only (an interaction); and in each combination, some genes are shifted
-in all cells, by amounts that do not add up over the columns. The two programs of a set are told
-apart by a linear probe of each latent, on the cells that have them and own it, beside the ceiling
-(a probe of the score that knows the true factors of all genes); chance is 0.5. The same with one
-combined column. Rows are written as they come.
+Crossed: simulated cells of two tissues with two treatments. They have shared types; two programs
+among the cells of one tissue (of either treatment), two among the treated cells (of either tissue),
+and two among the treated cells of that tissue only (an interaction); and in each combination, some
+genes are shifted in all cells, by amounts that do not add up over the columns. Nested: three donors
+of each of two conditions, with two programs among the cells of one condition and two in one donor.
+
+The two programs of a set are told apart by a linear probe of each latent, on the cells that have
+them and own it, beside the ceiling (a probe of the score that knows the true factors of all genes);
+chance is 0.5. The same with one combined column. What is there already is not run again.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import anndata as ad
 import numpy as np
@@ -27,36 +31,66 @@ from pyro_mgvi import MGVI, Latent, per, private, shared
 from pyro_mgvi.analysis.metrics import probe
 from pyro_mgvi.datasets import clear_recipe
 
-GROUPS = tuple(f"{tissue}_{drug}" for tissue in ("Ileum", "Colon") for drug in ("ctrl", "stim"))
-PROGRAMS = {  # and the groups whose cells have one of the two
-    "tissue": ("Ileum_ctrl", "Ileum_stim"),
-    "treatment": ("Ileum_stim", "Colon_stim"),
-    "interaction": ("Ileum_stim",),
-}
-COLUMNS = ("tissue", "treatment")
-DESIGNS: dict[str, tuple[str | tuple[str, ...], tuple[Latent, ...]]] = {
-    "two columns": (
-        COLUMNS,
-        (shared(10), per("tissue", 10), per("treatment", 10), per(COLUMNS, 5)),
+
+class Study(NamedTuple):
+    """Simulated cells: their groups, who has which set of programs, and how to fit them.
+
+    Attributes
+    ----------
+    columns
+        What the two parts of a group's name are levels of.
+    groups
+        Names of the groups.
+    programs
+        For each set of two programs, the groups whose cells have one of them.
+    latents
+        Of the fit with two columns.
+    """
+
+    columns: tuple[str, str]
+    groups: tuple[str, ...]
+    programs: dict[str, tuple[str, ...]]
+    latents: tuple[Latent, ...]
+
+
+CROSSED, NESTED = ("tissue", "treatment"), ("condition", "donor")
+STUDIES = {
+    "crossed": Study(
+        CROSSED,
+        ("Ileum_ctrl", "Ileum_stim", "Colon_ctrl", "Colon_stim"),
+        {
+            "tissue": ("Ileum_ctrl", "Ileum_stim"),
+            "treatment": ("Ileum_stim", "Colon_stim"),
+            "interaction": ("Ileum_stim",),
+        },
+        (shared(10), per("tissue", 10), per("treatment", 10), per(CROSSED, 5)),
     ),
-    "combined column": ("group", (shared(10), private(10))),
+    "nested": Study(
+        NESTED,
+        ("ctrl_d1", "ctrl_d2", "ctrl_d3", "stim_d4", "stim_d5", "stim_d6"),
+        {"condition": ("stim_d4", "stim_d5", "stim_d6"), "donor": ("ctrl_d1",)},
+        (shared(10), per("condition", 10), per("donor", 5)),
+    ),
 }
+COMBINED = (shared(10), private(10))
+DESIGNS = ("two columns", "combined column")
 
 
-def simulated(seed: int, n_cells: int, n_shared_genes: int, n_program_genes: int) -> ad.AnnData:
-    """Return cells of tissue x treatment, and the programs of each set of groups."""
-    sizes = n_cells, n_shared_genes, n_program_genes
-    owners = list(PROGRAMS.values())  # of one group or of two, it is all the same
-    adata = clear_recipe(seed, *sizes, n_programs=1, groups=list(GROUPS), pairs=owners)
+def simulated(study: Study, seed: int, n_cells: int, sizes: tuple[int, int]) -> ad.AnnData:
+    """Return cells of a study, with so many genes of types and of each set of programs."""
+    owners = list(study.programs.values())  # any number of groups
+    groups = list(study.groups)
+    adata = clear_recipe(seed, n_cells, *sizes, n_programs=1, groups=groups, pairs=owners)
     parts = adata.obs["group"].astype(str).str.split("_", expand=True)
-    adata.obs["tissue"], adata.obs["treatment"] = parts[0], parts[1]
+    for i, column in enumerate(study.columns):
+        adata.obs[column] = parts[i]
     return adata
 
 
-def truths(adata: ad.AnnData) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
+def truths(study: Study, adata: ad.AnnData) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
     """Return of each set of programs: which cells have them, which of the two, the ceiling."""
     found = {}
-    for name, groups in PROGRAMS.items():
+    for name, groups in study.programs.items():
         kind = f"pair_{'+'.join(groups)}"
         mine = adata.obs["group"].isin(groups).to_numpy()
         label = adata.obs[kind].astype(str).to_numpy()
@@ -70,10 +104,10 @@ def truths(adata: ad.AnnData) -> dict[str, tuple[np.ndarray, np.ndarray, float]]
     return found
 
 
-def scores(adata: ad.AnnData, mgvi: MGVI) -> list[dict[str, object]]:
+def scores(study: Study, adata: ad.AnnData, mgvi: MGVI) -> list[dict[str, object]]:
     """Return the accuracy of each program in each latent, of the cells that own both."""
     latents, rows = mgvi.latents(adata), []
-    for name, (mine, label, ceiling) in truths(adata).items():
+    for name, (mine, label, ceiling) in truths(study, adata).items():
         for copy in mgvi.families.copies:
             values = latents[copy.key].to_numpy()
             cells = mine & np.isfinite(values).all(1)
@@ -101,30 +135,32 @@ def scores(adata: ad.AnnData, mgvi: MGVI) -> list[dict[str, object]]:
 def main() -> None:
     """Run what is not there yet, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--study", choices=STUDIES, default="crossed")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--cells", type=int, default=3000)
-    parser.add_argument("--genes", type=int, nargs=2, default=[1000, 150], help="shared, programs")
+    parser.add_argument("--genes", type=int, nargs=2, default=[1000, 150], help="types, programs")
     parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=list(DESIGNS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("columns"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
+    study, folder = STUDIES[arguments.study], arguments.out / arguments.study
+    folder.mkdir(parents=True, exist_ok=True)
+    fits = {"two columns": (study.columns, study.latents), "combined column": ("group", COMBINED)}
+    for seed in range(arguments.seeds):
+        adata = simulated(study, seed, arguments.cells, tuple(arguments.genes))
         for design in arguments.designs:
-            path = arguments.out / f"{design.replace(' ', '_')}-{seed}.csv"
+            path = folder / f"{design.replace(' ', '_')}-{seed}.csv"
             if path.exists():
                 continue
-            adata = simulated(seed, arguments.cells, *arguments.genes)
-            key, latents = DESIGNS[design]
+            key, latents = fits[design]
             start = time.perf_counter()
             mgvi = MGVI.from_anndata(adata, key, latents=latents, seed=seed)
             print(mgvi.fit(adata, progress=False))
-            table = pd.DataFrame(scores(adata, mgvi))
+            table = pd.DataFrame(scores(study, adata, mgvi))
             table = table.assign(design=design, seed=seed, seconds=time.perf_counter() - start)
             table.to_csv(path, index=False)
-    print(summary(arguments.out))
+    print(summary(folder))
 
 
 def summary(folder: Path) -> str:
