@@ -258,6 +258,7 @@ class MGVI(Program):
     normalized_expression = analysis.normalized_expression
     expression_draws = analysis.expression_draws
     differential_expression = analysis.differential_expression
+    effect_sizes = analysis.effect_sizes
     rank_genes = analysis.rank_genes
     diagnose = analysis.diagnose
     loadings = analysis.loadings

@@ -13,7 +13,7 @@ from pyro_mgvi.cli.legends import PROGRAMS, RANKING, print_legend
 from pyro_mgvi.cli.outputs import Kind, Output, check_outputs, write_cells, write_table, writing
 from pyro_mgvi.core.latents.text import parse
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.names import named_groups
+from pyro_mgvi.data.names import labels_of, named_groups
 from pyro_mgvi.data.selection import cells_of_group
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
@@ -146,6 +146,8 @@ def rank_genes(arguments: Namespace) -> int:
     cells_of_group(
         adata, data, named_groups(mgvi.families, arguments.group), cells
     )  # refused before the refits
+    if arguments.by is not None:
+        labels_of(adata, data, arguments.by, "--by")
     table = mgvi.rank_genes(
         adata,
         arguments.group,
@@ -153,6 +155,7 @@ def rank_genes(arguments: Namespace) -> int:
         offset=arguments.offset,
         calibration=not arguments.no_q,
         progress=not arguments.quiet,
+        by=arguments.by,
     )
     write_table(table, arguments.out)
     print(table.head(10).reset_index().to_string(index=False, float_format="{:.3g}".format))

@@ -172,6 +172,9 @@ def _add_rank(commands: Commands) -> None:
         help="averaged: count the group's mean shift, too (default); own: variation within it only",
     )
     rank.add_argument(
+        "--by", metavar="COLUMN", help="column of obs, such as cell types: a ranking within each"
+    )
+    rank.add_argument(
         "--no-q", action="store_true", help="no q-values: saves refits of about one training"
     )
     rank.add_argument("--out", type=_path, required=True, metavar="GENES.csv")

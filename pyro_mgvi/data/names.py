@@ -162,3 +162,46 @@ def known_labels(labels: Labels, name: str = "labels") -> tuple[np.ndarray, np.n
     text_n = np.full(len(column), None, object)
     text_n[known_n] = [str(label) for label in column[known_n]]
     return text_n, known_n
+
+
+def labels_of(
+    adata: AnnData | GroupedCounts, data: GroupedCounts, by: Labels | str, name: str = "by"
+) -> np.ndarray:
+    """Return the label of each cell of ``data`` as text; None where it has none.
+
+    Parameters
+    ----------
+    adata
+        What ``data`` were read from.
+    data
+        The cells that a model uses.
+    by
+        A column of ``obs``, or a label of each cell of ``adata``; a Series is aligned by name.
+    name
+        What to call it in an error.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, or there are not as many labels as cells.
+    """
+    if isinstance(by, str):
+        if isinstance(adata, GroupedCounts):
+            raise DataError(
+                f"{name} {by!r} is a column of obs, which GroupedCounts has not got: pass AnnData, "
+                "or a label of each cell"
+            )
+        if by not in adata.obs:
+            raise DataError(f"{name} {by!r} is no column of obs; there are {some(adata.obs, 40)}")
+        by = adata.obs[by]
+    elif isinstance(by, pd.Series) and isinstance(adata, AnnData):
+        missing = adata.obs_names.difference(by.index)
+        if by.index.has_duplicates or len(missing):
+            raise DataError(f"{name} has no single label of cell(s) {some(missing) or by.index}")
+        by = by.reindex(adata.obs_names)
+    text_n, _ = known_labels(by, name)
+    n = len(data) if isinstance(adata, GroupedCounts) else adata.n_obs
+    if len(text_n) != n:
+        raise DataError(f"{name} has {len(text_n)} labels, there are {n} cells: give one for each")
+    labels: np.ndarray = text_n[data.cells] if len(data) < n else text_n
+    return labels
