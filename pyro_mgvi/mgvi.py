@@ -60,7 +60,7 @@ class MGVI(Program):
     def from_anndata(
         cls,
         adata: AnnData,
-        group_key: str,
+        group_key: str | Sequence[str],
         layer: str | None = None,
         batch_key: str | None = None,
         covariate_keys: Sequence[str] = (),
@@ -258,6 +258,7 @@ class MGVI(Program):
     normalized_expression = analysis.normalized_expression
     expression_draws = analysis.expression_draws
     differential_expression = analysis.differential_expression
+    effect_sizes = analysis.effect_sizes
     rank_genes = analysis.rank_genes
     diagnose = analysis.diagnose
     loadings = analysis.loadings
