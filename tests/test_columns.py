@@ -174,6 +174,10 @@ def test_the_command_line_takes_several_columns(tmp_path, capsys):
     rank = ["rank-genes", model, out, "--group", "stim", "--no-q", "--out", tmp_path / "g.csv"]
     assert main(list(map(str, rank))) == 0
     assert len(pd.read_csv(tmp_path / "g.csv")) == 90
+    behind = ["fit", "--quiet", "--epochs", "1", "--out", out, "--group-key", "drug", path]
+    assert main(list(map(str, behind))) == 0
+    with pytest.raises(SystemExit):
+        main(["fit", "--out", str(out), "--group-key", "drug"])
     assert main(list(map(str, ["fit", path, "--group-key", "tissue", "age", "--out", out]))) == 2
     assert "'age' is not a column" in capsys.readouterr().err
 

@@ -24,7 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     It is 2 for bad input, with one line on stderr, and 130 after a Ctrl-C.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.run == "fit" and arguments.input is None:
+        _input_after_columns(parser, arguments)
     from pyro_mgvi.cli import commands  # takes seconds to import
 
     try:
@@ -37,6 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pyro-mgvi: interrupted; nothing is written but what is named above", file=sys.stderr)
         return commands.INTERRUPTED
+
+
+def _input_after_columns(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Take the last of the words after --group-key for IN, where it was written behind them."""
+    *columns, last = arguments.group_key
+    if not columns:
+        parser.error("the following arguments are required: IN")
+    arguments.group_key, arguments.input = columns, Path(last)
 
 
 def _path(text: str) -> Path:
@@ -88,7 +99,7 @@ def _add_demo(commands: Commands) -> None:
 
 def _add_fit(commands: Commands) -> None:
     fit = commands.add_parser("fit", help="fit grouped counts, write latents and the model")
-    fit.add_argument("input", type=_path, metavar="IN", help="h5ad file or zarr folder")
+    fit.add_argument("input", type=_path, nargs="?", metavar="IN", help="h5ad file or zarr folder")
     fit.add_argument(
         "--group-key",
         required=True,

@@ -184,7 +184,7 @@ def term_blocks(design: Design, owners: Iterable[Sequence[Iterable[str]]]) -> tu
         For each family of latents, the groups that own each copy.
     """
     blocks = [*design.main_effects]
-    for family in owners:
+    for family in owners if len(blocks) > 1 else ():  # of one column, nothing is left to say
         more = design.block(family)
         if _rank([*blocks, more]) > _rank(blocks):
             blocks.append(more)
