@@ -12,6 +12,7 @@ from anndata import AnnData
 from pyro_mgvi.analysis.efficient_scores import efficient_scores, q_values, recentred
 from pyro_mgvi.analysis.folds import dealt_out
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model import Posterior
 from pyro_mgvi.model.decoding import Decoding
@@ -105,11 +106,11 @@ class CrossFit:
             If ``data`` are not those of the refits.
         """
         self.check(data)
-        code = data.schema.groups.index(group)
+        named = named_groups(self.refits[0].families, group)
         scores = []
         for fold, refit in enumerate(self.refits):
             tested = cells[self.fold_n[cells] == fold]
-            own = data.group_n[tested] == code
+            own = named.own(data.group_n[tested])
             if not without.averaged:
                 tested, own = tested[own], own[own]
             n_columns = nuisance_width(refit)

@@ -64,7 +64,7 @@ class GroupedCounts:
     def from_anndata(
         cls,
         adata: AnnData,
-        group_key: str,
+        group_key: str | Sequence[str],
         layer: str | None = None,
         batch_key: str | None = None,
         covariate_keys: Sequence[str] = (),
@@ -81,8 +81,8 @@ class GroupedCounts:
         adata
             Annotated data, cells x genes, with raw counts in ``X`` or ``layers[layer]``.
         group_key, batch_key, covariate_keys
-            Columns of ``obs``: the group of each cell; (optional) its batch, and covariates,
-            categorical or numeric.
+            Columns of ``obs``: the group of each cell, or several whose combinations are groups;
+            (optional) its batch, and covariates, categorical or numeric.
         drop_empty
             Drop cells without a single count instead of refusing them.
         data_kind

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from anndata import AnnData
 
+from pyro_mgvi.core.design import Design
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.support.values import flag
@@ -112,7 +113,8 @@ class Schema:
     Attributes
     ----------
     group_key, layer, batch_key, covariate_keys
-        Where to look in an AnnData.
+        Where to look in an AnnData. Several columns make up the groups if ``group_key`` is a
+        tuple.
     genes, groups, batches
         Names, in the order of the codes.
     categories
@@ -128,9 +130,11 @@ class Schema:
     sample_key
         Where the sample (donor, animal) of each cell is, or None. Which samples there are is no
         matter of the model: results may be of others.
+    levels_gc
+        Level of each column, for each group, if several columns make up the groups.
     """
 
-    group_key: str
+    group_key: str | tuple[str, ...]
     layer: str | None
     batch_key: str | None
     covariate_keys: tuple[str, ...]
@@ -143,6 +147,14 @@ class Schema:
     use_raw: bool = False
     round_counts: bool = False
     sample_key: str | None = None
+    levels_gc: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def design(self) -> Design:
+        """Which level of each column every group has."""
+        if isinstance(self.group_key, tuple):
+            return Design(tuple(map(str, self.group_key)), self.levels_gc)
+        return Design((str(self.group_key),), tuple((group,) for group in self.groups))
 
     @property
     def source(self) -> Source:

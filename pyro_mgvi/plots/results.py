@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from pyro_mgvi.analysis.diagnosis import SURE, Diagnosis
 from pyro_mgvi.analysis.expression import normalized_expression
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.names import gene_positions
+from pyro_mgvi.data.names import gene_positions, named_groups
 from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.plots.colours import MARKERS, PALETTE
@@ -181,7 +181,7 @@ def expression(
     check_model(mgvi)
     genes, _ = gene_positions(mgvi.schema, genes)
     data = mgvi.read_for_results(adata)
-    chosen, own = cells_of_group(adata, data, group, cells)
+    chosen, own = cells_of_group(adata, data, named_groups(mgvi.families, group), cells)
     others = np.setdiff1d(chosen, own)
     shared = [latent.name for latent in mgvi.families.shared]
     sides = [("all", None, PALETTE[0]), ("shared only", shared, PALETTE[1])]

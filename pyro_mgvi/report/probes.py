@@ -29,13 +29,13 @@ class Probe(NamedTuple):
         """Whether it does better than chance."""
         return self.accuracy - self.chance > LEAK
 
-    def reading(self, group_key: str) -> str:
+    def reading(self, *group_columns: str) -> str:
         """Say what it means: shared latents should not know the group, nor private ones labels."""
         if not self.tells:
             return "no"
-        if self.copy.shared and self.column != group_key:
+        if self.copy.shared and self.column not in group_columns:
             return "yes"
-        leak = self.column == group_key
+        leak = self.column in group_columns
         return "yes: a leak" if leak else f"yes: a leak if {self.column} is shared"
 
 

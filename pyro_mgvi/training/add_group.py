@@ -76,9 +76,9 @@ def add_group(
         If there is no new group or more than one, cells of known groups beside it, or
         the genes are others.
     SettingsError
-        If encoder or decoder does not tell which weights belong to a group
-        (:class:`~pyro_mgvi.core.HasGroupEntries`), if nothing in the model belongs to a single
-        group, or if a training setting is out of range.
+        If several columns make up the groups, if encoder or decoder does not tell which weights
+        belong to a group (:class:`~pyro_mgvi.core.HasGroupEntries`), if nothing in the model
+        belongs to a single group, or if a training setting is out of range.
     TrainingError
         If a loss is not finite.
 
@@ -99,6 +99,12 @@ def add_group(
     >>> sorted(larger.latents(adata))
     ['t_group1', 't_group2', 't_group3', 'z']
     """
+    if isinstance(program.schema.group_key, tuple):
+        columns = " and ".join(map(str, program.schema.group_key))
+        raise SettingsError(
+            f"add_group does not support groups of several columns ({columns}), whose levels share "
+            "latents and offsets with groups that are there: train a new model on all cells"
+        )
     _telling(program)
     old = program.schema
     group = new_group(adata, old)

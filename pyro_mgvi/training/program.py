@@ -113,7 +113,7 @@ class Program:
             "decoder": decoder,
             "likelihood": likelihood,
         }
-        bound = Latents(latents, schema.groups)
+        bound = Latents(latents, schema.design)
         self.given_weight = given_weights(own_weight, bound)
         self.own_weight = own_weights(own_weight, bound, initial)
         active = ActiveDims(bound)

@@ -11,6 +11,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.search.residuals import searched_groups
 
 LARGE = 0.9  # share of the cells from which a group pulls its own program into the shared latents
 SHALLOW = 200  # counts of a cell, in the genes of the model
@@ -39,7 +40,8 @@ def hints(program: Program, data: GroupedCounts, sampled: GroupedCounts) -> Iter
             "fit with fewer cells of it, and compare"
         )
     least = SearchSettings.least_cells
-    small = [f"{groups[i]} ({sizes[i]})" for i in np.flatnonzero((sizes > 0) & (sizes < least))]
+    searched = searched_groups(program.families.design, sizes, least)
+    small = [f"{groups[i]} ({sizes[i]})" for i in np.flatnonzero((sizes > 0) & ~searched)]
     if small:
         yield (
             f"groups of fewer than {least} cells are not searched for programs, and what is found "
