@@ -27,6 +27,8 @@ const errors = [];
 addEventListener("error", e => errors.push(String(e.message || e.target.outerHTML)), true);
 addEventListener("securitypolicyviolation", e => errors.push("asked for " + e.blockedURI));
 console.error = (...parts) => errors.push(parts.join(" "));
+let library = null;
+addEventListener("load", () => { library = typeof Plotly; });
 addEventListener("load", () => setTimeout(() => {
   const page = document.documentElement;
   const inside = e => e.closest(".table, .js-plotly-plot") && !e.matches(".table, .js-plotly-plot");
@@ -40,7 +42,7 @@ addEventListener("load", () => setTimeout(() => {
   try { used = act(); } catch (error) { errors.push(String(error.stack)); }
   const after = measured();
   parent.postMessage({
-    width: innerWidth, errors: errors, used: used,
+    width: innerWidth, errors: errors, used: used, library: library,
     page: Math.max(before.page, after.page), wide: [...before.wide, ...after.wide],
     images: [...document.images].map(
       i => [i.naturalWidth, i.naturalHeight, i.getBoundingClientRect().width,
@@ -151,6 +153,14 @@ def test_a_browser_shows_it_at_three_widths(page, seen):
             assert natural_width > 0 and natural_height > 0
             assert shown == 0 if still else 250 < shown <= natural_width
         assert item["headings"][-1] == "Predictive checks" and item["unnamed"] == []
+
+
+@pytest.mark.slow
+def test_the_page_can_be_read_before_the_library_is_compiled(page, seen):
+    library = page[page.index('id="x-library"') :].split("</script>")[0]
+    assert len(library) > len(page) / 2
+    for item in seen:
+        assert item["library"] == "undefined" and item["used"] is not None
 
 
 @pytest.mark.slow
