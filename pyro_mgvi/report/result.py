@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from pyro_mgvi.training.program import Program
 PREFIX = "X_mgvi_"
 LEVELS = 24  # a column with more levels is not chosen by itself
 CHOSEN = 4  # as many columns are chosen by themselves
-NEEDS_MODEL = "pyro-mgvi fit IN.h5ad --group-key {} --out RESULT.h5ad --model MODEL"
+NEEDS_MODEL = "pyro-mgvi fit IN.h5ad {} --out RESULT.h5ad --model MODEL"
 WITH_MODEL = "pyro-mgvi report RESULT.h5ad --model MODEL --out report.html"
 
 
@@ -277,5 +278,21 @@ def without_model(result: Result, what: str) -> Hint:
     return Hint(
         f"{what}: not here, because this report was made without the trained model. Save the "
         "model with the fit, and name it:",
-        NEEDS_MODEL.format(" ".join(columns[1:] or columns)) + "\n" + WITH_MODEL,
+        NEEDS_MODEL.format(_options(columns[1:] or columns, result.settings)) + "\n" + WITH_MODEL,
     )
+
+
+def _options(columns: Iterable[str], settings: Mapping[str, Any]) -> str:
+    """Return the options of the command line that say what the fit read, and from where."""
+    options = ["--group-key", *(shlex.quote(str(column)) for column in columns)]
+    for key in ("layer", "batch_key", "sample_key"):
+        if settings.get(key) is not None:
+            options += [f"--{key.replace('_', '-')}", shlex.quote(str(settings[key]))]
+    for key in settings.get("covariate_keys") or ():
+        options += ["--covariate-key", shlex.quote(str(key))]
+    options += [
+        f"--{key.replace('_', '-')}"
+        for key in ("use_raw", "round_counts", "drop_empty")
+        if settings.get(key)
+    ]
+    return " ".join(options)
