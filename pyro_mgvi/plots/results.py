@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from pyro_mgvi.analysis.diagnosis import SURE, Diagnosis
 from pyro_mgvi.analysis.expression import normalized_expression
@@ -62,6 +63,7 @@ def history(
         if column in table:
             ax.plot(table["epoch"], table[column], color=colour, label=column)
     ax.set(xlabel="epoch", ylabel="loss (nats per cell)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False)
     finish([ax], show, save)
     return ax

@@ -29,7 +29,13 @@ addEventListener("securitypolicyviolation", e => errors.push("asked for " + e.bl
 console.error = (...parts) => errors.push(parts.join(" "));
 let library = null;
 addEventListener("load", () => { library = typeof Plotly; });
-addEventListener("load", () => setTimeout(() => {
+let tries = 0;
+addEventListener("load", () => setTimeout(function wait() {
+  const status = document.getElementById("x-status");
+  if (status && status.textContent.includes("being drawn") && tries++ < 200) {
+    setTimeout(wait, 50);
+    return;
+  }
   const page = document.documentElement;
   const inside = e => e.closest(".table, .js-plotly-plot") && !e.matches(".table, .js-plotly-plot");
   const measured = () => ({
@@ -63,7 +69,8 @@ function act() {
     row => [...row.cells].map(cell => cell.textContent));
   const fire = (e, name) => e.dispatchEvent(new Event(name, { bubbles: true }));
   const choose = (id, value) => { at(id).value = value; fire(at(id), "change"); };
-  const found = { colours: [...at("colour").options].map(o => [o.value, o.text]), ink: [] };
+  const found = { uncounted: at("counts").textContent, ink: [],
+    colours: [...at("colour").options].map(o => [o.value, o.text]) };
   const drawn = () => [...at("multiples").querySelectorAll("canvas")].map(c => new Set(
     c.getContext("2d").getImageData(0, 0, c.width, c.height).data).size > 2);
   for (const value of ["d0", "g0", "c1", "c0"]) {
@@ -174,6 +181,7 @@ def test_cells_are_selected_and_their_genes_are_ranked(seen, fitted):
         first, n = adata.obs["group"].cat.categories[0], str(sizes.iloc[0])
         assert used["labels"] == [f"\u25cf{name}{size}" for name, size in sizes.items()]
         assert used["pressed"] == "true" and used["status"] == f"{n} of 120 cells are selected."
+        assert used["uncounted"] == "Select some cells, and they are counted here."
         assert used["counts"] == [[first, n, n, "100"]]
         x = adata[:, names].X.toarray()
         log_ng = np.log1p(1e4 * x / adata.X.sum(1))

@@ -146,6 +146,10 @@
   }
 
   function drawCounts(n) {
+    if (!n) {
+      at("counts").replaceChildren("Select some cells, and they are counted here.");
+      return;
+    }
     at("counts").replaceChildren(...Cells.columns.filter((column) => column.levels).map((column) => {
       const all = new Array(column.levels.length).fill(0), mine = all.slice();
       column.codes.forEach((code, cell) => {
@@ -154,7 +158,7 @@
         mine[code] += state.chosen[cell];
       });
       const rows = column.levels.map((name, i) => [name, mine[i], all[i], (100 * mine[i]) / (all[i] || 1)])
-        .filter((row) => n === 0 || row[1] > 0);
+        .filter((row) => row[1] > 0);
       const heads = [column.name, "selected", "all", "% of all"];
       const box = Tables.made(heads, rows, `Drawn cells by ${column.name}.`, [0, 0, 0, 0]);
       const holder = document.createElement("div");
