@@ -217,10 +217,7 @@ def _doubts(
     leaks = [
         f"{probe.copy.key} ({probe.column})"
         for probe in probes
-        if not probe.copy.shared
-        and probe.tells
-        and probe.elsewhere
-        and probe.column not in keys
+        if not probe.copy.shared and probe.tells and probe.elsewhere and probe.column not in keys
     ]
     if leaks and found is None:
         yield (
