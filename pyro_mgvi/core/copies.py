@@ -72,7 +72,7 @@ class Latents:
 
     Examples
     --------
-    >>> latents = Latents([shared(2), "t:3"], ("a", "b"))
+    >>> latents = Latents(["z:2", "t:3"], ("a", "b"))
     >>> [copy.key for copy in latents.copies]
     ['z', 't_a', 't_b']
     >>> latents["t"].dim, [latent.name for latent in latents.shared]
