@@ -160,7 +160,7 @@ class MGVI(Results, Program):
         plan: TrainingPlan | None = None,
         *,
         max_epochs: int | None = None,
-        accelerator: str = "cpu",
+        accelerator: str = "auto",
         checkpoint: str | Path | None = None,
         resume: bool = True,
         progress: bool = True,
@@ -177,7 +177,8 @@ class MGVI(Results, Program):
         max_epochs
             Upper bound of passes over the cells, instead of that of the plan.
         accelerator
-            Where to train: ``"cpu"``, ``"gpu"``, ``"cuda:1"`` or ``"auto"``.
+            Where to train: ``"cpu"``, ``"gpu"``, ``"cuda:1"`` or ``"auto"``, a GPU if there is one.
+            What the model says is then computed there, too, until :meth:`to` moves it.
         checkpoint
             Folder for the state after each epoch: a process that ends, however it ends, is gone
             on with by the same call.
@@ -209,8 +210,6 @@ class MGVI(Results, Program):
         try:
             trainer.run(progress)
         finally:  # an interrupted run keeps its best weights, and its history
-            self.model.cpu()
-            self.guide.cpu()
             earlier = earlier.iloc[: len(earlier) - trainer.n_resumed]
             if trainer.history:
                 self.plan, self.history = plan, continued(earlier, trainer.table())
@@ -240,7 +239,7 @@ class MGVI(Results, Program):
         plan: TrainingPlan | None = None,
         *,
         max_epochs: int | None = None,
-        accelerator: str = "cpu",
+        accelerator: str = "auto",
         layer: str | None = None,
         use_raw: bool | None = None,
         progress: bool = True,

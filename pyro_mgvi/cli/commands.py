@@ -143,7 +143,7 @@ def rank_genes(arguments: Namespace) -> int:
         [Output("--out", arguments.out, Kind.TABLE), *sets.outputs],
         [arguments.input, arguments.model, *sets.inputs],
     )
-    mgvi = MGVI.load(arguments.model)
+    mgvi = MGVI.load(arguments.model).to(arguments.accelerator)
     sets.check(mgvi)
     adata = read_cells(arguments.input)
     data = mgvi.read(adata)
@@ -185,7 +185,7 @@ def programs(arguments: Namespace) -> int:
         [Output("--out", arguments.out, Kind.TABLE), *sets.outputs],
         [arguments.input, arguments.model, *sets.inputs],
     )
-    mgvi = MGVI.load(arguments.model)
+    mgvi = MGVI.load(arguments.model).to(arguments.accelerator)
     mgvi.families.resolve(arguments.latents)  # refused before anything is read
     sets.check(mgvi)
     table = mgvi.programs(
@@ -226,7 +226,7 @@ def report(arguments: Namespace) -> int:
 
     inputs = [path for path in (arguments.input, arguments.model) if path is not None]
     check_outputs([Output("--out", arguments.out, Kind.PAGE)], inputs)
-    mgvi = None if arguments.model is None else MGVI.load(arguments.model)
+    mgvi = None if arguments.model is None else MGVI.load(arguments.model).to(arguments.accelerator)
     write_report(
         arguments.out,
         read_cells(arguments.input),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -265,6 +265,24 @@ class GroupedCounts:
         SettingsError
             If ``size`` is below 2 (batch statistics need two cells).
         """
+        return self.batches_of(self.orders(size, seed, stratified, shuffle), keep_sparse, shuffle)
+
+    def batches_of(
+        self, orders: Iterable[np.ndarray], keep_sparse: bool = False, scaled: bool = True
+    ) -> Iterator[Minibatch]:
+        """Yield the cells at each of these arrays of positions; ``scaled`` with their index."""
+        for cells in orders:
+            index, n_cells = (torch.from_numpy(cells), len(self)) if scaled else (None, None)
+            yield self.rows(cells, index, n_cells, keep_sparse)
+
+    def orders(
+        self,
+        size: int,
+        seed: int | np.random.Generator | None = None,
+        stratified: bool = False,
+        shuffle: bool = True,
+    ) -> list[np.ndarray]:
+        """Return the positions of the cells of each minibatch; see :meth:`minibatches`."""
         if size < 2:
             raise SettingsError(f"a minibatch needs at least 2 cells, not {size}")
         n = len(self)
@@ -277,9 +295,7 @@ class GroupedCounts:
             order = generator.permutation(n)
             if stratified:
                 order = interleaved(order, self.group_n, generator)
-        for cells in np.array_split(order, n_batches):
-            index, n_cells = (torch.from_numpy(cells), n) if shuffle else (None, None)
-            yield self.rows(cells, index, n_cells, keep_sparse)
+        return np.array_split(order, n_batches)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return positions of training and held-out cells, stratified by group.

@@ -36,7 +36,16 @@ class Minibatch(NamedTuple):
 
     def to(self, device: torch.device | str) -> Minibatch:
         """Return the minibatch on ``device``."""
-        return Minibatch._make(x.to(device) if isinstance(x, Tensor) else x for x in self)
+        if torch.device(device).type != "cuda":
+            return Minibatch._make(x.to(device) if isinstance(x, Tensor) else x for x in self)
+        # From pinned memory a copy goes on while the GPU computes.
+        return Minibatch._make(
+            _pinned(x).to(device, non_blocking=True) if isinstance(x, Tensor) else x for x in self
+        )
+
+
+def _pinned(x: Tensor) -> Tensor:
+    return x.pin_memory() if x.device.type == "cpu" and x.layout == torch.strided else x
 
 
 def interleaved(

@@ -26,7 +26,7 @@ def sampled(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
         for name, weight in module.named_parameters():
             flat = weight.detach().flatten()
             step = max(1, -(-len(flat) // SAMPLED))
-            found[f"{part}.{name}"] = flat[::step].double().cpu().clone()
+            found[f"{part}.{name}"] = flat[::step].cpu().double().clone()
     return found
 
 

@@ -32,6 +32,7 @@ from pyro_mgvi.model.structure import GroupedModule
 from pyro_mgvi.model.weights import differ, sampled
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
 from pyro_mgvi.support.values import flag, whole
+from pyro_mgvi.training.accelerator import fabric
 from pyro_mgvi.training.plan import TrainingPlan
 
 BLOCK = 1024  # cells at a time when nothing is trained, and fewer if these hold more than
@@ -183,6 +184,26 @@ class Program:
         """Where the weights are."""
         return self.model.log_library_b2.device
 
+    def to(self, accelerator: str) -> Self:
+        """Move the weights, and return this object: what it says is computed where these are.
+
+        Parameters
+        ----------
+        accelerator
+            ``"cpu"``, ``"gpu"``, ``"cuda:1"``, or ``"auto"`` for a GPU if there is one.
+
+        Raises
+        ------
+        SettingsError
+            If there is no such device.
+        """
+        if accelerator == str(self.device):
+            return self
+        device = fabric(accelerator, self.device).device
+        self.model.to(device)
+        self.guide.to(device)
+        return self
+
     def read(
         self,
         adata: AnnData | GroupedCounts,
@@ -223,10 +244,10 @@ class Program:
         return GroupedCounts.for_schema(adata, self.schema, self.data_kind, source, missing_genes)
 
     def fresh(self, data: GroupedCounts, seed: int) -> Self:
-        """Return a new program of the same settings, started from the moments of ``data``."""
+        """Return a new program like this one, where it is, started from the moments of ``data``."""
         with warnings.catch_warnings():  # what its parts cannot do was said of this program
             warnings.simplefilter("ignore", ComponentWarning)
-            return type(self)(
+            made = type(self)(
                 self.schema,
                 data.initial_values(self.data_kind),
                 self.model.latents.families,
@@ -236,6 +257,7 @@ class Program:
                 foreign_sample=self.guide.foreign_sample,
                 seed=seed,
             )
+        return made.to(str(self.device))
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:

@@ -33,7 +33,7 @@ def train(
     program: Program,
     data: GroupedCounts,
     plan: TrainingPlan,
-    accelerator: str = "cpu",
+    accelerator: str = "auto",
     progress: bool = True,
     copies: Mapping[str, Tensor] | None = None,
 ) -> pd.DataFrame:
@@ -48,9 +48,6 @@ def train(
         raise KeyboardInterrupt(
             "training was interrupted; the model that it was for is as it was before"
         ) from interruption
-    finally:
-        program.model.cpu()
-        program.guide.cpu()
 
 
 class Trainer:
@@ -65,7 +62,8 @@ class Trainer:
     plan
         How to train.
     accelerator
-        Where to train: ``"cpu"``, ``"gpu"``, ``"cuda:1"`` or ``"auto"``.
+        Where to train: ``"cpu"``, ``"gpu"``, ``"cuda:1"``; or ``"auto"``: where the program is or,
+        if that is the CPU, on a GPU if there is one. The program stays there.
     checkpoint
         Folder to which the state is written after each epoch, and from which it is resumed; see
         :class:`~pyro_mgvi.training.checkpoint.Checkpoint`.
@@ -80,19 +78,20 @@ class Trainer:
         program: Program,
         data: GroupedCounts,
         plan: TrainingPlan,
-        accelerator: str = "cpu",
+        accelerator: str = "auto",
         checkpoint: str | Path | None = None,
         copies: Mapping[str, Tensor] | None = None,
         resume: bool = True,
     ):
-        self.fabric = fabric(accelerator)
+        self.fabric = fabric(accelerator, program.device)
         self.setup = TrainingSetup(program, data, plan, copies)
         self.plain = WassersteinTraceELBO()
         objective = Objective(program.model, program.guide, self.setup.elbo)
         rate = self.setup.plan.learning_rate
         adam = torch.optim.Adam(objective.parameters(), lr=rate, fused=True)
         self.objective, self.optimizer = self.fabric.setup(objective, adam)
-        self.sparse = self.setup.data.mostly_zero and self.fabric.device.type == "cpu"
+        self.on_cpu = self.fabric.device.type == "cpu"
+        self.sparse = self.setup.data.mostly_zero and self.on_cpu
         self.clock = Clock(self.setup.plan, self.setup.n_steps)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(adam, self.clock.step_size)
         self.checkpoint = None
@@ -186,22 +185,24 @@ class Trainer:
         model = self.objective.model
         batches = self.setup.minibatches(epoch, keep_sparse=self.sparse)
         totals: dict[str, torch.Tensor] = {}
+        passed: list[dict[str, torch.Tensor]] = []
         for step, batch in enumerate(batches):
-            batch = batch.to(self.fabric.device)
             with pyro.validation_enabled(epoch == step == 0):
                 terms = self.objective(*batch)
             loss = sum(terms.values()) / len(self.setup.data)
             self.optimizer.zero_grad()
             self.fabric.backward(loss)
-            if not torch.isfinite(loss):
-                self._stop(terms, epoch, step)
+            passed.append({name: term.detach() for name, term in terms.items()})
+            if self.on_cpu and not torch.isfinite(loss):
+                self._stop(passed[-1], epoch, step)
             if planted:  # the encoders first learn to tell what the decoder already knows
                 for weight in model.parameters():
                     weight.grad = None
             self.optimizer.step()
-            for name, term in terms.items():
+            for name, term in passed[-1].items():
                 weight = len(batch.group) / len(self.setup.data) ** 2
-                totals[name] = totals.get(name, 0.0) + term.detach() * weight
+                totals[name] = totals.get(name, 0.0) + term * weight
+        self._check(passed, epoch)
         row: dict[str, float] = {"epoch": epoch + 1, **columns("train", totals)}
         if self.setup.validation is not None:
             row |= columns("validation", self._validate())
@@ -234,8 +235,8 @@ class Trainer:
         if validation is None:
             return totals
         with pyro.validation_enabled(False):
-            for batch in validation.minibatches(1024, shuffle=False, keep_sparse=self.sparse):
-                terms = self.plain.terms(module.model, module.guide, *batch.to(self.fabric.device))
+            for batch in self.setup.held_out(1024, self.sparse):
+                terms = self.plain.terms(module.model, module.guide, *batch)
                 terms.pop("decoder_prior", None)  # says nothing about held-out cells
                 for name, term in terms.items():
                     totals[name] = totals.get(name, 0.0) + term / len(validation)
@@ -255,9 +256,22 @@ class Trainer:
         self.objective.load_state_dict(self.best["weights"])
         self.objective.eval()
 
+    def _check(self, passed: list[dict[str, Tensor]], epoch: int) -> None:
+        """Stop if a loss was not finite: a GPU is asked after the epoch, and not waited for."""
+        if self.on_cpu:
+            return
+        losses = torch.stack([torch.stack([*terms.values()]).sum() for terms in passed])
+        finite = torch.isfinite(losses).tolist()
+        if not all(finite):
+            step = finite.index(False)
+            self._stop(passed[step], epoch, step)
+
     def _stop(self, terms: dict[str, Tensor], epoch: int, step: int) -> NoReturn:
         bad = [name for name, term in terms.items() if not torch.isfinite(term)]
-        broken = [k for k, v in self.objective.named_parameters() if not v.isfinite().all()]
+        broken = []  # elsewhere than on the CPU further steps have broken them by now
+        if self.on_cpu:
+            named = self.objective.named_parameters()
+            broken = [name for name, weight in named if not weight.isfinite().all()]
         loss = sum(float(term.detach()) for term in terms.values())
         cause = f"the term(s) of {bad} are not finite"
         if broken:
