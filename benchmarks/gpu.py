@@ -4,8 +4,8 @@
     python -m benchmarks.gpu --quick --accelerator cpu --out try.json  # a rehearsal without one
 
 Each section is written as soon as it is done; what fails, is not installed or would come too late
-is in the JSON with the reason. Step times are of ours and of scvi-tools' ContrastiveVI in turns, with
-the counts of both on the device; beside them ContrastiveVI with counts in the host's memory.
+is in the JSON with the reason. Step times are of ours and of scvi-tools' ContrastiveVI in turns,
+with the counts of both on the device; beside them ContrastiveVI with counts in the host's memory.
 """
 
 from __future__ import annotations

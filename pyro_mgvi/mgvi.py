@@ -20,6 +20,7 @@ from pyro_mgvi.networks import JointDecoder, SeparateEncoders
 from pyro_mgvi.results import Results
 from pyro_mgvi.support.values import flag
 from pyro_mgvi.training import Trainer, TrainingPlan, TrainingSetup, add_group
+from pyro_mgvi.training.estimate import estimate
 from pyro_mgvi.training.objective import continued
 from pyro_mgvi.training.plan import chosen_plan
 from pyro_mgvi.training.program import LATENTS, Program
@@ -202,9 +203,8 @@ class MGVI(Results, Program):
         TrainingInterrupted
             After a Ctrl-C; the model has its best weights, as a finished training leaves them.
         """
-        plan = chosen_plan(plan, max_epochs)
+        plan, resume = chosen_plan(plan, max_epochs), flag("resume", resume)
         data = self.read(adata, missing_genes=0)  # zeros would be learnt
-        resume = flag("resume", resume)
         trainer = Trainer(self, data, plan, accelerator, checkpoint, resume=resume)
         earlier = self.history
         try:
@@ -254,6 +254,7 @@ class MGVI(Results, Program):
         larger.plan, larger.history = used, history
         return larger
 
+    estimate = estimate
     def save(self, path: str | Path) -> None:
         """Write weights and plain settings to the folder ``path``, whole or not at all.
 

@@ -57,7 +57,9 @@ def demo(arguments: Namespace) -> int:
 def fit(arguments: Namespace) -> int:
     """Fit annotated data, and write the model and the latents."""
     latents = [parse(spec) for spec in arguments.latents]
-    outputs = [Output("--out", arguments.out, Kind.CELLS)]
+    outputs = [Output("--out", arguments.out, Kind.CELLS)] if arguments.out is not None else []
+    if not (outputs or arguments.estimate):
+        raise SettingsError("fit needs a file to write to: name it (--out), or ask for --estimate")
     if arguments.model is not None:
         outputs.append(Output("--model", arguments.model, Kind.MODEL))
     check_outputs(outputs, [arguments.input], arguments.force)
@@ -78,6 +80,10 @@ def fit(arguments: Namespace) -> int:
     if len(data) < adata.n_obs:
         adata = adata[data.cells].copy()
     mgvi = MGVI.from_counts(data, seed=arguments.seed, latents=latents)
+    if arguments.estimate:
+        chosen = {"max_epochs": arguments.epochs, "accelerator": arguments.accelerator}
+        print(mgvi.estimate(data, **chosen))
+        return 0
     try:
         found = mgvi.fit(
             data,

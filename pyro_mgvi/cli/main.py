@@ -144,9 +144,13 @@ def _add_fit(commands: Commands) -> None:
     fit.add_argument(
         "--out",
         type=_path,
-        required=True,
         metavar="OUT",
         help="the input with the latents: an h5ad file, or a zarr folder if it ends in .zarr",
+    )
+    fit.add_argument(
+        "--estimate",
+        action="store_true",
+        help="print the time and memory that this would take, and end: nothing is written",
     )
     fit.add_argument("--model", type=_path, metavar="DIR", help="save the trained model, too")
     fit.add_argument(

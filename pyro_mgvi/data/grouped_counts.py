@@ -13,11 +13,10 @@ from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data.counts import Counts, columns, dense
 from pyro_mgvi.data.matching import MISSING, matched
-from pyro_mgvi.data.minibatch import Minibatch, interleaved, stratified_split
+from pyro_mgvi.data.minibatch import Minibatch, orders, stratified_split
 from pyro_mgvi.data.moments import initial_values_of_counts, initial_values_of_values
 from pyro_mgvi.data.reading import Read, read_known, read_new
 from pyro_mgvi.data.schema import Schema, Source
-from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.sparse import DENSITY, is_sparse, to_torch
 
 UNPACKED = 2**28  # bytes: up to here, counts that are not mostly zero are made dense for training
@@ -141,8 +140,8 @@ class GroupedCounts:
 
     @classmethod
     def _of(cls, found: Read, schema: Schema) -> GroupedCounts:
-        labels = found.group_n, found.batch_n, found.covariate_nc
-        return cls(found.x, *labels, schema, found.cells, sample_n=found.sample_n)
+        labels = found.group_n, found.batch_n, found.covariate_nc, schema
+        return cls(found.x, *labels, found.cells, sample_n=found.sample_n)
 
     def __len__(self) -> int:
         return len(self.group_n)
@@ -211,14 +210,10 @@ class GroupedCounts:
     ) -> Minibatch:
         """Return the cells at these positions as tensors; counts sparse if asked for."""
         x = self.counts(cells)
-        return Minibatch(
-            counts=to_torch(x) if keep_sparse else torch.from_numpy(dense(x)),
-            group=torch.from_numpy(self.group_n[cells]),
-            batch=torch.from_numpy(self.batch_n[cells]),
-            covariates=torch.from_numpy(self.covariate_nc[cells]),
-            index=index,
-            n_cells=n_cells,
-        )
+        counts = to_torch(x) if keep_sparse else torch.from_numpy(dense(x))
+        parts = (self.group_n, self.batch_n, self.covariate_nc)
+        labels = (torch.from_numpy(part[cells]) for part in parts)
+        return Minibatch(counts, *labels, index, n_cells)
 
     def subset(self, cells: np.ndarray) -> GroupedCounts:
         """Return the cells at these positions as data of their own."""
@@ -272,8 +267,8 @@ class GroupedCounts:
     ) -> Iterator[Minibatch]:
         """Yield the cells at each of these arrays of positions; ``scaled`` with their index."""
         for cells in orders:
-            index, n_cells = (torch.from_numpy(cells), len(self)) if scaled else (None, None)
-            yield self.rows(cells, index, n_cells, keep_sparse)
+            index = torch.from_numpy(cells) if scaled else None
+            yield self.rows(cells, index, len(self) if scaled else None, keep_sparse)
 
     def orders(
         self,
@@ -282,20 +277,8 @@ class GroupedCounts:
         stratified: bool = False,
         shuffle: bool = True,
     ) -> list[np.ndarray]:
-        """Return the positions of the cells of each minibatch; see :meth:`minibatches`."""
-        if size < 2:
-            raise SettingsError(f"a minibatch needs at least 2 cells, not {size}")
-        n = len(self)
-        n_batches = max(1, min(round(n / size), n // 2))
-        order = np.arange(n)
-        if shuffle:
-            if seed is None:
-                seed = int(torch.randint(2**31, ()))
-            generator = np.random.default_rng(seed)
-            order = generator.permutation(n)
-            if stratified:
-                order = interleaved(order, self.group_n, generator)
-        return np.array_split(order, n_batches)
+        """Return the positions of each minibatch's cells; see :meth:`minibatches`."""
+        return orders(self.group_n, size, seed, stratified, shuffle)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return positions of training and held-out cells, stratified by group.
@@ -311,6 +294,5 @@ class GroupedCounts:
 
     def initial_values(self, data_kind: DataKind = DataKind.COUNTS) -> InitialValues:
         """Return data-dependent initial values, by moments of the counts or of the values."""
-        if data_kind is DataKind.COUNTS:
-            return initial_values_of_counts(self)
-        return initial_values_of_values(self)
+        of_counts = data_kind is DataKind.COUNTS
+        return initial_values_of_counts(self) if of_counts else initial_values_of_values(self)

@@ -59,6 +59,28 @@ def interleaved(
     return order[np.argsort(position, kind="stable")]
 
 
+def orders(
+    group_n: np.ndarray,
+    size: int,
+    seed: int | np.random.Generator | None = None,
+    stratified: bool = False,
+    shuffle: bool = True,
+) -> list[np.ndarray]:
+    """Return the positions of the cells of each minibatch, as `GroupedCounts.minibatches` says."""
+    if size < 2:
+        raise SettingsError(f"a minibatch needs at least 2 cells, not {size}")
+    n = len(group_n)
+    order = np.arange(n)
+    if shuffle:
+        if seed is None:
+            seed = int(torch.randint(2**31, ()))
+        generator = np.random.default_rng(seed)
+        order = generator.permutation(n)
+        if stratified:
+            order = interleaved(order, group_n, generator)
+    return np.array_split(order, max(1, min(round(n / size), n // 2)))
+
+
 def stratified_split(
     group_n: np.ndarray, n_groups: int, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -14,14 +14,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_mgvi.core.elbo import WassersteinTraceELBO
-from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data import GroupedCounts, Minibatch
 from pyro_mgvi.errors import SettingsError, TrainingError, TrainingInterrupted
 from pyro_mgvi.kernels.compiled import compilation
 from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.training.accelerator import fabric
 from pyro_mgvi.training.checkpoint import Checkpoint
 from pyro_mgvi.training.clock import Clock
-from pyro_mgvi.training.objective import Best, Objective, columns, what_is_kept
+from pyro_mgvi.training.objective import Best, Objective, columns, not_finite, what_is_kept
 from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.setup import TrainingSetup
@@ -136,7 +136,7 @@ class Trainer:
             with (
                 exclusive(),
                 pyro.settings.context(module_local_params=True),
-                compilation(self._compile()),
+                compilation(self.compiles),
                 torch.enable_grad(),
             ):
                 for epoch in bar:
@@ -166,13 +166,33 @@ class Trainer:
             table["kept"] = table["epoch"] == self.best["epoch"]
         return table
 
-    def _compile(self) -> bool:
-        """Return whether compiling pays: it saves some 50 ns per count of each epoch."""
+    @property
+    def compiles(self) -> bool:
+        """Whether compiling pays: it saves some 50 ns per count of each epoch."""
         plan = self.setup.plan
         if plan.compiled is not None:
             return plan.compiled
         n_cells, n_genes = self.setup.data.shape
         return float(n_cells) * n_genes * self.setup.max_epochs > COMPILE_FROM
+
+    def step(self, batch: Minibatch, n: int, planted: bool = False) -> dict[str, Tensor]:
+        """Take one step, the ``n``-th of its epoch from 0, and return the terms of its loss.
+
+        With ``planted``, the encoders alone: they first learn to tell what the decoder knows.
+        """
+        with pyro.validation_enabled(n == len(self.history) == 0):
+            terms: dict[str, Tensor] = self.objective(*batch)
+        loss: Any = sum(terms.values()) / len(self.setup.data)
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        passed = {name: term.detach() for name, term in terms.items()}
+        if self.on_cpu and not torch.isfinite(loss):
+            self._stop(passed, n)
+        if planted:
+            for weight in self.objective.model.parameters():
+                weight.grad = None
+        self.optimizer.step()
+        return passed
 
     @property
     def monitored(self) -> str:
@@ -182,27 +202,14 @@ class Trainer:
     def _epoch(self, epoch: int) -> None:
         planted = self._begin(epoch)
         self.setup.train()
-        model = self.objective.model
-        batches = self.setup.minibatches(epoch, keep_sparse=self.sparse)
         totals: dict[str, torch.Tensor] = {}
         passed: list[dict[str, torch.Tensor]] = []
-        for step, batch in enumerate(batches):
-            with pyro.validation_enabled(epoch == step == 0):
-                terms = self.objective(*batch)
-            loss = sum(terms.values()) / len(self.setup.data)
-            self.optimizer.zero_grad()
-            self.fabric.backward(loss)
-            passed.append({name: term.detach() for name, term in terms.items()})
-            if self.on_cpu and not torch.isfinite(loss):
-                self._stop(passed[-1], epoch, step)
-            if planted:  # the encoders first learn to tell what the decoder already knows
-                for weight in model.parameters():
-                    weight.grad = None
-            self.optimizer.step()
+        for n, batch in enumerate(self.setup.minibatches(epoch, keep_sparse=self.sparse)):
+            passed.append(self.step(batch, n, planted))
             for name, term in passed[-1].items():
                 weight = len(batch.group) / len(self.setup.data) ** 2
                 totals[name] = totals.get(name, 0.0) + term * weight
-        self._check(passed, epoch)
+        self._check(passed)
         row: dict[str, float] = {"epoch": epoch + 1, **columns("train", totals)}
         if self.setup.validation is not None:
             row |= columns("validation", self._validate())
@@ -231,9 +238,7 @@ class Trainer:
         self.objective.eval()
         torch.manual_seed(0)  # the same noise every time: losses of two epochs compare
         totals: dict[str, torch.Tensor] = {}
-        module, validation = self.objective.module, self.setup.validation
-        if validation is None:
-            return totals
+        module, validation = self.objective.module, self.setup.validation or ()
         with pyro.validation_enabled(False):
             for batch in self.setup.held_out(1024, self.sparse):
                 terms = self.plain.terms(module.model, module.guide, *batch)
@@ -256,31 +261,17 @@ class Trainer:
         self.objective.load_state_dict(self.best["weights"])
         self.objective.eval()
 
-    def _check(self, passed: list[dict[str, Tensor]], epoch: int) -> None:
+    def _check(self, passed: list[dict[str, Tensor]]) -> None:
         """Stop if a loss was not finite: a GPU is asked after the epoch, and not waited for."""
-        if self.on_cpu:
-            return
-        losses = torch.stack([torch.stack([*terms.values()]).sum() for terms in passed])
-        finite = torch.isfinite(losses).tolist()
-        if not all(finite):
-            step = finite.index(False)
-            self._stop(passed[step], epoch, step)
+        losses = [torch.stack([*terms.values()]).sum() for terms in passed]
+        if not self.on_cpu and not all(finite := torch.stack(losses).isfinite().tolist()):
+            self._stop(passed[finite.index(False)], finite.index(False))
 
-    def _stop(self, terms: dict[str, Tensor], epoch: int, step: int) -> NoReturn:
-        bad = [name for name, term in terms.items() if not torch.isfinite(term)]
-        broken = []  # elsewhere than on the CPU further steps have broken them by now
-        if self.on_cpu:
-            named = self.objective.named_parameters()
-            broken = [name for name, weight in named if not weight.isfinite().all()]
-        loss = sum(float(term.detach()) for term in terms.values())
-        cause = f"the term(s) of {bad} are not finite"
-        if broken:
-            cause += f", because the weights {broken[:3]} no longer are"
-        raise TrainingError(
-            f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}: "
-            f"{cause}. Lower learning_rate (now {self.setup.plan.learning_rate:g}), or look for "
-            "cells or genes with extreme counts. The best weights so far are kept."
-        )
+    def _stop(self, terms: dict[str, Tensor], step: int) -> NoReturn:
+        named = [] if not self.on_cpu else [*self.objective.named_parameters()]  # or broken by now
+        broken = [name for name, weight in named if not weight.isfinite().all()]
+        where = f"epoch {len(self.history) + 1}, step {step + 1}"
+        raise TrainingError(not_finite(terms, broken, where, self.setup.plan.learning_rate))
 
     def _state(self) -> dict[str, Any]:
         return {

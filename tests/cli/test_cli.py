@@ -391,3 +391,15 @@ def test_samples_are_named_once_and_the_ranking_says_of_what_it_speaks(h5ad, tmp
     assert rank(folder, h5ad, *options) == 0
     said = capsys.readouterr()
     assert "q_value is missing: too few samples" in said.out and "at least 3" in said.err
+
+
+def test_an_estimate_trains_and_writes_nothing(h5ad, tmp_path, capsys):
+    before = sorted(tmp_path.iterdir())
+    assert main(["fit", str(h5ad), "--group-key", "group", "--layer", "raw", "--estimate"]) == 0
+    assert capsys.readouterr().out.startswith("about ")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_fit_needs_somewhere_to_write_to(h5ad, capsys):
+    assert main(["fit", str(h5ad), "--group-key", "group"]) == 2
+    assert "--out" in capsys.readouterr().err
