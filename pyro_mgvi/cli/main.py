@@ -107,6 +107,11 @@ def _add_fit(commands: Commands) -> None:
         metavar="COLUMN",
         help="column of obs with the groups; or several, whose combinations are groups",
     )
+    fit.add_argument(
+        "--backed",
+        action="store_true",
+        help="leave the counts (X of an h5ad) in the file, for data larger than memory",
+    )
     fit.add_argument("--layer", help="layer with the counts (default: X)")
     fit.add_argument("--use-raw", action="store_true", help="take the counts of adata.raw")
     fit.add_argument(

@@ -11,18 +11,26 @@ from torch import Tensor
 
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind
-from pyro_mgvi.data.counts import Counts, columns, dense
 from pyro_mgvi.data.matching import MISSING, matched
-from pyro_mgvi.data.minibatch import Minibatch, orders, stratified_split
+from pyro_mgvi.data.minibatch import Minibatch, Minibatched, stratified_split
 from pyro_mgvi.data.moments import initial_values_of_counts, initial_values_of_values
 from pyro_mgvi.data.reading import Read, read_known, read_new
 from pyro_mgvi.data.schema import Schema, Source
-from pyro_mgvi.kernels.sparse import DENSITY, is_sparse, to_torch
+from pyro_mgvi.data.stores.in_memory import Counts, dense
+from pyro_mgvi.data.stores.on_disk import (
+    COPIED,
+    OnDisk,
+    chosen_columns,
+    mostly_zero,
+    read_ahead,
+    taken,
+)
+from pyro_mgvi.kernels.sparse import is_sparse, to_torch
 
 UNPACKED = 2**28  # bytes: up to here, counts that are not mostly zero are made dense for training
 
 
-class GroupedCounts:
+class GroupedCounts(Minibatched):
     """Counts of cells with their labels; large ones never dense as a whole. See `from_anndata`.
 
     Parameters
@@ -45,7 +53,7 @@ class GroupedCounts:
 
     def __init__(
         self,
-        source: Counts,
+        source: Counts | OnDisk,
         group_n: np.ndarray,
         batch_n: np.ndarray,
         covariate_nc: np.ndarray,
@@ -157,11 +165,13 @@ class GroupedCounts:
     @property
     def x(self) -> Counts:
         """Counts of these cells, cells x genes."""
-        return self._source if self._rows is None else self._source[self._rows]
+        if self._rows is None and not isinstance(self._source, OnDisk):
+            return self._source
+        return self.counts(np.arange(len(self)))
 
     def counts(self, cells: np.ndarray) -> Counts:
         """Return the counts of the cells at these positions."""
-        return self._source[cells if self._rows is None else self._rows[cells]]
+        return taken(self._source, cells if self._rows is None else self._rows[cells])
 
     def matching(self, schema: Schema) -> GroupedCounts:
         """Return these data as ``schema`` codes them: same names, in its order.
@@ -174,7 +184,7 @@ class GroupedCounts:
         if self.schema == schema:
             return self
         order, group_n, batch_n = matched(self.schema, schema, self.group_n, self.batch_n)
-        source = columns(self._source, order)
+        source = chosen_columns(self._source, order)
         covariate_nc = self.covariate_nc
         if schema.batch_key is not None:
             one_hot = np.eye(len(schema.batches), dtype=np.float32)[batch_n]
@@ -190,13 +200,12 @@ class GroupedCounts:
     @property
     def mostly_zero(self) -> bool:
         """Whether sparse products beat dense ones on these counts."""
-        x = self._source
-        return is_sparse(x) and bool(x.nnz < DENSITY * np.prod(x.shape))
+        return mostly_zero(self._source)
 
     def unpacked(self) -> GroupedCounts:
         """Return the same counts, dense if they are not mostly zero and small enough."""
         too_large = 4.0 * len(self) * self.shape[1] > UNPACKED
-        if not is_sparse(self._source) or self.mostly_zero or too_large:
+        if not is_sparse(self._source) or self.mostly_zero or too_large:  # or on disk
             return self
         labels = self.group_n, self.batch_n, self.covariate_nc, self.schema
         return GroupedCounts(dense(self.x), *labels, self.cells, sample_n=self.sample_n)
@@ -209,14 +218,30 @@ class GroupedCounts:
         keep_sparse: bool = False,
     ) -> Minibatch:
         """Return the cells at these positions as tensors; counts sparse if asked for."""
-        x = self.counts(cells)
-        counts = to_torch(x) if keep_sparse else torch.from_numpy(dense(x))
-        parts = (self.group_n, self.batch_n, self.covariate_nc)
-        labels = (torch.from_numpy(part[cells]) for part in parts)
-        return Minibatch(counts, *labels, index, n_cells)
+        return self.tensors(self.counts(cells), cells, index, n_cells, keep_sparse)
+
+    def tensors(
+        self,
+        x: Counts,
+        cells: np.ndarray,
+        index: Tensor | None,
+        n_cells: int | None,
+        keep_sparse: bool,
+    ) -> Minibatch:
+        """Return the cells at these positions as tensors, with their counts ``x``."""
+        return Minibatch(
+            counts=to_torch(x) if keep_sparse else torch.from_numpy(dense(x)),
+            group=torch.from_numpy(self.group_n[cells]),
+            batch=torch.from_numpy(self.batch_n[cells]),
+            covariates=torch.from_numpy(self.covariate_nc[cells]),
+            index=index,
+            n_cells=n_cells,
+        )
 
     def subset(self, cells: np.ndarray) -> GroupedCounts:
         """Return the cells at these positions as data of their own."""
+        if self.buffer is not None and len(cells) > COPIED * self.buffer:
+            return self.view(cells)  # too large for a copy
         return self._with(self.counts(cells), cells)
 
     def view(self, cells: np.ndarray) -> GroupedCounts:
@@ -224,7 +249,7 @@ class GroupedCounts:
         return self._with(self._source, cells, cells if self._rows is None else self._rows[cells])
 
     def _with(
-        self, source: Counts, cells: np.ndarray, rows: np.ndarray | None = None
+        self, source: Counts | OnDisk, cells: np.ndarray, rows: np.ndarray | None = None
     ) -> GroupedCounts:
         """Return the labels of the cells at these positions, with their counts."""
         parts = self.group_n, self.batch_n, self.covariate_nc, self.cells, self.sample_n
@@ -232,53 +257,14 @@ class GroupedCounts:
         labels = group_n, batch_n, covariate_nc, self.schema
         return GroupedCounts(source, *labels, of_read, rows, sample_n)
 
-    def minibatches(
-        self,
-        size: int = 128,
-        seed: int | np.random.Generator | None = None,
-        stratified: bool = False,
-        shuffle: bool = True,
-        keep_sparse: bool = False,
-    ) -> Iterator[Minibatch]:
-        """Yield every cell once, in minibatches of about ``size`` cells, drawn afresh.
+    def read(self, orders: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, Counts]]:
+        """Yield the positions and counts of minibatches."""
+        return read_ahead(self._source, self._rows, orders)
 
-        Parameters
-        ----------
-        size
-            Cells per minibatch. Sizes are evened out: there is no small last one.
-        seed
-            Of the order, or a generator; by default drawn from torch's global generator.
-        stratified
-            Spread each group evenly over the minibatches; otherwise permute all cells.
-        shuffle
-            False for the order of the data, without ``index`` (nothing is scaled).
-        keep_sparse
-            Give the counts as sparse tensors: same results, faster if :attr:`mostly_zero`.
-
-        Raises
-        ------
-        SettingsError
-            If ``size`` is below 2 (batch statistics need two cells).
-        """
-        return self.batches_of(self.orders(size, seed, stratified, shuffle), keep_sparse, shuffle)
-
-    def batches_of(
-        self, orders: Iterable[np.ndarray], keep_sparse: bool = False, scaled: bool = True
-    ) -> Iterator[Minibatch]:
-        """Yield the cells at each of these arrays of positions; ``scaled`` with their index."""
-        for cells in orders:
-            index = torch.from_numpy(cells) if scaled else None
-            yield self.rows(cells, index, len(self) if scaled else None, keep_sparse)
-
-    def orders(
-        self,
-        size: int,
-        seed: int | np.random.Generator | None = None,
-        stratified: bool = False,
-        shuffle: bool = True,
-    ) -> list[np.ndarray]:
-        """Return the positions of each minibatch's cells; see :meth:`minibatches`."""
-        return orders(self.group_n, size, seed, stratified, shuffle)
+    @property
+    def buffer(self) -> int | None:
+        """Cells to read at a time, of counts that stay in their file; None in memory."""
+        return self._source.buffer if isinstance(self._source, OnDisk) else None
 
     def split(self, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return positions of training and held-out cells, stratified by group.

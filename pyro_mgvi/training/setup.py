@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_mgvi.core.elbo import WassersteinTraceELBO
 from pyro_mgvi.data import GroupedCounts, Minibatch
-from pyro_mgvi.data.resident import Resident, fits
+from pyro_mgvi.data.stores.resident import Resident, fits
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.model import Guide, Model
 from pyro_mgvi.training.plan import TrainingPlan

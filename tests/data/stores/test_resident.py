@@ -10,7 +10,7 @@ from scipy import sparse
 
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.resident import Resident, compact, fits
+from pyro_mgvi.data.stores.resident import Resident, compact, fits
 
 CPU = torch.device("cpu")
 
@@ -64,7 +64,7 @@ def test_no_value_is_lost(value, dtype):
 def test_what_does_not_fit_stays(monkeypatch):
     data = grouped(np.ones((4, 3), np.float32))
     assert fits(data, torch.device("mps"))
-    monkeypatch.setattr("pyro_mgvi.data.resident.ELSEWHERE", 47)
+    monkeypatch.setattr("pyro_mgvi.data.stores.resident.ELSEWHERE", 47)
     assert not fits(data, torch.device("mps"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (96, 1000))
     assert fits(data, torch.device("cuda"))

@@ -9,9 +9,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from pyro_mgvi.data.counts import Counts
 from pyro_mgvi.data.grouped_counts import GroupedCounts
 from pyro_mgvi.data.minibatch import Minibatch
+from pyro_mgvi.data.stores.in_memory import Counts
 from pyro_mgvi.kernels.sparse import is_sparse
 
 SHARE = 0.5  # of a device's free memory that counts may take: a step needs some, too
@@ -124,6 +124,8 @@ def _smallest(n: int) -> type[np.signedinteger]:
 
 def fits(data: GroupedCounts, device: torch.device) -> bool:
     """Return whether the counts of these cells may stay on a device."""
+    if data.buffer is not None:  # on disk
+        return False
     x = data.x
     n_bytes = 8.0 * x.nnz if is_sparse(x) else 4.0 * np.prod(x.shape)
     if device.type != "cuda":
