@@ -170,7 +170,11 @@ def orders(
 
 
 def near_orders(
-    group_n: np.ndarray, size: int, seed: int, buffer: int, stratified: bool = False
+    group_n: np.ndarray,
+    size: int,
+    seed: int | np.random.Generator | None,
+    buffer: int,
+    stratified: bool = False,
 ) -> list[np.ndarray]:
     """Return the positions of each minibatch's cells, so that few reads of neighbours give many.
 
