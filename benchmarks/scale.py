@@ -31,7 +31,8 @@ from pyro_mgvi.datasets import clear_recipe
 from pyro_mgvi.support.memory import peak_bytes, resident_bytes
 
 GENES, DENSITY, GROUPS = 2000, 0.05, 4
-PART = 10_000  # cells that are simulated at a time
+PART = 10_000  # cells that are written at a time
+DISTINCT = 4  # parts that differ: more of them would only take longer to draw
 
 
 def simulated(path: Path) -> Path:
@@ -48,25 +49,19 @@ def sharded(path: Path, n_cells: int) -> Path:
     if path.exists():
         return path
     groups: list[np.ndarray] = []
+    parts: list[ad.AnnData] = []
     with h5py.File(path.with_suffix(".part"), "w") as file:
         for seed, start in enumerate(range(0, n_cells, PART)):
-            part = grouped_counts(min(PART, n_cells - start), GENES, GROUPS, DENSITY, seed)
-            x = sparse.csr_matrix(part.X, dtype=np.float32)
-            groups.append(part.obs["group"].to_numpy(str))
+            size = min(PART, n_cells - start)
+            if seed < DISTINCT:
+                parts.append(grouped_counts(PART, GENES, GROUPS, DENSITY, seed))
+            part = parts[seed % DISTINCT]
+            x = sparse.csr_matrix(part.X[:size], dtype=np.float32)
+            groups.append(part.obs["group"].to_numpy(str)[:size])
             if start == 0:
-                ad.io.write_elem(file, "X", x, dataset_kwargs={"maxshape": (None,)})
-                continue
-            group = file["X"]
-            end = group["indptr"][-1]
-            for name, values in (
-                ("data", x.data),
-                ("indices", x.indices),
-                ("indptr", x.indptr[1:] + end),
-            ):
-                before = len(group[name])
-                group[name].resize(before + len(values), axis=0)
-                group[name][before:] = values
-            group.attrs["shape"] = [len(group["indptr"]) - 1, GENES]
+                ad.io.write_elem(file, "X", x)
+            else:
+                ad.io.sparse_dataset(file["X"]).append(x)
         obs = pd.DataFrame({"group": pd.Categorical(np.concatenate(groups))})
         obs.index = [f"cell{i}" for i in range(len(obs))]
         ad.io.write_elem(file, "obs", obs)

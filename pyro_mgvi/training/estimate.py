@@ -15,9 +15,12 @@ from anndata import AnnData
 from pyro_mgvi.data import GroupedCounts, Minibatch
 from pyro_mgvi.kernels.compiled import compilation
 from pyro_mgvi.kernels.exclusive import exclusive
+from pyro_mgvi.kernels.sparse import to_dense
+from pyro_mgvi.model.posterior import Posterior
 from pyro_mgvi.support.memory import resident_bytes
 from pyro_mgvi.training.plan import SearchSettings, TrainingPlan, chosen_plan
 from pyro_mgvi.training.program import BLOCK, VALUES, Program
+from pyro_mgvi.training.setup import TrainingSetup
 from pyro_mgvi.training.trainer import Trainer
 
 STEPS = 12  # that are timed, at most
@@ -122,12 +125,13 @@ def estimate(
     likelihood = _seconds_of_likelihood(trainer) if compiled else 0.0
     step -= (1 - COMPILED) * min(likelihood, 0.9 * step)
     passing = _seconds_of_pass(trainer) / min(BLOCK, n_train)
+    reading = _seconds_of_reading(setup)
     epochs = expected_epochs(setup.plan, setup.n_steps)
-    per_epoch = setup.n_steps * step + n_held_out * passing
+    per_epoch = setup.n_steps * step + n_held_out * passing + reading
     seconds = epochs * per_epoch + (COMPILING if compiled else 0.0)
     # Closing and pruning dimensions pass over all cells, and so does the summary.
-    seconds += 5 * n_train * passing
-    if setup.plan.search is not None:
+    seconds += 5 * (n_train * passing + reading)
+    if setup.plan.search is not None and setup.plan.search_epoch is not None:
         seconds += _seconds_of_search(setup.plan.search, setup.data)
     n_weights = sum(p.numel() for p in trainer.objective.parameters())
     return Estimate(
@@ -168,9 +172,11 @@ def _timed_steps(trainer: Trainer) -> float:
                 break
             _wait(trainer.step(batch, n + 1))  # Pyro looks for mistakes in the first one
             seconds.append(time.perf_counter() - start)
-            if time.perf_counter() - began > SECONDS:
+            if n == 0:  # which finds cold caches, and reads ahead
+                began = time.perf_counter()
+            elif n > 1 and time.perf_counter() - began > SECONDS:
                 break
-    return float(np.median(seconds[1:] or seconds))  # the first one finds cold caches
+    return float(np.median(seconds[1:] or seconds))
 
 
 def _wait(terms: dict[str, torch.Tensor]) -> None:
@@ -201,11 +207,20 @@ def _seconds_of_pass(trainer: Trainer) -> float:
     )
 
     def run() -> None:
-        posterior = setup.program.posterior(batch)
+        moments = setup.program.posterior(batch).moments
+        posterior = Posterior(setup.model, batch._replace(counts=to_dense(batch.counts)), moments)
         _wait({"": posterior.log_likelihood(posterior.means()).sum()})
 
     with setup.program.at_rest(), torch.no_grad():
         return _median_seconds(run) * min(BLOCK, n_cells) / size
+
+
+def _seconds_of_reading(setup: TrainingSetup) -> float:
+    """Return the seconds that a pass over counts on disk spends on reading them."""
+    if setup.data.buffer is None:
+        return 0.0
+    cells = np.concatenate(setup.data.orders(setup.plan.batch_size, 0))[: setup.data.buffer]
+    return _median_seconds(lambda: setup.data.counts(cells), 1) * len(setup.data) / len(cells)
 
 
 def _median_seconds(run: Callable[[], object], repeats: int = 3) -> float:

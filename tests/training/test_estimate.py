@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import anndata as ad
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
-from pyro_mgvi import TrainingPlan
+from pyro_mgvi import MGVI, TrainingPlan
 from pyro_mgvi.support.memory import peak_bytes, resident_bytes
 from pyro_mgvi.training import estimate as module
 from pyro_mgvi.training.clock import Clock
@@ -23,6 +25,16 @@ def test_nothing_is_trained(mgvi, adata):
     assert all(torch.equal(v, state[k]) for k, v in mgvi.model.state_dict().items())
     assert found.epochs == 3 and found.steps == 3 * round(0.9 * len(mgvi.read(adata)) / 128)
     assert found.seconds > 0 and resident_bytes() < found.memory < 1e12
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_counts_that_are_mostly_zero(compiled):
+    x = np.random.default_rng(0).poisson(0.1, (80, 50))
+    x[:, 0] += 1
+    data = ad.AnnData(sparse.csr_matrix(x.astype(np.float32)), obs={"group": ["a", "b"] * 40})
+    mgvi = MGVI.from_anndata(data, "group")
+    assert mgvi.read(data).mostly_zero
+    assert mgvi.estimate(data, TrainingPlan(max_epochs=1, compiled=compiled)).seconds > 0
 
 
 def test_a_fit_after_it_is_the_same(adata, mgvi):

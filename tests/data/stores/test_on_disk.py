@@ -212,9 +212,9 @@ def test_a_file_that_changes_in_training_is_refused(tmp_path, monkeypatch, how):
         if n == 1 and how == "gone":
             path.unlink()
         elif n == 1:
-            os.truncate(path, path.stat().st_size // 2) if how == "truncated" else os.utime(
-                path, (1, 1)
-            )
+            size = path.stat().st_size
+            os.truncate(path, size // 2 if how == "truncated" else size)
+            os.utime(path, (1, 1))  # another time of change, at least
         real(self, n)
 
     monkeypatch.setattr(Trainer, "_epoch", epoch)
