@@ -12,7 +12,7 @@ import pyro
 import torch
 from anndata import AnnData
 
-from pyro_mgvi.data import GroupedCounts, Minibatch
+from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.kernels.compiled import compilation
 from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.kernels.sparse import to_dense
@@ -25,6 +25,7 @@ from pyro_mgvi.training.trainer import Trainer
 
 STEPS = 12  # that are timed, at most
 SECONDS = 1.5  # that they may take
+PASSED = 256  # cells that are encoded and scored
 LEARNT = 20  # epochs after the search until the validation loss is flat, with few cells,
 LEARNT_STEPS = 1200  # or so many steps, with many: benchmarks/notes/RESULTS_scale.md
 COMPILING = 12.0  # seconds of the compiler, unless its cache is warm
@@ -122,16 +123,19 @@ def estimate(
     n_train = len(setup.data)
     n_held_out = 0 if setup.validation is None else len(setup.validation)
     step = _timed_steps(trainer)
-    likelihood = _seconds_of_likelihood(trainer) if compiled else 0.0
-    step -= (1 - COMPILED) * min(likelihood, 0.9 * step)
-    passing = _seconds_of_pass(trainer) / min(BLOCK, n_train)
+    encoding, scoring = _seconds_of_cells(trainer)
+    if compiled:
+        likelihood = _seconds_of_likelihood(trainer)
+        step -= (1 - COMPILED) * min(likelihood, 0.9 * step)
+        scoring *= COMPILED
     reading = _seconds_of_reading(setup)
     epochs = expected_epochs(setup.plan, setup.n_steps)
-    per_epoch = setup.n_steps * step + n_held_out * passing + reading
+    per_epoch = setup.n_steps * step + n_held_out * (encoding + scoring) + reading
     seconds = epochs * per_epoch + (COMPILING if compiled else 0.0)
-    # Closing and pruning dimensions pass over all cells, and so does the summary.
-    seconds += 5 * (n_train * passing + reading)
-    if setup.plan.search is not None and setup.plan.search_epoch is not None:
+    searched = setup.plan.search is not None and setup.plan.search_epoch is not None
+    # Closing idle dimensions, twice in a search, and pruning pass over all cells.
+    seconds += (4 if searched else 1) * (n_train * encoding + reading)
+    if setup.plan.search is not None and searched:
         seconds += _seconds_of_search(setup.plan.search, setup.data)
     n_weights = sum(p.numel() for p in trainer.objective.parameters())
     return Estimate(
@@ -196,23 +200,24 @@ def _seconds_of_likelihood(trainer: Trainer) -> float:
         return _median_seconds(lambda: drawn.log_prob(batch.counts))
 
 
-def _seconds_of_pass(trainer: Trainer) -> float:
-    """Return the seconds of encoding and scoring one block of cells, as validation does."""
-    setup = trainer.setup
-    n_cells = len(setup.data)
-    size = min(n_cells, 256)
+def _seconds_of_cells(trainer: Trainer) -> tuple[float, float]:
+    """Return the seconds of encoding a cell and of scoring it, as validation does, uncompiled."""
+    setup, program = trainer.setup, trainer.setup.program
+    size = min(len(setup.data), PASSED)
     part = setup.data.subset(np.arange(size))
-    batch: Minibatch = part.rows(np.arange(size), keep_sparse=trainer.sparse).to(
-        setup.program.device
-    )
-
-    def run() -> None:
-        moments = setup.program.posterior(batch).moments
+    batch = part.rows(np.arange(size), keep_sparse=trainer.sparse).to(program.device)
+    with program.at_rest(), torch.no_grad():
+        moments = program.posterior(batch).moments
         posterior = Posterior(setup.model, batch._replace(counts=to_dense(batch.counts)), moments)
-        _wait({"": posterior.log_likelihood(posterior.means()).sum()})
 
-    with setup.program.at_rest(), torch.no_grad():
-        return _median_seconds(run) * min(BLOCK, n_cells) / size
+        def encode() -> None:
+            found = program.posterior(batch).moments
+            _wait({name: location.sum() for name, (location, _) in found.items()})
+
+        def score() -> None:
+            _wait({"": posterior.log_likelihood(posterior.means()).sum()})
+
+        return _median_seconds(encode) / size, _median_seconds(score) / size
 
 
 def _seconds_of_reading(setup: TrainingSetup) -> float:

@@ -49,7 +49,7 @@ def test_a_fit_after_it_is_the_same(adata, mgvi):
 
 def test_time_is_that_of_the_steps(mgvi, adata, monkeypatch):
     monkeypatch.setattr(module, "_timed_steps", lambda trainer: 2.0)
-    monkeypatch.setattr(module, "_seconds_of_pass", lambda trainer: 0.0)
+    monkeypatch.setattr(module, "_seconds_of_cells", lambda trainer: (0.0, 0.0))
     plan = TrainingPlan(max_epochs=4, batch_size=20, search=None)
     n_train = round(0.9 * 120)
     assert mgvi.estimate(adata, plan).seconds == 2.0 * 4 * round(n_train / 20)

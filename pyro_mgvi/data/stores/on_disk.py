@@ -18,7 +18,7 @@ from pyro_mgvi.errors import DataError
 from pyro_mgvi.kernels.sparse import DENSITY, is_sparse
 
 IN_MEMORY = 2.0**30  # bytes: counts of a backed file that take less are read as a whole
-VALUES = 1 << 24  # that are read at a time, at most
+VALUES = 1 << 22  # that are read at a time, at most
 COPIED = 2  # times as many of which may be copied into memory, to go through them often
 GAP = 16  # rows between two that are wanted, read with them: a further read takes longer
 
