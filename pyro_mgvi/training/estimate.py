@@ -26,7 +26,7 @@ from pyro_mgvi.training.trainer import Trainer
 STEPS = 12  # that are timed, at most
 SECONDS = 1.5  # that they may take
 PASSED = 256  # cells that are encoded and scored
-LEARNT = 20  # epochs after the search until the validation loss is flat, with few cells,
+LEARNT = 22  # epochs after the search until the validation loss is flat, with few cells,
 LEARNT_STEPS = 1200  # or so many steps, with many: benchmarks/notes/RESULTS_scale.md
 COMPILING = 12.0  # seconds of the compiler, unless its cache is warm
 COMPILED = 0.3  # of the uncompiled likelihood's time
@@ -105,8 +105,9 @@ def estimate(
 
     Notes
     -----
-    On machines that do nothing else, it was within a factor of 1.5 of what was then measured. A
-    machine that is busier in training than now takes longer by as much.
+    Under an even load it was within a factor of 1.5 of what was then measured, on the data of
+    benchmarks/notes/RESULTS_scale.md. A machine that is busier in training than now takes longer by
+    as much.
 
     Examples
     --------
@@ -153,7 +154,7 @@ def expected_epochs(plan: TrainingPlan, n_steps: int) -> int:
     Examples
     --------
     >>> [expected_epochs(TrainingPlan().resolved(0), n_steps) for n_steps in (10, 100, 1000)]
-    [38, 32, 23]
+    [39, 32, 23]
     """
     most = plan.max_epochs or 0
     searched = plan.search_epoch or 0
