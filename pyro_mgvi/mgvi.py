@@ -255,6 +255,7 @@ class MGVI(Results, Program):
         return larger
 
     estimate = estimate
+
     def save(self, path: str | Path) -> None:
         """Write weights and plain settings to the folder ``path``, whole or not at all.
 
