@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -203,6 +203,15 @@ def _stamp(path: Path) -> tuple[int, int]:
 def taken(x: Counts | OnDisk, rows: np.ndarray) -> Counts:
     """Return some rows in memory, wherever they are."""
     return x.take(rows) if isinstance(x, OnDisk) else x[rows]
+
+
+Stored: TypeAlias = Counts | OnDisk
+
+
+def cell_totals(x: Stored) -> np.ndarray:
+    """Return the sum of each cell's values."""
+    parts = (block for _, block in x.blocks()) if isinstance(x, OnDisk) else (x,)
+    return np.concatenate([np.asarray(part.sum(axis=1)).ravel() for part in parts])
 
 
 def mostly_zero(x: Counts | OnDisk) -> bool:
