@@ -99,7 +99,7 @@ def differential_expression(
     sums = {name: np.zeros(data.shape[1]) for name in names}
     for (_, one), (_, two) in zip(*map(mgvi.posteriors, sides), strict=True):
         shares = [
-            expected(mgvi, decoding, side, side.draw(generator)).double().cpu()
+            expected(mgvi, decoding, side, side.draw(generator)).cpu().double()
             for side in (one, two)
         ]
         lfc = (shares[0] / shares[1]).log2()

@@ -148,7 +148,7 @@ def expression_draws(
         squares = torch.zeros_like(total)
         for _ in range(n_draws):
             draw = expected(mgvi, decoding, posterior, posterior.draw(generator))
-            draw = draw[:, position].double().cpu()
+            draw = draw[:, position].cpu().double()
             total, squares = total + draw, squares + draw**2
         mean[cells] = (total / n_draws).numpy()
         variance = (squares - total**2 / n_draws) / (n_draws - 1)

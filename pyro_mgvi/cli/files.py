@@ -33,15 +33,22 @@ def query(adata: AnnData, where: str) -> np.ndarray:
     return chosen
 
 
-def read_cells(path: Path) -> AnnData:
-    """Read annotated data from an h5ad or from a zarr folder, or say why they cannot be read."""
+def read_cells(path: Path, backed: bool = False) -> AnnData:
+    """Read annotated data from an h5ad or from a zarr folder, or say why they cannot be read.
+
+    With ``backed``, X of an h5ad stays in the file.
+    """
     if not path.exists():
         raise DataError(f"{path} does not exist: name an h5ad file or a zarr folder")
     try:
         form = _form(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of anndata and zarr, on how the file was written
-            return anndata.read_zarr(path) if form == "zarr" else anndata.read_h5ad(path)
+            if form == "zarr" and backed:
+                raise DataError(f"{path} is a zarr folder, and --backed is for h5ad: leave it out")
+            if form == "zarr":
+                return anndata.read_zarr(path)
+            return anndata.read_h5ad(path, backed="r" if backed else None)
     except DataError:
         raise
     except Exception as error:

@@ -152,7 +152,7 @@ def predictive_checks(
 
 
 def _gene_sums(counts_ng: Tensor) -> np.ndarray:
-    counts = counts_ng.double().cpu()
+    counts = counts_ng.cpu().double()
     return np.stack([x.sum(0).numpy() for x in (counts, counts**2, (counts == 0).double())])
 
 
@@ -163,7 +163,7 @@ def _moments(sums_3g: np.ndarray, n: int) -> np.ndarray:
 
 
 def _cell_statistics(counts_ng: Tensor) -> np.ndarray:
-    counts = counts_ng.double().cpu()
+    counts = counts_ng.cpu().double()
     return np.stack([counts.sum(1).numpy(), (counts == 0).double().mean(1).numpy()])
 
 

@@ -34,7 +34,7 @@ def add_group(
     program: AnyProgram,
     adata: AnnData,
     plan: TrainingPlan,
-    accelerator: str = "cpu",
+    accelerator: str = "auto",
     progress: bool = True,
     layer: str | None = None,
     use_raw: bool | None = None,
@@ -122,6 +122,7 @@ def add_group(
         seed=program.seed,
         **program.components,
     )
+    larger.to(str(program.device))
     larger.given_weight = dict(program.given_weight)
     copies = {  # which copies are new
         latent.name: torch.arange(latent.n_copies) >= program.families[latent.name].n_copies
@@ -237,7 +238,7 @@ def start_group(program: Program, data: GroupedCounts) -> None:
     seen_g, expected_g = np.zeros(data.shape[1]), np.zeros(data.shape[1])
     for cells, posterior in program.posteriors(data):
         parts = shared.parts(model, posterior.means(), posterior.batch)
-        expected = model.likelihood.expression(parts).double().cpu().numpy()
+        expected = model.likelihood.expression(parts).cpu().double().numpy()
         x = data.counts(cells)
         if program.data_kind is DataKind.COUNTS:
             expected = expected * np.asarray(x.sum(1), float).reshape(-1, 1)
@@ -248,7 +249,7 @@ def start_group(program: Program, data: GroupedCounts) -> None:
     else:
         shift_g = (seen_g - expected_g) / len(data)
     changed = offset.detach().clone()
-    changed[-1] += torch.as_tensor(shift_g, dtype=offset.dtype)
+    changed[-1] += torch.from_numpy(shift_g).to(offset)
     decoder.set_group_offsets(changed)
 
 

@@ -107,14 +107,14 @@ def effects(
     counts = program.data_kind is DataKind.COUNTS
     for _, posterior in program.posteriors(data):
         share_ng = expected(program, everything, posterior, posterior.means())
-        mean_g += share_ng.sum(0).double().cpu().numpy()
+        mean_g += share_ng.sum(0).cpu().double().numpy()
         for i, (dim, sd) in enumerate(zip(dims, sd_d)):
             sides = (_moved(program, posterior, copy, dim, step * sd) for step in (0.5, -0.5))
             up_ng, down_ng = (expected(program, everything, posterior, side) for side in sides)
             if counts:  # a share may be too small for its precision
                 up_ng, down_ng = (share.clamp(min=TINY).log2() for share in (up_ng, down_ng))
             change_ng = up_ng - down_ng
-            effect_dg[i] += change_ng.sum(0).double().cpu().numpy()
+            effect_dg[i] += change_ng.sum(0).cpu().double().numpy()
     effect_dg, mean_g = effect_dg / len(data), mean_g / len(data)
     information_dg = effect_dg**2
     if counts:
