@@ -11,6 +11,7 @@ from anndata import AnnData
 from pyro_mgvi import analysis, saving
 from pyro_mgvi.core import Decoder, Encoder, Latent, Likelihood
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.masks import FeatureMasks
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.model.component_checks import kind_of
@@ -69,6 +70,7 @@ class MGVI(Program):
         use_raw: bool = False,
         round_counts: bool = False,
         sample_key: str | None = None,
+        feature_masks: FeatureMasks | None = None,
         latents: Latent | str | Iterable[Latent | str] = LATENTS,
         encoder: Callable[..., Encoder] = SeparateEncoders,
         decoder: Callable[..., Decoder] = JointDecoder,
@@ -82,7 +84,7 @@ class MGVI(Program):
 
         Parameters
         ----------
-        adata, group_key, layer, batch_key, covariate_keys, sample_key
+        adata, group_key, layer, batch_key, covariate_keys, sample_key, feature_masks
             As for :meth:`GroupedCounts.from_anndata`.
         drop_empty, use_raw, round_counts
             Leave out cells without a single count; take ``adata.raw``; round fractional counts
@@ -97,18 +99,10 @@ class MGVI(Program):
         """
         where = adata, group_key, layer, batch_key, covariate_keys, drop_empty
         switches = kind_of(likelihood), use_raw, round_counts
-        data = GroupedCounts.from_anndata(*where, *switches, sample_key)
-        return cls.from_counts(
-            data,
-            latents=latents,
-            encoder=encoder,
-            decoder=decoder,
-            likelihood=likelihood,
-            observed_library=observed_library,
-            own_weight=own_weight,
-            foreign_sample=foreign_sample,
-            seed=seed,
-        )
+        data = GroupedCounts.from_anndata(*where, *switches, sample_key, feature_masks)
+        parts = latents, encoder, decoder, likelihood
+        more = observed_library, own_weight, foreign_sample, seed
+        return cls(data.schema, data.initial_values(kind_of(likelihood)), *parts, *more)
 
     @classmethod
     def from_counts(

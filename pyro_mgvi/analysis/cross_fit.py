@@ -241,7 +241,9 @@ def unseen_contrast(
             seen_g[part] = 0.0
             posterior = mgvi.posterior(batch, seen_g)
             with_all, with_less = (
-                model.likelihood(decoding.parts(model, posterior.means(), batch), log_size)
+                model.distribution(
+                    decoding.parts(model, posterior.means(), batch), log_size, batch.group
+                )
                 for decoding in (everything, without)
             )
             mean, slope = with_less.mean, with_less.mean / with_less.variance

@@ -24,7 +24,7 @@ def expected(
 ) -> Tensor:
     """Return expected expression of some cells for values of their latents, (n, genes)."""
     parts = decoding.parts(program.model, values, posterior.batch)
-    return program.model.likelihood.expression(parts)
+    return program.model.expression(parts, posterior.batch.group)
 
 
 @torch.no_grad()

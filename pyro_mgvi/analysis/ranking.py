@@ -144,22 +144,25 @@ def rank_genes(
 def _sums(mgvi: Program, data: GroupedCounts, without: Decoding) -> dict[str, np.ndarray]:
     """Return each gene's sums over cells: log ratios, cells in favour and both expressions."""
     sums = {name: np.zeros(data.shape[1]) for name in ("bf", "favour", "all", "shared")}
-    likelihood, everything = mgvi.model.likelihood, Decoding.everything(mgvi.families)
+    model, everything = mgvi.model, Decoding.everything(mgvi.families)
     for _, posterior in mgvi.posteriors(data):
         log_library = posterior.log_library()
         size = None if log_library is None else log_library.double()
+        group_n = posterior.batch.group
         # In double precision: single loses the difference beside the log-gammas of large counts.
         sides = [
             [
                 tuple(output.double() for output in part)
-                for part in decoding.parts(mgvi.model, posterior.means(), posterior.batch)
+                for part in decoding.parts(model, posterior.means(), posterior.batch)
             ]
             for decoding in (everything, without)
         ]
         counts = posterior.batch.counts.double()
-        with_all, with_less = (gene_log_prob(likelihood(parts, size), counts) for parts in sides)
+        with_all, with_less = (
+            gene_log_prob(model.distribution(parts, size, group_n), counts) for parts in sides
+        )
         gain_ng = with_all - with_less
-        share_all, share_without = (likelihood.expression(parts) for parts in sides)
+        share_all, share_without = (model.expression(parts, group_n) for parts in sides)
         sums["bf"] += gain_ng.sum(0).cpu().numpy()
         sums["favour"] += (gain_ng > 0).sum(0).cpu().numpy()
         sums["all"] += share_all.sum(0).cpu().numpy()

@@ -12,6 +12,7 @@ from anndata import AnnData
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import checks
 from pyro_mgvi.data.counts import Counts, checked, columns, matrix
+from pyro_mgvi.data.masks import FeatureMasks, absent_features, only_measured
 from pyro_mgvi.data.matching import gene_columns
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.errors import DataError, DataWarning, warn
@@ -40,6 +41,7 @@ def read_new(
     drop_empty: bool,
     data_kind: DataKind,
     sample_key: str | None,
+    feature_masks: FeatureMasks | None = None,
 ) -> tuple[Schema, Read]:
     """Read data for a new model: they decide its schema."""
     obs = checks.annotated(adata)
@@ -51,7 +53,15 @@ def read_new(
     covariate_keys = checks.columns(covariate_keys)
     checks.keys(obs, group_key, batch_key, covariate_keys, sample_key)
     genes = source.var_names(adata)
-    x = checked(matrix(adata, source), adata, genes, source, data_kind, known=False)
+    x, absent = matrix(adata, source), {}
+    if feature_masks is not None:
+        checks.names(genes)
+        group = checks.labels(obs, group_key)
+        groups = tuple(group.cat.categories)
+        absent = absent_features(adata, source, genes, groups, feature_masks)
+        has_bg = np.array([~genes.isin(absent.get(name, ())) for name in groups])
+        x = only_measured(x, group.cat.codes.to_numpy(), has_bg, tuple(genes), groups)
+    x = checked(x, adata, genes, source, data_kind, known=False)
     checks.names(genes)
     if len(genes) < 2:
         raise DataError(f"the data have {len(genes)} gene(s); at least 2 are needed")
@@ -84,6 +94,7 @@ def read_new(
         use_raw=source.use_raw,
         round_counts=source.round_counts,
         sample_key=sample_key,
+        absent={name: absent[name] for name in group.cat.categories if name in absent},
     )
     return schema, _coded(obs, x, schema, keep)
 
@@ -97,8 +108,14 @@ def read_known(
     source = source.resolved(adata)
     found = source.var_names(adata)
     checks.names(found)
-    order = gene_columns(found, schema.genes, missing_genes, source.var(adata))
+    measured_bg, group_n, needed_g = schema.measured_bg, None, None
+    if measured_bg is not None:  # genes of groups that no cell is of may be missing
+        group_n = checks.codes(obs, schema.group_key, schema.groups)
+        needed_g = measured_bg[np.unique(group_n)].any(0)
+    order = gene_columns(found, schema.genes, missing_genes, source.var(adata), needed_g)
     x = columns(matrix(adata, source), order)
+    if group_n is not None:
+        x = only_measured(x, group_n, measured_bg, schema.genes, schema.groups)
     x = checked(x, adata, pd.Index(schema.genes), source, data_kind, known=True)
     keep = checks.nonempty(obs, x, schema.drop_empty, data_kind)
     if len(keep) < adata.n_obs:

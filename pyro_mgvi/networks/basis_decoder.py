@@ -16,6 +16,7 @@ from pyro_mgvi.core.interfaces import (
     Part,
 )
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.networks.comparable import Comparable, filled
 
 
 class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
@@ -73,6 +74,8 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
             level.clone() for level in (initial.log_rate_g, initial.gate_logits_g)[:n_outputs]
         )
         self.offset = nn.Parameter(initial.offset_bg.clone()) if offset else None
+        measured_bg = initial.measured_bg
+        self.comparable = None if measured_bg is None else Comparable(measured_bg)
 
     @property
     def probabilities(self) -> Tensor:
@@ -98,6 +101,8 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
         """Replace the offsets in place."""
         if self.offset is None:
             raise SettingsError("the decoder was built without offsets: there are none to replace")
+        if self.comparable is not None:
+            offset_bg = self.comparable.fixed_at_zero(offset_bg)
         self.offset.copy_(offset_bg)
 
     def forward(self, x: DecoderInput) -> list[Part]:
@@ -108,5 +113,5 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
         )
         location = self.levels[0] + self.log_scale.exp() * (f_nk @ w_gk.T)
         if self.offset is not None:
-            location = location + x.group_weights @ self.offset
+            location = location + x.group_weights @ filled(self.comparable, self.offset)
         return [(location, *(gate.expand_as(location) for gate in self.levels[1:]))]

@@ -23,6 +23,7 @@ from pyro_mgvi.core.interfaces import (
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.grouped_product import add_products
 from pyro_mgvi.kernels.log_cauchy import log_cauchy
+from pyro_mgvi.networks.comparable import Comparable, filled, reached
 from pyro_mgvi.networks.layers import ListOf
 from pyro_mgvi.support.values import number, whole_number
 
@@ -111,7 +112,11 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
             scale = initial.offset_bg.abs().median() * RESPONSE if response is None else response
             self.register_buffer("response_scale", torch.as_tensor(scale).clamp(min=1e-3))
         self.register_buffer("own_gk", self.own_inputs(latents), persistent=False)
+        measured_bg = initial.measured_bg
+        self.comparable = None if measured_bg is None else Comparable(measured_bg)
         self.start_at(initial)
+        if measured_bg is not None:
+            self.keep_reached(reached(latents, measured_bg))
 
     def further_layers(self, hidden: int) -> nn.Module:
         """Return what lies between the hidden layer and the heads, both ``hidden`` wide."""
@@ -146,6 +151,15 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
                     self.linear[: self.n_latent] *= 0.4
 
     @torch.no_grad()
+    def keep_reached(self, reached_kg: Tensor) -> None:
+        """Set loadings to zero that nothing tells: of genes that no owner of a copy has."""
+        if self.linear is not None:
+            self.linear[: self.n_latent] *= reached_kg
+        if self.trunk is None:
+            for head in self.heads:
+                head.weight[:, : self.n_latent] *= reached_kg.T
+
+    @torch.no_grad()
     def start_dimension(self, copy: Copy, dim: int, start: DimensionStart) -> None:
         """Set a latent dimension's log-linear loadings."""
         column, loading_g = self.first_input[copy.key] + dim, start.loading_g
@@ -173,6 +187,8 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         """Replace the offsets in place."""
         if self.offset is None:
             raise SettingsError("the decoder was built without offsets: there are none to replace")
+        if self.comparable is not None:
+            offset_bg = self.comparable.fixed_at_zero(offset_bg)
         self.offset.copy_(offset_bg)
 
     def group_entries(self, copies: Mapping[str, Tensor], groups: Tensor) -> dict[str, Tensor]:
@@ -203,11 +219,11 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         if self.linear is not None:
             terms.append((inputs, self.linear))
         if self.offset is not None:
-            terms.append((x.group_weights, self.offset))
+            terms.append((x.group_weights, filled(self.comparable, self.offset)))
         if self.response is not None:
             z_nk = x.joined(self.shared)
             per_group = (x.group_weights.unsqueeze(-1) * z_nk.unsqueeze(-2)).flatten(-2)
-            terms.append((per_group, self.response))  # of (n, groups * k)
+            terms.append((per_group, filled(self.comparable, self.response)))  # (n, groups * k)
         head = self.heads[0]
         if not terms:
             return [(head(features), *gate)]

@@ -14,7 +14,6 @@ import torch
 from anndata import AnnData
 from torch import Tensor, nn
 
-from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind, HasGroupEntries, HasGroupOffsets
 from pyro_mgvi.core.latents import Latent
 from pyro_mgvi.data import GroupedCounts
@@ -105,10 +104,9 @@ def add_group(
     schema = replace(old, groups=(*old.groups, group))
     source = old.source.elsewhere(layer, use_raw)
     data = GroupedCounts.for_schema(adata, schema, program.data_kind, source, missing_genes=0)
-    n_batches = len(schema.batches)
     larger = type(program)(
         schema,
-        InitialValues.blank(len(schema.genes), len(schema.groups), n_batches, schema.n_covariates),
+        schema.blank_values(),
         [extended(latent, old.groups, group) for latent in program.families],
         observed_library=program.model.observed_library,
         own_weight=program.own_weight,
@@ -231,7 +229,7 @@ def start_group(program: Program, data: GroupedCounts) -> None:
     seen_g, expected_g = np.zeros(data.shape[1]), np.zeros(data.shape[1])
     for cells, posterior in program.posteriors(data):
         parts = shared.parts(model, posterior.means(), posterior.batch)
-        expected = model.likelihood.expression(parts).double().cpu().numpy()
+        expected = model.expression(parts, posterior.batch.group).double().cpu().numpy()
         x = data.counts(cells)
         if program.data_kind is DataKind.COUNTS:
             expected = expected * np.asarray(x.sum(1), float).reshape(-1, 1)

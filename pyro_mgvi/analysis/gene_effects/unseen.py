@@ -128,7 +128,7 @@ def _fold_scores(
             hidden_nk = _columns(posterior.mean(copy.latent)[copy.index])
             place_nd[cells] = hidden_nk.double().cpu().numpy() @ map_kd
             parts = without.parts(model, posterior.means(), full.batch)
-            counts = model.likelihood(parts, log_size)
+            counts = model.distribution(parts, log_size, full.batch.group)
             mean, slope = counts.mean, counts.mean / counts.variance
             residual = (full.batch.counts - mean) * slope
             residual_ng[cells] = residual.cpu().numpy()[:, part]

@@ -63,14 +63,20 @@ def recentre_offsets(
         for cluster in range(settings.clusters):
             cells = np.flatnonzero((part.group_n == group) & (cluster_n == cluster))
             totals[b, cluster] = np.asarray(part.counts(cells).sum(0)).ravel()
-    centred = torch.from_numpy(two_way_offsets(totals)).to(offset)
+    measured_bg = data.schema.measured_bg
+    has_bg = None if measured_bg is None else measured_bg[groups]
+    centred = torch.from_numpy(two_way_offsets(totals, has_bg)).to(offset)
+    level_g = offset[groups].mean(0)
+    if has_bg is not None:
+        weight_bg = torch.from_numpy(has_bg).to(offset)
+        level_g = (weight_bg * offset[groups]).sum(0) / weight_bg.sum(0).clamp(min=1)
     changed = offset.detach().clone()
-    changed[groups] = offset[groups].mean(0) + centred
+    changed[groups] = level_g + centred
     decoder.set_group_offsets(changed)
     return True
 
 
-def two_way_offsets(totals_bcg: np.ndarray) -> np.ndarray:
+def two_way_offsets(totals_bcg: np.ndarray, measured_bg: np.ndarray | None = None) -> np.ndarray:
     r"""Return each group's log effect on each gene, beside one effect per cluster and gene.
 
     The fit by alternating maximum likelihood of
@@ -83,10 +89,14 @@ def two_way_offsets(totals_bcg: np.ndarray) -> np.ndarray:
     ----------
     totals_bcg
         Counts by group, cluster and gene; zeros where a group has no cell.
+    measured_bg
+        Which group has which gene, if not all: the fit is of these entries, and the others' effects
+        are 0.
 
     Returns
     -------
-    o, (groups, genes), with mean zero over groups, shrunk towards zero by two counts.
+    o, (groups, genes), with mean zero over the groups that have a gene, shrunk towards zero by two
+    counts.
 
     Examples
     --------
@@ -97,13 +107,17 @@ def two_way_offsets(totals_bcg: np.ndarray) -> np.ndarray:
            [0., 0., 0.]])
     """
     totals_bc1 = size_bc1 = totals_bcg.sum(2, keepdims=True)
-    offset_bg = np.zeros((len(totals_bcg), totals_bcg.shape[2]))
+    has_bg = np.ones((len(totals_bcg), totals_bcg.shape[2]))
+    if measured_bg is not None:
+        has_bg = measured_bg.astype(float)
+    offset_bg = np.zeros(has_bg.shape)
     for _ in range(ROUNDS):
-        expected_cg = (size_bc1 * np.exp(offset_bg)[:, None]).sum(0)
+        expected_cg = (size_bc1 * (has_bg * np.exp(offset_bg))[:, None]).sum(0)
         share_cg = totals_bcg.sum(0) / np.maximum(expected_cg, 1e-9)
         expected_bg = (size_bc1 * share_cg).sum(1)
         offset_bg = np.log((totals_bcg.sum(1) + PSEUDOCOUNT) / (expected_bg + PSEUDOCOUNT))
-        offset_bg -= offset_bg.mean(0)
-        sums_bc1 = (share_cg * np.exp(offset_bg)[:, None]).sum(2, keepdims=True)
+        offset_bg *= has_bg
+        offset_bg -= has_bg * (offset_bg.sum(0) / np.maximum(has_bg.sum(0), 1))
+        sums_bc1 = (share_cg * (has_bg * np.exp(offset_bg))[:, None]).sum(2, keepdims=True)
         size_bc1 = totals_bc1 / np.maximum(sums_bc1, 1e-9)
     return offset_bg

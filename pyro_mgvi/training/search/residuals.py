@@ -43,6 +43,7 @@ class Residuals(NamedTuple):
     r_ng: Tensor
     slope_g: Tensor
     cells: np.ndarray
+    measured_g: Tensor | None = None  # which genes its cells have; all if not given
 
 
 @torch.no_grad()
@@ -61,14 +62,17 @@ def residuals_of_groups(
         for _, posterior in program.posteriors(data.subset(cells)):
             batch = posterior.batch
             parts = model.decode(posterior.means(), batch.group, batch.covariates)
-            fit = model.likelihood(parts, model.observed_log_library(batch.counts))
+            log_size = model.observed_log_library(batch.counts)
+            fit = model.distribution(parts, log_size, batch.group)
             sd = fit.variance.clamp(min=1e-8).sqrt()
             residuals.append(((batch.counts - fit.mean) / sd).cpu())
             counts = model.data_kind is DataKind.COUNTS
             change = fit.mean if counts else torch.ones_like(sd)
             slope_g = slope_g + (change / sd).sum(0).cpu()
         r_ng = torch.cat(residuals).clamp_(-settings.largest_residual, settings.largest_residual)
-        groups[int(code)] = Residuals(r_ng - r_ng.mean(0), slope_g / len(r_ng), cells)
+        measured_bg = program.model.measured_bg
+        has_g = None if measured_bg is None else measured_bg[code].cpu()
+        groups[int(code)] = Residuals(r_ng - r_ng.mean(0), slope_g / len(r_ng), cells, has_g)
     return groups
 
 
