@@ -13,6 +13,7 @@ from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, q_values
 from pyro_mgvi.analysis.new_samples import NEW, SAME, new_sample_scores
 from pyro_mgvi.core.interfaces import DataKind, gene_log_prob
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.masks.notes import measured_in, notes_of
 from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.model.decoding import Decoding
@@ -80,6 +81,7 @@ def rank_genes(
     (:func:`~pyro_mgvi.analysis.new_samples.new_sample_scores`): with an averaged offset, a shift of
     the group's mean alone; with its own offset, the variation within it. The Bayes factor also
     counts what the model fits to noise; ``z_score`` does not (benchmarks/notes/RESULTS_genes.md).
+    Genes that the group has not got (feature masks) have no row, and ``attrs`` says so.
 
     Raises
     ------
@@ -136,7 +138,9 @@ def rank_genes(
         },
         index=pd.Index(mgvi.schema.genes, name="gene"),
     )
+    table = table[measured_in(mgvi.schema, (str(group),))]
     table.attrs["q_value_of"] = NEW if across_samples else SAME
+    table.attrs |= notes_of(mgvi.schema, (str(group),))
     return table.sort_values("bayes_factor", ascending=False, kind="stable")
 
 

@@ -177,7 +177,7 @@ class GroupedCounts:
         source, rows, measured_bg = columns(self._source, order), self._rows, schema.measured_bg
         if measured_bg is not None:
             source, rows = source if rows is None else source[rows], None
-            source = only_measured(source, group_n, measured_bg, schema.genes, schema.groups)
+            source = only_measured(source, group_n, measured_bg)
         covariate_nc = self.covariate_nc
         if schema.batch_key is not None:
             one_hot = np.eye(len(schema.batches), dtype=np.float32)[batch_n]

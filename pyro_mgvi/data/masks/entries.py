@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from pyro_mgvi.data.counts import Counts
+from pyro_mgvi.data.schema import Schema
 from pyro_mgvi.errors import DataWarning, warn
 from pyro_mgvi.kernels.sparse import is_sparse
 
@@ -105,3 +106,10 @@ def _dense(
         kept = x.copy() if kept is None else kept
         kept[rows][absent_ng] = 0
     return (x if kept is None else kept), (None if first is None else (n, *first))
+
+
+def common_absent(schema: Schema) -> dict[str, tuple[str, ...]]:
+    """Return genes absent from any group as absent from every group."""
+    missing = {gene for genes in schema.absent.values() for gene in genes}
+    absent = tuple(gene for gene in schema.genes if gene in missing)
+    return {group: absent for group in schema.groups} if absent else {}
