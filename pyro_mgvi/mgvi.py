@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from anndata import AnnData
+from numpy.typing import ArrayLike
 
 from pyro_mgvi import analysis, saving
 from pyro_mgvi.core import Decoder, Encoder, Latent, Likelihood
@@ -235,6 +236,7 @@ class MGVI(Program):
         accelerator: str = "cpu",
         layer: str | None = None,
         use_raw: bool | None = None,
+        feature_mask: str | ArrayLike | None = None,
         progress: bool = True,
     ) -> MGVI:
         """Return a new model with one more group, learnt from that group's cells alone.
@@ -243,7 +245,8 @@ class MGVI(Program):
         :func:`pyro_mgvi.training.add_group`.
         """
         used = chosen_plan(plan, max_epochs, self.plan)
-        larger, history = add_group(self, adata, used, accelerator, progress, layer, use_raw)
+        where = layer, use_raw, feature_mask
+        larger, history = add_group(self, adata, used, accelerator, progress, *where)
         larger.plan, larger.history = used, history
         return larger
 

@@ -23,6 +23,7 @@ from pyro_mgvi.baselines.mgfa import MGFA
 from pyro_mgvi.baselines.nonnegative.gmdf import GMDF
 from pyro_mgvi.baselines.nonnegative.separate_nmf import SeparateNMF
 from pyro_mgvi.baselines.nonnegative.shares import relative_expression, scaled_shares
+from pyro_mgvi.data.counts import Counts
 from pyro_mgvi.data.grouped_counts import GroupedCounts
 from pyro_mgvi.errors import ComponentWarning, DataError
 from pyro_mgvi.mgvi import MGVI

@@ -70,6 +70,7 @@ def fit(arguments: Namespace) -> int:
         "use_raw": arguments.use_raw,
         "round_counts": arguments.round_counts,
         "sample_key": arguments.sample_key,
+        "feature_masks": _masks(arguments.feature_mask),
     }
     data = GroupedCounts.from_anndata(adata, **keys, drop_empty=arguments.drop_empty)
     if len(data) < adata.n_obs:
@@ -105,6 +106,23 @@ def fit(arguments: Namespace) -> int:
         f'far, and says so (uns["mgvi"]["interrupted"]){further}'
     )
     return INTERRUPTED
+
+
+def _masks(given: list[str] | None) -> str | dict[str, str] | None:
+    """Return columns by group, or the one name of a table."""
+    if given is None or (len(given) == 1 and "=" not in given[0]):
+        return None if given is None else given[0]
+    masks: dict[str, str] = {}
+    for text in given:
+        group, is_one, column = text.rpartition("=")
+        if not is_one or not group or not column:
+            raise SettingsError(
+                f"--feature-mask {text!r} is no GROUP=COLUMN: write human=in_human mouse=in_mouse"
+            )
+        if group in masks:
+            raise SettingsError(f"--feature-mask names group {group!r} twice")
+        masks[group] = column
+    return masks
 
 
 def _check_checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
@@ -165,6 +183,9 @@ def rank_genes(arguments: Namespace) -> int:
     else:
         of = table.attrs["q_value_of"]
         print(f"{(table['q_value'] < 0.1).sum()} genes at q < 0.1; q-values speak of {of}")
+    for note in ("absent_genes", "genes_of_one_group"):
+        if note in table.attrs:
+            print(table.attrs[note])
     print(f"written to {arguments.out}")
     sets.write(table)
     return 0

@@ -1,6 +1,7 @@
 """Data to try things on: simulations with known truth, and the cells of the paper's analysis."""
 
 from pyro_mgvi.datasets.intestine import haber_intestine, prepare
+from pyro_mgvi.datasets.orthologs import pair_species
 from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped, paper_recipe, splat
 
 __all__ = [
@@ -8,6 +9,7 @@ __all__ = [
     "clear_recipe",
     "grouped",
     "haber_intestine",
+    "pair_species",
     "paper_recipe",
     "prepare",
     "splat",

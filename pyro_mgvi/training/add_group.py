@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from pyro_mgvi.core.interfaces import DataKind, HasGroupEntries, HasGroupOffsets
 from pyro_mgvi.core.latents import Latent
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.masks import absent_of_new
 from pyro_mgvi.data.matching import new_group
 from pyro_mgvi.data.moments import PSEUDOCOUNT
 from pyro_mgvi.errors import SettingsError
@@ -37,6 +39,7 @@ def add_group(
     progress: bool = True,
     layer: str | None = None,
     use_raw: bool | None = None,
+    feature_mask: str | ArrayLike | None = None,
 ) -> tuple[AnyProgram, pd.DataFrame]:
     """Return a new model with one more group, learnt from the cells of that group alone.
 
@@ -64,6 +67,9 @@ def add_group(
     layer, use_raw
         Where the new cells' counts are, if not where the model's were; as for
         :meth:`Program.read <pyro_mgvi.training.program.Program.read>`.
+    feature_mask
+        Which genes of ``adata`` the new group has (a column of ``var``, or one value per gene);
+        the model's others are absent.
 
     Returns
     -------
@@ -101,8 +107,11 @@ def add_group(
     _telling(program)
     old = program.schema
     group = new_group(adata, old)
-    schema = replace(old, groups=(*old.groups, group))
     source = old.source.elsewhere(layer, use_raw)
+    schema = replace(old, groups=(*old.groups, group))
+    if feature_mask is not None:
+        absent = absent_of_new(adata, source.resolved(adata), schema, group, feature_mask)
+        schema = replace(schema, absent=absent)
     data = GroupedCounts.for_schema(adata, schema, program.data_kind, source, missing_genes=0)
     larger = type(program)(
         schema,
@@ -197,6 +206,9 @@ def copy_weights(old: Program, larger: Program, new: Entries) -> None:
     for part in sources:
         source = sources[part].state_dict()
         for name, target in targets[part].state_dict().items():
+            if f"{part}.{name}" == "guide.depth":
+                target.copy_(depths(old, larger))
+                continue
             entries = new.get(f"{part}.{name}", torch.tensor(False)).expand(target.shape)
             if (~entries).sum() != source[name].numel():
                 raise SettingsError(
@@ -204,6 +216,18 @@ def copy_weights(old: Program, larger: Program, new: Entries) -> None:
                     "each group: train a new model on all groups"
                 )
             target[~entries] = source[name].flatten()  # a state shares memory with its module
+
+
+def depths(old: Program, larger: Program) -> Tensor:
+    """Return the depth of the encoders' input, by group where its genes are a part of all genes."""
+    has_bg = larger.guide.measured_bg
+    if has_bg is None:
+        return old.guide.depth
+    usual_g = old.guide.input_g.expm1()
+    share_b = has_bg.to(usual_g) @ usual_g / usual_g.sum()
+    before = old.guide.depth.expand(len(share_b) - 1)
+    new = (before / share_b[:-1]).mean() * share_b[-1]
+    return torch.cat([before, new.unsqueeze(0)])
 
 
 @torch.no_grad()
@@ -240,6 +264,10 @@ def start_group(program: Program, data: GroupedCounts) -> None:
     else:
         shift_g = (seen_g - expected_g) / len(data)
     changed = offset.detach().clone()
+    if model.measured_bg is not None:  # the mean of the groups that have a gene
+        has_bg = model.measured_bg[:-1].to(offset)
+        changed[-1] = (has_bg * changed[:-1]).sum(0) / has_bg.sum(0).clamp(min=1)
+        shift_g = shift_g * model.measured_bg[-1].numpy()
     changed[-1] += torch.as_tensor(shift_g, dtype=offset.dtype)
     decoder.set_group_offsets(changed)
 

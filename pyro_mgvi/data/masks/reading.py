@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from pyro_mgvi.data.checks import some
-from pyro_mgvi.data.schema import Source
+from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.errors import DataError
 
 #: By group, a column of ``var`` or one value per gene; or the name of a table of all groups.
@@ -76,6 +76,26 @@ def absent_features(
         for group, has_g in zip(groups, has_bg)
         if not has_g.all()
     }
+
+
+def absent_of_new(
+    adata: AnnData, source: Source, schema: Schema, group: str, mask: str | ArrayLike
+) -> dict[str, tuple[str, ...]]:
+    """Return the absent genes of all groups, with those of a new one that ``schema`` has already.
+
+    Raises
+    ------
+    DataError
+        If the mask is none, the new group has none of the model's genes, or none that any other
+        group has.
+    """
+    genes = source.var_names(adata)
+    (column,) = _columns(adata, source, genes, [group], {group: mask}).values()
+    has = set(genes[np.flatnonzero(_boolean(column, group, genes))])
+    absent = tuple(gene for gene in schema.genes if gene not in has)
+    if len(absent) == len(schema.genes):
+        raise DataError(f"group {group!r} has none of the model's genes: look at its feature mask")
+    return {**schema.absent, group: absent} if absent else dict(schema.absent)
 
 
 def _columns(
