@@ -106,7 +106,9 @@ def pair_species(
         part.var = pd.DataFrame(index=pd.Index(called))
         part.obs[group_key] = name
         tables.append(pd.Series(genes[names.index(name)], called, dtype=object))
-    joined = ad.concat(parts, join="outer", fill_value=0, merge=None)
+    joined = ad.concat(parts, join="outer", fill_value=0)
+    order = [*genes[0], *(gene for gene in new if gene not in taken)]
+    joined = joined[:, order].copy()
     joined.obs[group_key] = joined.obs[group_key].astype("category")
     for name, table in zip(names, tables):
         joined.var[f"in_{name}"] = joined.var_names.isin(table.index)
@@ -170,7 +172,7 @@ def _pairs(orthologs: object, names: list[str]) -> pd.DataFrame:
     if unknown.any():
         raise DataError(
             f"orthologs has {int(unknown.sum())} row(s) without a name, such as row "
-            f"{orthologs.index[unknown][0]!r}: leave them out (dropna)"
+            f"{orthologs.index[unknown][0]}: leave them out (dropna)"
         )
     pairs = pairs.astype(str)
     twice = pairs[pairs.duplicated()]

@@ -195,7 +195,7 @@ def _boolean(mask: object, group: str, genes: pd.Index) -> np.ndarray:
     if not known.all():
         at = int(np.argmin(known))
         raise DataError(
-            f"the feature mask of {group!r} is {column.iloc[at]!r} for gene {genes[at]!r}: it "
+            f"the feature mask of {group!r} is {column.iloc[at]} for gene {genes[at]!r}: it "
             "must be 1 (True) where the group has the gene, and 0 (False) where not"
         )
     has_g: np.ndarray = column.to_numpy().astype(bool)
