@@ -45,6 +45,10 @@ class Comparable(nn.Module):
         whole: Tensor = weight_bkg.where(entries_b1g, mean_kg).flatten(0, 1)
         return whole
 
+    def known(self, value_bg: Tensor) -> Tensor:
+        """Return the values of the entries that can be estimated, in one dimension."""
+        return value_bg[self.entries_bg]
+
     def fixed_at_zero(self, offset_bg: Tensor) -> Tensor:
         """Return offsets with zeros in the entries that cannot be estimated."""
         return offset_bg * self.entries_bg.to(offset_bg)

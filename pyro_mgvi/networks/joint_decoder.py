@@ -105,18 +105,23 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         if linear and hidden:
             weight_gk = nn.Linear(n_inputs, initial.n_genes, bias=False).weight.detach()
             self.linear = nn.Parameter(weight_gk.T.contiguous())
+        measured_bg = initial.measured_bg
+        self.comparable = None if measured_bg is None else Comparable(measured_bg)
         self.offset = nn.Parameter(initial.offset_bg.clone()) if offset else None
         self.response = None
         if response != 0 and n_shared:
             self.response = nn.Parameter(torch.zeros(n_groups * n_shared, initial.n_genes))
-            scale = initial.offset_bg.abs().median() * RESPONSE if response is None else response
+            scale = self.typical_shift(initial) * RESPONSE if response is None else response
             self.register_buffer("response_scale", torch.as_tensor(scale).clamp(min=1e-3))
         self.register_buffer("own_gk", self.own_inputs(latents), persistent=False)
-        measured_bg = initial.measured_bg
-        self.comparable = None if measured_bg is None else Comparable(measured_bg)
         self.start_at(initial)
         if measured_bg is not None:
             self.keep_reached(reached(latents, measured_bg))
+
+    def typical_shift(self, initial: InitialValues) -> Tensor:
+        """Return how far the median gene differs between the groups that have it."""
+        shift_bg = initial.offset_bg.abs()
+        return (shift_bg if self.comparable is None else self.comparable.known(shift_bg)).median()
 
     def further_layers(self, hidden: int) -> nn.Module:
         """Return what lies between the hidden layer and the heads, both ``hidden`` wide."""

@@ -58,3 +58,14 @@ def test_what_nothing_tells_stays_fixed_in_training(adata, decoder):
         assert linear[first["t_group1"], 8] == 0 and linear[first["t_group2"], 8] != 0
         response_bkg = mgvi.model.decoder.response.unflatten(0, (3, 2))
         assert (response_bkg[:, :, 5] == 0).all() and (response_bkg[1:, :, 8] != 0).any()
+
+
+def test_genes_of_one_group_do_not_make_groups_look_alike(adata):
+    """The prior on responses follows the median shift of the genes that can be compared."""
+    has_bg = np.ones((3, adata.n_vars), bool)
+    has_bg[1:, 20:] = False  # two thirds of the genes are of group 1 alone
+    some = masked(adata, has_bg)
+    few = MGVI.from_anndata(some[:, :20].copy(), "group", latents=LATENTS)
+    mgvi = MGVI.from_anndata(some, "group", latents=LATENTS, feature_masks=masks_of(some))
+    scales = [float(each.model.decoder.response_scale) for each in (mgvi, few)]
+    assert scales[0] == pytest.approx(scales[1], rel=0.1)
