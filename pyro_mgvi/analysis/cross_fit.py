@@ -123,7 +123,9 @@ class CrossFit:
             if few or (without.averaged and (~own).sum() < LEAST_CELLS):
                 return np.full(data.shape[1], np.nan)
             found = unseen_contrast(refit, data.subset(tested), own, without, self.seed)
-            scores.append(efficient_scores(*found))
+            has_bg = data.schema.measured_bg
+            has_ng = None if has_bg is None else has_bg[data.group_n[tested]]
+            scores.append(efficient_scores(*found, has_ng))
         z_g = np.sum(scores, axis=0) / np.sqrt(len(scores))
         known_g = measured_in(data.schema, (group,))
         z_g[~known_g] = np.nan
@@ -220,7 +222,6 @@ class Contrast(NamedTuple):
     residual_ng: np.ndarray
     weight_ng: np.ndarray
     nuisance_nk: np.ndarray
-    measured_ng: np.ndarray | None = None  # which cell has which gene; None where all have all
 
 
 @torch.no_grad()
@@ -255,9 +256,7 @@ def unseen_contrast(
             delta_ng[at] = delta.cpu().numpy()[:, part]
             residual_ng[at] = ((batch.counts - mean) * slope).cpu().numpy()[:, part]
             weight_ng[at] = (mean * slope).cpu().numpy()[:, part]
-    has_bg = mgvi.schema.measured_bg
-    has_ng = None if has_bg is None else has_bg[data.group_n]
-    return Contrast(delta_ng, residual_ng, weight_ng, nuisance_nk, has_ng)
+    return Contrast(delta_ng, residual_ng, weight_ng, nuisance_nk)
 
 
 def gene_parts(n_genes: int, seed: int) -> list[np.ndarray]:
