@@ -24,4 +24,5 @@ html_theme = "pydata_sphinx_theme"
 html_title = "pyro_mgvi"
 html_show_sourcelink = False
 html_theme_options = {"show_prev_next": True, "secondary_sidebar_items": ["page-toc"]}
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]

@@ -9,7 +9,8 @@ from typing import Self
 from anndata import AnnData
 from numpy.typing import ArrayLike
 
-from pyro_mgvi import analysis, saving
+from pyro_mgvi import saving
+from pyro_mgvi.analysis import FitSummary
 from pyro_mgvi.core import Decoder, Encoder, Latent, Likelihood
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.masks import FeatureMasks
@@ -18,6 +19,7 @@ from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.model.component_checks import kind_of
 from pyro_mgvi.model.own_weight import OwnWeight
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
+from pyro_mgvi.results import Results
 from pyro_mgvi.support.values import flag
 from pyro_mgvi.training import Trainer, TrainingPlan, TrainingSetup, add_group
 from pyro_mgvi.training.objective import continued
@@ -25,7 +27,7 @@ from pyro_mgvi.training.plan import chosen_plan
 from pyro_mgvi.training.program import LATENTS, Program
 
 
-class MGVI(Program):
+class MGVI(Results, Program):
     """Shared and group-specific latents of grouped single-cell counts.
 
     Use :meth:`from_anndata`. A Pyro user takes :meth:`training_setup` from here and trains its
@@ -62,7 +64,7 @@ class MGVI(Program):
     def from_anndata(
         cls,
         adata: AnnData,
-        group_key: str,
+        group_key: str | Sequence[str],
         layer: str | None = None,
         batch_key: str | None = None,
         covariate_keys: Sequence[str] = (),
@@ -157,7 +159,7 @@ class MGVI(Program):
         checkpoint: str | Path | None = None,
         resume: bool = True,
         progress: bool = True,
-    ) -> analysis.FitSummary:
+    ) -> FitSummary:
         """Train, keeping the weights of the best validation epoch, and say what was found.
 
         Calling it again goes on from these weights: closed dimensions stay closed unless the
@@ -249,21 +251,6 @@ class MGVI(Program):
         larger, history = add_group(self, adata, used, accelerator, progress, *where)
         larger.plan, larger.history = used, history
         return larger
-
-    latents = analysis.latents
-    write_latents = analysis.write_latents
-    normalized_expression = analysis.normalized_expression
-    expression_draws = analysis.expression_draws
-    differential_expression = analysis.differential_expression
-    rank_genes = analysis.rank_genes
-    diagnose = analysis.diagnose
-    loadings = analysis.loadings
-    gene_programs = analysis.gene_programs
-    summary = analysis.summary
-    programs = analysis.programs
-    program_summary = analysis.program_summary
-    own = analysis.own
-    write_rankings = analysis.write_rankings
 
     def save(self, path: str | Path) -> None:
         """Write weights and plain settings to the folder ``path``, whole or not at all.

@@ -11,14 +11,16 @@ import numpy as np
 import pyro
 import pytest
 from helpers.cells import log_normalised
+from helpers.columns import tissue_by_drug
 from helpers.documents import ROOT, cells_of_regions, commands, python_blocks, run
 from pyro.infer import SVI
 
 import pyro_mgvi
-from pyro_mgvi import MGVI, Likelihood, TrainingPlan
+from pyro_mgvi import MGVI, Likelihood, TrainingPlan, per, shared
 from pyro_mgvi.cli.main import main
 
 BLOCKS = python_blocks("docs/extend.md")
+BRIEF = TrainingPlan(max_epochs=2, prune_below=0)
 LATENT, FOREIGN = "A latent of some groups", "A prior for foreign cells, with its divergence"
 OWNERS, LIKELIHOOD = "A prior for the cells that own a latent", "A likelihood"
 NETWORKS = "An encoder and a decoder"
@@ -43,6 +45,32 @@ HOW_TO = python_blocks("docs/howto.md")
 def test_a_recipe_runs(heading, regions, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(HOW_TO[heading], regions)
+
+
+def designs():
+    """Return the two lines of each row of the table of designs in choose.md."""
+    text = (ROOT / "docs/choose.md").read_text(encoding="utf-8")
+    table = text.split("| my design is | the two lines |")[1].split("\n\n")[0].splitlines()[2:]
+    cells = [re.fullmatch(r"\| (.*?) ?\| `(.*)` \|", line).groups() for line in table]
+    return {first[0]: (first[1], second[1]) for first, second in zip(cells[::2], cells[1::2])}
+
+
+@pytest.mark.parametrize("design", designs())
+def test_the_two_lines_of_a_design_run(design, monkeypatch):
+    adata = tissue_by_drug(n_cells=240)
+    obs = adata.obs
+    obs["condition"] = obs["drug"]
+    obs["treatment"] = obs["drug"].replace({"stim": "treated"})
+    obs["patient"] = [f"p{i % 4}" for i in range(adata.n_obs)]
+    fit = MGVI.fit
+    monkeypatch.setattr(MGVI, "fit", lambda mgvi, cells: fit(mgvi, cells, BRIEF, progress=False))
+    space = {"adata": adata, "MGVI": MGVI, "per": per, "shared": shared}
+    for line in designs()[design]:
+        exec(line, space)
+    found = [space.get(name) for name in ("genes", "tables", "programs")]
+    assert any(each is not None and len(each) for each in found)
+    if "sample_key" in designs()[design][0]:
+        assert space["genes"].attrs["q_value_of"] == "new samples"
 
 
 @pytest.mark.slow

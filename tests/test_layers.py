@@ -18,6 +18,7 @@ LAYERS = (
     ("model",),
     ("training",),
     ("analysis",),
+    ("results",),
     ("presets",),
     ("saving",),
     ("mgvi",),

@@ -134,10 +134,9 @@ def _drvi(adata: AnnData, seed: int) -> Found:
     from drvi.model import DRVI
 
     settings = _scvi_settings(seed)
-    DRVI.setup_anndata(adata, categorical_covariate_keys=["group"], is_count_data=True)
+    DRVI.setup_anndata(adata, batch_key="group", is_count_data=True)
     model = DRVI(
         adata, n_latent=32, encoder_dims=[128, 128], decoder_dims=[128, 128],
-        categorical_covariates=["group"],
     )  # fmt: skip
     model.train(early_stopping=True, max_epochs=400, **settings)
     return Found(model.get_latent_representation(), {})

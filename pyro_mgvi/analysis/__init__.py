@@ -2,7 +2,7 @@
 
 from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit
 from pyro_mgvi.analysis.diagnosis import Diagnosis, diagnose
-from pyro_mgvi.analysis.differential import differential_expression
+from pyro_mgvi.analysis.differential import differential_expression, effect_sizes
 from pyro_mgvi.analysis.expression import expression_draws, normalized_expression
 from pyro_mgvi.analysis.fit_summary.summary import FitSummary, summary
 from pyro_mgvi.analysis.gene_effects.dimensions import program_summary
@@ -22,6 +22,7 @@ __all__ = [
     "cross_fit",
     "diagnose",
     "differential_expression",
+    "effect_sizes",
     "enrichment",
     "expression_draws",
     "gene_programs",

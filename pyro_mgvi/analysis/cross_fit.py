@@ -18,6 +18,7 @@ from pyro_mgvi.analysis.efficient_scores import (
 from pyro_mgvi.analysis.folds import dealt_out, shuffled_groups
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.masks.notes import measured_in
+from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model import Posterior
 from pyro_mgvi.model.decoding import Decoding
@@ -111,11 +112,11 @@ class CrossFit:
             If ``data`` are not those of the refits.
         """
         self.check(data)
-        code = data.schema.groups.index(group)
+        named = named_groups(self.refits[0].families, group)
         scores = []
         for fold, refit in enumerate(self.refits):
             tested = cells[self.fold_n[cells] == fold]
-            own = data.group_n[tested] == code
+            own = named.own(data.group_n[tested])
             if not without.averaged:
                 tested, own = tested[own], own[own]
             n_columns = nuisance_width(refit)
@@ -127,7 +128,8 @@ class CrossFit:
             has_ng = None if has_bg is None else has_bg[data.group_n[tested]]
             scores.append(efficient_scores(*found, has_ng))
         z_g = np.sum(scores, axis=0) / np.sqrt(len(scores))
-        known_g = measured_in(data.schema, (group,))
+        groups = tuple(data.schema.groups[code] for code in named.codes)
+        known_g = measured_in(data.schema, groups)
         z_g[~known_g] = np.nan
         z_g[known_g] = recentred(z_g[known_g])
         return z_g

@@ -1,4 +1,4 @@
-"""Differences in expression between two sets of cells, with all latents or with some."""
+"""Differences in expression: between sets of cells, and by what belongs to a cell's group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from anndata import AnnData
 from pyro_mgvi.analysis.expression import expected, measured_only
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.names import group_code
+from pyro_mgvi.data.names import cell_index, named_groups
 from pyro_mgvi.data.selection import Cells, cell_positions
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model.decoding import Decoding
@@ -46,8 +46,9 @@ def differential_expression(
     adata
         Annotated data (or :class:`~pyro_mgvi.GroupedCounts`).
     first, second
-        Each the name of a group; or a boolean mask over all cells, a boolean Series (aligned by
-        cell name) or a list of cell names.
+        Each the name of a group, or of a level of a column where several make up the groups; or a
+        boolean mask over all cells, a boolean Series (aligned by cell name) or a list of cell
+        names.
     latents
         As for :func:`expression_draws`.
     n_draws
@@ -91,7 +92,7 @@ def differential_expression(
     decoding, data = Decoding.keeping(mgvi.families, latents), mgvi.read_for_results(adata)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     sides = [
-        data.subset(rng.choice(_cells(adata, data, which, name), n_draws))
+        data.subset(rng.choice(_cells(mgvi, adata, data, which, name), n_draws))
         for which, name in ((first, "first"), (second, "second"))
     ]
     names = ("first", "second", "lfc", "squares", "beyond")
@@ -129,13 +130,79 @@ def differential_expression(
 
 
 def _cells(
-    adata: AnnData | GroupedCounts, data: GroupedCounts, which: Cells, name: str
+    mgvi: Program, adata: AnnData | GroupedCounts, data: GroupedCounts, which: Cells, name: str
 ) -> np.ndarray:
     """Return positions of the cells of a group, or under a mask."""
     if pd.api.types.is_list_like(which):
         cells = cell_positions(adata, data, which, name)
     else:
-        cells = np.flatnonzero(data.group_n == group_code(data.schema, which))
+        cells = np.flatnonzero(named_groups(mgvi.families, which).own(data.group_n))
     if not len(cells):
         raise DataError(f"{name} holds no cell: choose others")
     return cells
+
+
+@torch.no_grad()
+def effect_sizes(
+    mgvi: Program,
+    adata: AnnData | GroupedCounts,
+    offset: str | None = None,
+    latents: Sequence[str] | str | None = None,
+) -> pd.Series:
+    r"""Return how much its group changes each cell's expression: the mean change of a transcript.
+
+    .. math:: e_n = \sum_g \rho_{ng} \, |\log_2 (\rho_{ng} / \rho'_{ng})|
+
+    with the expected shares of a cell's transcripts with everything and without what belongs to
+    its group. It is 0 where the group changes nothing, and 1 where transcripts are on average
+    twice, or half, as frequent. It says how large a change is, not whether it holds for other
+    cells: for that, see ``rank_genes(..., by=...)``.
+
+    Parameters
+    ----------
+    mgvi
+        A trained :class:`~pyro_mgvi.MGVI`.
+    adata
+        Annotated data (or :class:`~pyro_mgvi.GroupedCounts`).
+    offset, latents
+        What is left out, as for :func:`~pyro_mgvi.rank_genes`: by default all group-specific
+        latents, and the group's offset is averaged over the groups.
+
+    Returns
+    -------
+    One value per cell, in units of log2.
+
+    Raises
+    ------
+    SettingsError
+        If ``offset`` or ``latents`` is invalid, or the likelihood is none of counts.
+
+    Examples
+    --------
+    >>> from pyro_mgvi import MGVI
+    >>> from pyro_mgvi.datasets.simulate import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=120, n_shared_genes=60, n_program_genes=20)
+    >>> mgvi = MGVI.from_anndata(adata, group_key="group")
+    >>> _ = mgvi.fit(adata, max_epochs=2, progress=False)
+    >>> by_type = effect_sizes(mgvi, adata).groupby(adata.obs["celltype"], observed=True).mean()
+    >>> len(by_type), bool((by_type > 0).all())
+    (5, True)
+    """
+    check_model(mgvi)
+    if mgvi.data_kind is not DataKind.COUNTS:
+        raise SettingsError(
+            f"{type(mgvi.model.likelihood).__name__} has no shares of transcripts: train with a "
+            "likelihood of counts, such as ZINB or NB"
+        )
+    without = Decoding.leaving_out(mgvi.families, latents, offset)
+    everything = Decoding.everything(mgvi.families)
+    data = mgvi.read_for_results(adata)
+    size_n = np.empty(len(data))
+    for cells, posterior in mgvi.posteriors(data):
+        values = posterior.means()
+        with_all, with_less = (
+            expected(mgvi, decoding, posterior, values) for decoding in (everything, without)
+        )
+        change_ng = with_all * (with_all / with_less).log2().abs()
+        size_n[cells] = change_ng.sum(-1).cpu().numpy()
+    return pd.Series(size_n, index=cell_index(data, adata), name="effect_size")

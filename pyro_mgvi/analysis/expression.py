@@ -66,7 +66,8 @@ def normalized_expression(
     latents
         Names of families (``"t"``) or copies (``"t_Ileum"``) to decode with, the others at
         zero; all by default. Without a group-specific latent the groups' offsets are averaged
-        ("shared only").
+        ("shared only"). Where several columns make up the groups, those columns are averaged over
+        of which no latent is kept.
     genes
         Genes to return; all by default. Sums to 1 over all genes, not over these.
     batch

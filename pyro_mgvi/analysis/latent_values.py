@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from anndata import AnnData, ImplicitModificationWarning
 
-from pyro_mgvi.core.copies import as_text
+from pyro_mgvi.core.latents.text import as_text
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import annotated, some
 from pyro_mgvi.data.names import cell_index

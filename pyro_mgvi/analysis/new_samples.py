@@ -18,6 +18,7 @@ from pyro_mgvi.analysis.folds import whole_samples
 from pyro_mgvi.analysis.gene_effects.unseen import shrunk
 from pyro_mgvi.analysis.sample_tests import Units, sample_scores
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.names import NamedGroups, named_groups
 from pyro_mgvi.data.reading import SAMPLES
 from pyro_mgvi.errors import DataWarning, warn
 from pyro_mgvi.model.decoding import Decoding
@@ -62,13 +63,13 @@ def new_sample_scores(
         If there are too few samples or cells, and what would be needed.
     """
     refits.check(data)
-    code = data.schema.groups.index(group)
-    used = cells[_used(data, code, without.averaged, cells)]
-    few = _few(refits, data, code, without.averaged, used)
+    named = named_groups(refits.refits[0].families, group)
+    used = cells[_used(data, named, without.averaged, cells)]
+    few = _few(refits, data, named, without.averaged, used)
     if few:
         warn(f"no q-value of {group} for new samples: {few}", DataWarning)
         return np.full(data.shape[1], np.nan)
-    folds = _folds(refits, data, code, without, used)
+    folds = _folds(refits, data, named, without, used)
     units = _shifts(folds) if without.averaged else _slopes(folds)
     z_g = sample_scores(units)
     measured_bg, known_g = data.schema.measured_bg, np.ones(len(z_g), bool)
@@ -82,18 +83,20 @@ def new_sample_scores(
 Fold = tuple[int, GroupedCounts, np.ndarray, Contrast]
 
 
-def _used(data: GroupedCounts, code: int, averaged: bool, cells: np.ndarray) -> np.ndarray:
+def _used(data: GroupedCounts, named: NamedGroups, averaged: bool, cells: np.ndarray) -> np.ndarray:
     """Return which of the cells are tested: those of crossed samples, where there are some."""
-    own_n, sample_n = data.group_n[cells] == code, data.sample_n[cells]
+    own_n, sample_n = named.own(data.group_n[cells]), data.sample_n[cells]
     if not averaged:
         return own_n
     crossed = np.intersect1d(sample_n[own_n], sample_n[~own_n])
     return np.isin(sample_n, crossed) if len(crossed) else np.ones(len(cells), bool)
 
 
-def _few(refits: CrossFit, data: GroupedCounts, code: int, averaged: bool, used: np.ndarray) -> str:
+def _few(
+    refits: CrossFit, data: GroupedCounts, named: NamedGroups, averaged: bool, used: np.ndarray
+) -> str:
     """Return what there is too little of, or an empty text."""
-    own_n, sample_n = data.group_n[used] == code, data.sample_n[used]
+    own_n, sample_n = named.own(data.group_n[used]), data.sample_n[used]
     sides = [len(np.unique(sample_n[own_n]))]
     if averaged:
         sides.append(len(np.unique(sample_n[~own_n])))
@@ -121,13 +124,13 @@ def _few(refits: CrossFit, data: GroupedCounts, code: int, averaged: bool, used:
 
 
 def _folds(
-    refits: CrossFit, data: GroupedCounts, code: int, without: Decoding, used: np.ndarray
+    refits: CrossFit, data: GroupedCounts, named: NamedGroups, without: Decoding, used: np.ndarray
 ) -> Iterator[Fold]:
     """Yield each fold, its cells, which are of the group, and what the refit says of them."""
     for fold, refit in enumerate(refits.refits):
         tested = data.subset(used[refits.fold_n[used] == fold])
         if len(tested):
-            own = tested.group_n == code
+            own = named.own(tested.group_n)
             yield fold, tested, own, unseen_contrast(refit, tested, own, without, refits.seed)
 
 

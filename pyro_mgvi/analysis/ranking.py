@@ -14,8 +14,9 @@ from pyro_mgvi.analysis.new_samples import NEW, SAME, new_sample_scores
 from pyro_mgvi.core.interfaces import DataKind, gene_log_prob
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.masks.notes import measured_in, notes_of
+from pyro_mgvi.data.names import Labels, NamedGroups, labels_of, named_groups
 from pyro_mgvi.data.selection import Cells, cells_of_group
-from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.support.values import flag
 from pyro_mgvi.training.program import Program, check_model
@@ -32,6 +33,7 @@ def rank_genes(
     latents: Sequence[str] | str | None = None,
     calibration: CrossFit | bool = True,
     progress: bool = True,
+    by: Labels | str | None = None,
 ) -> pd.DataFrame:
     r"""Rank genes by how much better a group's own variation explains their counts.
 
@@ -47,7 +49,10 @@ def rank_genes(
     adata
         Annotated data (or :class:`~pyro_mgvi.GroupedCounts`).
     group
-        Name of the group.
+        Name of the group. Where several columns make up the groups, also that of a level of one
+        (``"stim"``): the cells are those of all groups with that level, the second term is without
+        the latents of that column's levels, and offsets are averaged over that column alone. A
+        name of a latent's copy (``subsets("condition", {"stim": [...]})``) means its owners.
     cells
         Which to use, such as one cell type: a boolean mask over all cells, a boolean Series
         (aligned by cell name) or a list of cell names; all by default. Let it hold cells of other
@@ -67,6 +72,9 @@ def rank_genes(
         for its assumptions.
     progress
         Show the refits' progress.
+    by
+        Rank within each label, such as each cell type, by one calibration: a column of ``obs``, or
+        a label of each cell. Cells without one are left out.
 
     Returns
     -------
@@ -82,6 +90,10 @@ def rank_genes(
     the group's mean alone; with its own offset, the variation within it. The Bayes factor also
     counts what the model fits to noise; ``z_score`` does not (benchmarks/notes/RESULTS_genes.md).
     Genes that the group has not got (feature masks) have no row, and ``attrs`` says so.
+
+    With ``by``, one such block per label, largest label of the group first, indexed by label and
+    gene; q-values are those of all blocks at once. Labels without a cell of the group have no
+    block (``attrs["left_out"]``).
 
     Raises
     ------
@@ -110,21 +122,52 @@ def rank_genes(
             f"genes cannot be ranked with {type(mgvi.model.likelihood).__name__}: "
             "train with a likelihood of counts, such as ZINB or NB"
         )
-    without = Decoding.leaving_out(mgvi.families, latents, offset)
+    named = named_groups(mgvi.families, group)
+    if latents is None and named.latents is not None:
+        latents, offset = named.latents, offset or "averaged"
+    without = Decoding.leaving_out(mgvi.families, latents, offset, named.columns)
     data = mgvi.read_for_results(adata)
-    chosen, own = cells_of_group(adata, data, group, cells)
-    sums = _sums(mgvi, data.subset(own), without)
+    chosen, own = cells_of_group(adata, data, named, cells)
     if calibration is True:
         calibration = cross_fit(mgvi, data, progress=progress)
+    refits = calibration if isinstance(calibration, CrossFit) else None
+    if by is None:
+        return _ranking(mgvi, data, named, without, chosen, own, refits)
+    label_n = labels_of(adata, data, by)
+    sizes = pd.Series(label_n[own]).value_counts()  # None is no label
+    if not len(sizes):
+        raise DataError(f"no cell of group {str(group)!r} has a label: say another column (by)")
+    tables = {}
+    for label in sizes.index:
+        mine, mine_own = (cells[label_n[cells] == label] for cells in (chosen, own))
+        tables[str(label)] = _ranking(mgvi, data, named, without, mine, mine_own, refits)
+    table = pd.concat(tables, names=["label", "gene"])
+    table["q_value"] = q_values(table["z_score"].to_numpy())
+    table.attrs = tables[str(sizes.index[0])].attrs
+    table.attrs["left_out"] = sorted({*label_n[chosen]} - {*sizes.index, None})
+    return table
+
+
+def _ranking(
+    mgvi: Program,
+    data: GroupedCounts,
+    named: NamedGroups,
+    without: Decoding,
+    chosen: np.ndarray,
+    own: np.ndarray,
+    refits: CrossFit | None,
+) -> pd.DataFrame:
+    """Return the table of some cells, and of those among them that are of the group."""
+    sums = _sums(mgvi, data.subset(own), without)
     z_g = np.full(len(mgvi.schema.genes), np.nan)
     log_fold_change = np.log2(sums["all"] / sums["shared"])
     across_samples = mgvi.schema.sample_key is not None
-    if isinstance(calibration, CrossFit) and across_samples:
-        z_g = new_sample_scores(calibration, data, str(group), without, chosen)
+    if refits is not None and across_samples:
+        z_g = new_sample_scores(refits, data, named.name, without, chosen)
         if without.averaged:  # two-sided: positive where the fold change is the samples' one
             z_g *= np.sign(log_fold_change)
-    elif isinstance(calibration, CrossFit):
-        z_g = calibration.z_scores(data, str(group), without, chosen)
+    elif refits is not None:
+        z_g = refits.z_scores(data, named.name, without, chosen)
     table = pd.DataFrame(
         {
             "bayes_factor": sums["bf"],
@@ -138,9 +181,10 @@ def rank_genes(
         },
         index=pd.Index(mgvi.schema.genes, name="gene"),
     )
-    table = table[measured_in(mgvi.schema, (str(group),))]
+    groups = tuple(mgvi.schema.groups[code] for code in named.codes)
+    table = table[measured_in(mgvi.schema, groups)]
     table.attrs["q_value_of"] = NEW if across_samples else SAME
-    table.attrs |= notes_of(mgvi.schema, (str(group),))
+    table.attrs |= notes_of(mgvi.schema, groups)
     return table.sort_values("bayes_factor", ascending=False, kind="stable")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +29,7 @@ CPVAE = {**PAPER.settings, "decoder": AdditiveDecoder}
 PLAN = replace(PAPER.plan, max_epochs=None, learning_rate=TrainingPlan().learning_rate)
 
 
-def every_but_the_first(groups: tuple[str, ...]) -> Subsets:
+def every_but_the_first(groups: Sequence[str]) -> Subsets:
     """Return one subset: the groups whose variation contrastiveVI calls salient."""
     return (tuple(groups[1:]),)
 

@@ -12,8 +12,9 @@ from pyro_mgvi.cli.files import query, read_cells
 from pyro_mgvi.cli.gene_sets import GeneSets
 from pyro_mgvi.cli.legends import PROGRAMS, RANKING, print_legend
 from pyro_mgvi.cli.outputs import Kind, Output, check_outputs, write_cells, write_table, writing
-from pyro_mgvi.core.copies import parse
+from pyro_mgvi.core.latents.text import parse
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.names import labels_of, named_groups
 from pyro_mgvi.data.selection import cells_of_group
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
@@ -63,7 +64,9 @@ def fit(arguments: Namespace) -> int:
     _check_checkpoint(arguments, outputs)
     adata = read_cells(arguments.input)
     keys = {
-        "group_key": arguments.group_key,
+        "group_key": arguments.group_key[0]
+        if len(arguments.group_key) == 1
+        else tuple(arguments.group_key),
         "layer": arguments.layer,
         "batch_key": arguments.batch_key,
         "covariate_keys": arguments.covariate_key,
@@ -163,7 +166,11 @@ def rank_genes(arguments: Namespace) -> int:
     adata = read_cells(arguments.input)
     data = mgvi.read(adata)
     cells = None if arguments.where is None else query(adata, arguments.where)
-    cells_of_group(adata, data, arguments.group, cells)  # refused before the refits
+    cells_of_group(
+        adata, data, named_groups(mgvi.families, arguments.group), cells
+    )  # refused before the refits
+    if arguments.by is not None:
+        labels_of(adata, data, arguments.by, "--by")
     table = mgvi.rank_genes(
         adata,
         arguments.group,
@@ -171,6 +178,7 @@ def rank_genes(arguments: Namespace) -> int:
         offset=arguments.offset,
         calibration=not arguments.no_q,
         progress=not arguments.quiet,
+        by=arguments.by,
     )
     write_table(table, arguments.out)
     print(table.head(10).reset_index().to_string(index=False, float_format="{:.3g}".format))

@@ -73,12 +73,12 @@ class GeneSets:
             return
         found = enrichment(table, self.sets)
         write_table(found, self.out, index=False)
-        keys = [key for key in ("latent", "dimension") if key in found]
+        keys = [key for key in ("latent", "dimension", "label") if key in found]
         parts = found.groupby(keys, sort=False) if keys else [((), found)]
-        for key, rows in parts:
+        for values, rows in parts:
             called = rows[rows["q_value"] < CALLED]
-            named = f"{key[0]}, dimension {key[1]}: " if keys else ""
-            print(f"{named}{len(called)} of {len(rows)} gene sets at q < {CALLED:g}")
+            of = "".join(f"{key} {value}, " for key, value in zip(keys, values))
+            print(f"{of}{len(called)} of {len(rows)} gene sets at q < {CALLED:g}")
             if len(called):
                 shown = called.head(SHOWN)[["gene_set", *GENE_SETS]]
                 print(shown.to_string(index=False, float_format="{:.3g}".format))

@@ -24,7 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     It is 2 for bad input, with one line on stderr, and 130 after a Ctrl-C.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.run == "fit" and arguments.input is None:
+        _input_after_columns(parser, arguments)
     from pyro_mgvi.cli import commands  # takes seconds to import
 
     try:
@@ -37,6 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pyro-mgvi: interrupted; nothing is written but what is named above", file=sys.stderr)
         return commands.INTERRUPTED
+
+
+def _input_after_columns(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Take the last of the words after --group-key for IN, where it was written behind them."""
+    *columns, last = arguments.group_key
+    if not columns:
+        parser.error("the following arguments are required: IN")
+    arguments.group_key, arguments.input = columns, Path(last)
 
 
 def _path(text: str) -> Path:
@@ -88,8 +99,14 @@ def _add_demo(commands: Commands) -> None:
 
 def _add_fit(commands: Commands) -> None:
     fit = commands.add_parser("fit", help="fit grouped counts, write latents and the model")
-    fit.add_argument("input", type=_path, metavar="IN", help="h5ad file or zarr folder")
-    fit.add_argument("--group-key", required=True, help="column of obs with the groups")
+    fit.add_argument("input", type=_path, nargs="?", metavar="IN", help="h5ad file or zarr folder")
+    fit.add_argument(
+        "--group-key",
+        required=True,
+        nargs="+",
+        metavar="COLUMN",
+        help="column of obs with the groups; or several, whose combinations are groups",
+    )
     fit.add_argument("--layer", help="layer with the counts (default: X)")
     fit.add_argument("--use-raw", action="store_true", help="take the counts of adata.raw")
     fit.add_argument(
@@ -107,8 +124,9 @@ def _add_fit(commands: Commands) -> None:
         nargs="+",
         metavar="SPEC",
         default=["z:10", "t:10"],
-        help="latents and dims: z:10 (shared) t:10 (per group) pair:5 (per two groups) "
-        "NAME=A+B:5 (of the groups A and B; in names, a backslash goes before + , : = and "
+        help="latents and dims: z:10 (shared) t:10 (per group; of several columns, per level of "
+        "each) per:COLUMN:10 (per level of one) per:COLUMN+COLUMN:5 (interaction) pair:5 (per two "
+        "groups) NAME=A+B:5 (of the groups A and B; in names, a backslash goes before + , : = and "
         "backslash); default z:10 t:10",
     )
     fit.add_argument(
@@ -158,7 +176,7 @@ def _add_rank(commands: Commands) -> None:
     rank = commands.add_parser("rank-genes", help="rank genes by a group's own variation")
     rank.add_argument("model", type=_path, metavar="MODEL", help="folder that fit --model wrote")
     rank.add_argument("input", type=_path, metavar="IN", help="the cells it was trained on")
-    rank.add_argument("--group", required=True, help="name of the group")
+    rank.add_argument("--group", required=True, help="name of the group, or of a column's level")
     rank.add_argument(
         "--where",
         metavar="QUERY",
@@ -170,6 +188,9 @@ def _add_rank(commands: Commands) -> None:
         choices=("averaged", "own"),
         default="averaged",
         help="averaged: count the group's mean shift, too (default); own: variation within it only",
+    )
+    rank.add_argument(
+        "--by", metavar="COLUMN", help="column of obs, such as cell types: a ranking within each"
     )
     rank.add_argument(
         "--no-q", action="store_true", help="no q-values: saves refits of about one training"

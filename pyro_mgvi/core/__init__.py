@@ -1,6 +1,7 @@
 """The mathematics: which groups own a latent, its priors, their divergences and the objective."""
 
 from pyro_mgvi.core.copies import Copy, Latents
+from pyro_mgvi.core.design import Design
 from pyro_mgvi.core.divergence import divergence
 from pyro_mgvi.core.elbo import WassersteinTraceELBO
 from pyro_mgvi.core.initial_values import InitialValues
@@ -20,7 +21,7 @@ from pyro_mgvi.core.interfaces import (
     Likelihood,
     StartsDimensions,
 )
-from pyro_mgvi.core.latents import Latent, pairwise, private, shared, subsets
+from pyro_mgvi.core.latents import Latent, pairwise, per, private, shared, subsets
 from pyro_mgvi.core.priors import Absent, Dirac, SameAsOwn, owners_prior, proper_priors
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "DataKind",
     "Decoder",
     "DecoderInput",
+    "Design",
     "DimensionStart",
     "Dirac",
     "Encoder",
@@ -49,6 +51,7 @@ __all__ = [
     "divergence",
     "owners_prior",
     "pairwise",
+    "per",
     "private",
     "proper_priors",
     "shared",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 
-from pyro_mgvi.core.latents import Latent, pairwise, private, shared, subsets
+from pyro_mgvi.core.design import Design, term_blocks
+from pyro_mgvi.core.latents import Latent, by_column
+from pyro_mgvi.core.latents.text import parse
 from pyro_mgvi.core.priors import Dirac
 from pyro_mgvi.errors import SettingsError
-
-ESCAPED = r"[+,:=\\]"  # what a backslash goes before in names of groups and copies
-FAMILIES: dict[str, Callable[[int], Latent]] = {"z": shared, "t": private, "pair": pairwise}
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,12 @@ class Copy:
         Whether these are all groups.
     label
         What tells it from the other copies of its family, such as ``Ileum``.
+    columns
+        The columns of which its owners are a level, or a combination of levels: empty if all
+        groups own it, or others than a level has.
+    owners
+        To whom it belongs, in words: ``"all groups"``, ``"tissue Ileum"`` where several columns
+        make up the groups, or their names.
     """
 
     key: str
@@ -46,6 +50,8 @@ class Copy:
     groups: tuple[str, ...]
     shared: bool
     label: str
+    columns: tuple[str, ...] = ()
+    owners: str = ""
 
 
 class Latents:
@@ -56,7 +62,7 @@ class Latents:
     latents
         One family or several, each a :class:`Latent` or a text such as ``"z:10"`` (:func:`parse`).
     groups
-        Names of all groups, in the order of the group codes.
+        Names of all groups, in the order of the group codes; or their :class:`Design`.
 
     Raises
     ------
@@ -74,7 +80,8 @@ class Latents:
     """
 
     def __init__(self, latents: Latent | str | Iterable[Latent | str], groups: Sequence[str]):
-        self.groups = tuple(groups)
+        self.design = Design.of(groups)
+        self.groups = self.design.groups
         if not isinstance(latents, (Latent, str, Iterable)):
             raise SettingsError(f"latents={latents!r} is no latent: write shared(10) or 'z:10'")
         listed = [latents] if isinstance(latents, (Latent, str)) else list(latents)
@@ -82,7 +89,8 @@ class Latents:
             if not isinstance(latent, (Latent, str)):
                 raise SettingsError(f"{latent!r} is no latent: write shared(10) or 'z:10'")
         families = [parse(latent) if isinstance(latent, str) else latent for latent in listed]
-        self.families = tuple(family.over(self.groups) for family in families)
+        every = [each for family in families for each in by_column(family, self.design)]
+        self.families = tuple(family.over(self.design) for family in every)
         self._check()
 
     def _check(self) -> None:
@@ -122,11 +130,31 @@ class Latents:
     @cached_property
     def copies(self) -> tuple[Copy, ...]:
         """All copies, in the order of the families."""
-        return tuple(
-            Copy(key, x.name, i, x.dim, owners, set(owners) >= set(self.groups), label)
-            for x in self.families
-            for i, (key, label, owners) in enumerate(zip(x.keys, x.labels, x.owners))
-        )
+        copies = []
+        for x in self.families:
+            for i, (key, label, groups) in enumerate(zip(x.keys, x.labels, x.owners)):
+                everyone = set(groups) >= set(self.groups)
+                columns = () if everyone else self.design.columns_of(groups)
+                owners = "all groups" if everyone else self._in_words(groups, columns)
+                copies.append(Copy(key, x.name, i, x.dim, groups, everyone, label, columns, owners))
+        return tuple(copies)
+
+    def _in_words(self, groups: tuple[str, ...], columns: tuple[str, ...]) -> str:
+        if len(self.design.keys) > 1 and columns:
+            levels = self.design.levels(columns)
+            name = next(name for name, each in levels.items() if set(each) == set(groups))
+            return f"{' x '.join(columns)} {name}"
+        return " and ".join(groups)
+
+    @cached_property
+    def term_blocks(self) -> tuple[torch.Tensor, ...]:
+        """Sets of groups that may shift expression (:func:`~pyro_mgvi.core.design.term_blocks`)."""
+        return term_blocks(self.design, [family.owners for family in self.specific])
+
+    @property
+    def terms(self) -> torch.Tensor:
+        """All of them side by side: boolean, groups x terms."""
+        return torch.cat(self.term_blocks, 1)
 
     def copies_of(self, name: str) -> tuple[Copy, ...]:
         """Return the copies of one family."""
@@ -179,97 +207,3 @@ class Latents:
                 + (f" with the copies {keys}" if keys else "")
             )
         return tuple(copy for copy in self.copies if {copy.key, copy.latent} & set(wanted))
-
-
-def parse(spec: str) -> Latent:
-    r"""Return the latent that a short text stands for.
-
-    Parameters
-    ----------
-    spec
-        ``z:10`` (shared), ``t:10`` (one per group), ``pair:5`` (one per two groups), or subsets
-        of your own with a name: ``small=Ileum+Jejunum:5``, several separated by commas. Copies
-        may be named, too: ``part=small=Ileum+Jejunum,large=Colon:5``. In names, a backslash goes
-        before ``+``, ``,``, ``:`` and ``=``.
-
-    Raises
-    ------
-    SettingsError
-        If the text is none of these.
-
-    Examples
-    --------
-    >>> parse("small=Ileum+Jejunum,Colon:5").subsets
-    (('Ileum', 'Jejunum'), ('Colon',))
-    >>> parse(r"both=CD4\++CD8\+:3").subsets
-    (('CD4+', 'CD8+'),)
-    >>> parse("part=small=Ileum+Jejunum,large=Colon:5").copy_names
-    ('small', 'large')
-    """
-    head, colon, dim = spec.rpartition(":")
-    name, equals, groups = head.partition("=")
-    if not colon or not re.fullmatch("[0-9]+", dim) or not (equals or name in FAMILIES):
-        raise SettingsError(
-            f"latent {spec!r} is not understood: write z:10, t:10, pair:5, or NAME=A+B:5 "
-            "for a latent of the groups A and B"
-        )
-    if not equals:
-        return FAMILIES[name](int(dim))
-    named = [_named(part) for part in _parts(groups, ",")]
-    if not all(group for _, owners in named for group in owners):
-        raise SettingsError(
-            f"latent {spec!r} names a group without a name: write NAME=A+B:5, with a backslash "
-            r"before every + , : and = that belongs to a name, as in 'both=CD4\++CD8\+:5'"
-        )
-    labels = [label for label, _ in named if label is not None]
-    if not labels:
-        return subsets(name, [owners for _, owners in named], int(dim))
-    if len(set(labels)) < len(named):
-        raise SettingsError(f"latent {spec!r}: name all of its copies, each differently, or none")
-    return subsets(name, {str(label): owners for label, owners in named}, int(dim))
-
-
-def as_text(latent: Latent, groups: Sequence[str]) -> str:
-    r"""Return a text that :func:`parse` understands; priors are not in it.
-
-    Examples
-    --------
-    >>> as_text(private(3), ("a", "b")), as_text(subsets("u", [["T+", "B"]], 2), ("T+", "B", "c"))
-    ('t:3', 'u=T\\++B:2')
-    """
-    bound = latent.over(groups)
-    family = FAMILIES.get(latent.name)
-    names = bound.copy_names
-    if names is None and family and family(latent.dim).over(groups).owners == bound.owners:
-        return f"{latent.name}:{latent.dim}"
-    parts = ["+".join(map(_escaped, owners)) for owners in bound.owners]
-    if names is not None:
-        parts = [f"{_escaped(label)}={part}" for label, part in zip(names, parts, strict=True)]
-    return f"{latent.name}={','.join(parts)}:{latent.dim}"
-
-
-def _escaped(name: str) -> str:
-    return re.sub(ESCAPED, r"\\\g<0>", name)
-
-
-def _named(text: str) -> tuple[str | None, list[str]]:
-    """Return the name of a copy, if it has one, and its groups."""
-    *label, owners = _parts(text, "=")
-    if len(label) > 1:
-        raise SettingsError(f"latent {text!r}: a backslash goes before every = of a name")
-    return (_plain(label[0]) if label else None), [_plain(group) for group in _parts(owners, "+")]
-
-
-def _parts(text: str, separator: str) -> list[str]:
-    """Split a text at a separator that no backslash precedes."""
-    parts = [""]
-    for token in re.findall(rf"\\{ESCAPED}|.", text, re.DOTALL):
-        if token == separator:
-            parts.append("")
-        else:
-            parts[-1] += token
-    return parts
-
-
-def _plain(text: str) -> str:
-    return re.sub(rf"\\({ESCAPED})", r"\1", text)

@@ -247,7 +247,10 @@ class HasGroupOffsets(ABC):
 
     @abstractmethod
     def group_offsets(self) -> Tensor | None:
-        """Return the offsets, (groups, genes), or None where they are switched off."""
+        """Return the offsets, (groups, genes), or None where they are switched off.
+
+        Where groups have terms in common (:attr:`Latents.terms`), these are sums of terms.
+        """
 
     @abstractmethod
     def set_group_offsets(self, offset_bg: Tensor) -> None:

@@ -52,16 +52,20 @@ def annotated(adata: Any) -> AnnData:
 
 def keys(
     adata: AnnData,
-    group_key: str | None,
+    group_key: str | Sequence[str] | None,
     batch_key: str | None = None,
     covariate_keys: Sequence[str] = (),
     sample_key: str | None = None,
 ) -> None:
     """Refuse keys that ``obs`` lacks, and keys that say the same thing twice."""
-    wanted = [("group_key", group_key), ("batch_key", batch_key)]
+    group_keys = columns_of_groups(group_key)
+    if len(set(group_keys)) < len(group_keys):
+        raise DataError(f"group_key names a column twice: {some(group_keys)}; name each once")
+    wanted: list[tuple[str, object]] = [("group_key", key) for key in group_keys]
+    wanted += [("batch_key", batch_key)]
     wanted += [("covariate_keys", key) for key in covariate_keys]
     wanted.append(("sample_key", sample_key))
-    seen: dict[str | None, str] = {}
+    seen: dict[object, str] = {}
     for option, key in wanted:
         if key is None and option == "group_key":
             raise DataError(
@@ -71,11 +75,17 @@ def keys(
         if key is None and option in ("batch_key", "sample_key"):
             continue
         column(adata, key, option)
-        if key in seen and (option != "sample_key" or key == group_key):
+        if key in seen and (option != "sample_key" or group_keys == (key,)):
             raise DataError(
                 f"{option} {key!r} is also the {seen[key]}: it would be registered but add nothing"
             )
         seen[key] = option
+
+
+def columns_of_groups(group_key: object) -> tuple[Any, ...]:
+    """Return the columns that make up the groups: one, or several."""
+    several = isinstance(group_key, (tuple, list)) and group_key
+    return tuple(group_key) if several else (group_key,)  # type: ignore[arg-type]
 
 
 def columns(covariate_keys: object) -> tuple[str, ...]:
@@ -102,7 +112,7 @@ def column(adata: AnnData, key: object, option: str) -> pd.Series:
     if isinstance(key, Iterable) and not isinstance(key, (str, bytes, tuple)):
         raise DataError(
             f"{option} must be the name of one column of adata.obs, not the "
-            f"{type(key).__name__} {some(key)}; join several columns into one first"
+            f"{type(key).__name__} {some(key)}"
         )
     try:
         hash(key)

@@ -173,6 +173,7 @@ def new_group(adata: AnnData, schema: Schema) -> str:
     """
     adata, key = checks.annotated(adata), schema.group_key
     checks.keys(adata, key, schema.batch_key, schema.covariate_keys)
+    assert isinstance(key, str)  # of several columns, a group cannot be added
     sizes = checks.labels(adata, key).value_counts()
     new: list[str] = sorted(level for level in sizes.index if level not in schema.groups)
     known = sorted(set(sizes.index) - set(new))

@@ -18,6 +18,7 @@ from pyro_mgvi.data.schema import Schema
 PSEUDOCOUNT = 2.0  # shrinks the groups' offsets of rarely seen genes towards none
 GATE_SHARE = 0.05  # share of the observed zeros that drop-out starts with
 BLOCK = 4096  # cells at a time
+EXTREME = 20.0  # times the counts of the median cell of its group and batch
 
 
 class CountsOfGroups(Protocol):
@@ -42,7 +43,9 @@ def initial_values_of_counts(data: CountsOfGroups) -> InitialValues:
     """Estimate initial values from counts in two passes over the cells.
 
     The inverse dispersion comes from the excess of the squared residuals around
-    ``library * share`` over the Poisson variance.
+    ``library * share`` over the Poisson variance. Cells with more than twenty times the counts of
+    the median cell of their group and batch are left out (but for the prior of the library): sums
+    over cells, and of squares above all, would else be those of a few broken cells.
     """
     n, n_genes = data.shape
     n_groups = len(data.schema.groups)
@@ -54,21 +57,27 @@ def initial_values_of_counts(data: CountsOfGroups) -> InitialValues:
         for group in range(n_groups):
             mine = data.group_n[cells] == group
             totals_bg[group] += np.asarray(x[mine].sum(0)).ravel()
-    total_g = totals_bg.sum(0)
+    usual = np.flatnonzero(~extreme_cells(library_n, data.group_n, data.batch_n))
+    for cells, x in blocks(data, np.setdiff1d(np.arange(n), usual)):
+        zeros_g -= x.shape[0] - np.asarray((x > 0).sum(0)).ravel()
+        for group in range(n_groups):
+            totals_bg[group] -= np.asarray(x[data.group_n[cells] == group].sum(0)).ravel()
+    total_g, n_usual = totals_bg.sum(0), len(usual)
     share_g = (total_g + 0.5) / (total_g.sum() + 0.5 * n_genes)
     expected_bg = totals_bg.sum(1, keepdims=True) * share_g
     offset_bg = np.log((totals_bg + PSEUDOCOUNT) / (expected_bg + PSEUDOCOUNT))
-    depth = float(np.median(library_n))
+    depth = float(np.median(library_n[usual]))
     squares_g, input_g = np.zeros(n_genes), np.zeros(n_genes)
-    for cells, x in blocks(data):
+    for cells, x in blocks(data, usual):
         library = library_n[cells][:, None]
         # sum (x - lp)^2 - lp, expanded so that a sparse x stays sparse
         squares_g += np.asarray(x.multiply(x).sum(0)).ravel()
         squares_g -= 2 * share_g * np.asarray(x.multiply(library).sum(0)).ravel()
         input_g += np.asarray(x.multiply(depth / library).log1p().sum(0)).ravel()
-    squares_g += share_g**2 * (library_n**2).sum() - share_g * library_n.sum()
-    theta_g = share_g**2 * (library_n**2).sum() / np.maximum(squares_g, 1e-3)
-    gate_g = np.clip(GATE_SHARE * zeros_g / n, 1e-4, 0.5)
+    size, square_size = library_n[usual].sum(), (library_n[usual] ** 2).sum()
+    squares_g += share_g**2 * square_size - share_g * size
+    theta_g = share_g**2 * square_size / np.maximum(squares_g, 1e-3)
+    gate_g = np.clip(GATE_SHARE * zeros_g / n_usual, 1e-4, 0.5)
     log_library = np.log(library_n)
     batches = [log_library[data.batch_n == batch] for batch in range(len(data.schema.batches))]
     library_b2 = [[batch.mean(), max(batch.std(), 0.1)] for batch in batches]
@@ -78,11 +87,27 @@ def initial_values_of_counts(data: CountsOfGroups) -> InitialValues:
         log_theta_g=tensor(np.log(np.clip(theta_g, 0.05, 100.0))),
         gate_logits_g=tensor(np.log(gate_g / (1 - gate_g))),
         log_library_b2=tensor(library_b2),
-        input_g=tensor(input_g / n),
+        input_g=tensor(input_g / n_usual),
         depth=tensor(depth),
         n_covariates=data.schema.n_covariates,
         n_group_b=tensor(np.bincount(data.group_n, minlength=n_groups)),
     )
+
+
+def extreme_cells(library_n: np.ndarray, group_n: np.ndarray, batch_n: np.ndarray) -> np.ndarray:
+    """Return which cells have far more counts than the median cell of their group and batch.
+
+    Examples
+    --------
+    >>> library_n, same_n = np.array([100.0, 120.0, 90.0, 1e6]), np.zeros(4, int)
+    >>> extreme_cells(library_n, same_n, same_n)
+    array([False, False, False,  True])
+    """
+    _, code_n = np.unique(np.column_stack([group_n, batch_n]), axis=0, return_inverse=True)
+    code_n = code_n.ravel()  # NumPy 2.0 gives it another shape
+    median = np.array([np.median(library_n[code_n == code]) for code in range(code_n.max() + 1)])
+    extreme_n: np.ndarray = library_n > EXTREME * median[code_n]
+    return extreme_n
 
 
 def initial_values_of_values(data: CountsOfGroups) -> InitialValues:
@@ -118,9 +143,11 @@ def tensor(values: ArrayLike) -> Tensor:
     return torch.tensor(np.asarray(values), dtype=torch.float32)
 
 
-def blocks(data: CountsOfGroups) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+def blocks(
+    data: CountsOfGroups, cells: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, sparse.csr_matrix]]:
     """Yield some cells at a time: where they are, and their counts in double precision."""
-    for start in range(0, len(data), BLOCK):
-        stop = min(start + BLOCK, len(data))
-        x = data.counts(np.arange(start, stop))
-        yield slice(start, stop), sparse.csr_matrix(x, dtype=np.float64)
+    cells = np.arange(len(data)) if cells is None else cells
+    for start in range(0, len(cells), BLOCK):
+        block = cells[start : start + BLOCK]
+        yield block, sparse.csr_matrix(data.counts(block), dtype=np.float64)

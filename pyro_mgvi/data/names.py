@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.grouped_counts import GroupedCounts
 from pyro_mgvi.data.schema import Schema
@@ -56,18 +57,82 @@ def gene_positions(
     return names, np.array([place[name] for name in names])
 
 
-def group_code(schema: Schema, group: object) -> int:
-    """Return the code of a group by its name; names are text, so 1 is "1".
+class NamedGroups(NamedTuple):
+    """One group, or several that have a name in common, such as a level of a column.
+
+    Attributes
+    ----------
+    name
+        What they were called.
+    codes
+        Their codes.
+    columns
+        The columns of which they are a level, where several make up the groups.
+    latents
+        Families of latents of which a copy is named so; None for those of ``columns``, or all.
+    """
+
+    name: str
+    codes: np.ndarray
+    columns: tuple[str, ...] = ()
+    latents: tuple[str, ...] | None = None
+
+    def own(self, group_n: np.ndarray) -> np.ndarray:
+        """Return which cells are of these groups, boolean."""
+        mine: np.ndarray = np.isin(group_n, self.codes)
+        return mine
+
+
+def named_groups(families: Latents, name: object) -> NamedGroups:
+    """Return the groups that a name means; names are text, so 1 is "1".
+
+    It is the name of a group; of a level of a column, where several make up the groups; or of a
+    copy of a latent (``"condition_stim"``, or ``"stim"`` alone), for the groups that own it.
 
     Raises
     ------
     DataError
-        If the model does not know it.
+        If the model does not know it, or it means several sets of groups.
+
+    Examples
+    --------
+    >>> from pyro_mgvi.core import Design, shared, subsets
+    >>> design = Design(("tissue", "drug"), (("gut", "no"), ("gut", "yes"), ("skin", "yes")))
+    >>> named_groups(Latents(shared(2), design), "yes")[:3]
+    ('yes', array([1, 2]), ('drug',))
     """
-    if str(group) not in schema.groups:
-        known = ", ".join(schema.groups)
-        raise DataError(f"group {group!r} is unknown to the model; it knows: {known}")
-    return schema.groups.index(str(group))
+    design, text = families.design, str(name)
+    if text in design.groups:
+        return NamedGroups(text, np.array([design.groups.index(text)]))
+    found: dict[frozenset[str], NamedGroups] = {}
+    several = design.keys if len(design.keys) > 1 else ()
+    for key in several:
+        groups = design.levels(key).get(text)
+        if groups is not None:
+            found.setdefault(
+                frozenset(groups), NamedGroups(text, _codes(design.groups, groups), (key,))
+            )
+    copies = [copy for copy in families.copies if not copy.shared]
+    named = [copy for copy in copies if copy.key == text]
+    for copy in named or [copy for copy in copies if copy.label == text]:
+        columns = copy.columns if several else ()
+        of_family = None if columns else (copy.latent,)
+        owners = NamedGroups(text, _codes(design.groups, copy.groups), columns, of_family)
+        found.setdefault(frozenset(copy.groups), owners)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    keys = [copy.key for copy in copies if frozenset(copy.groups) in found]
+    if found:
+        raise DataError(
+            f"{name!r} means several sets of groups: name a latent instead, one of {some(keys, 20)}"
+        )
+    levels = [level for key in several for level in design.levels(key)]
+    known = some([*design.groups, *levels], 40)
+    raise DataError(f"group {name!r} is unknown to the model; it knows: {known}")
+
+
+def _codes(groups: Sequence[str], chosen: Iterable[str]) -> np.ndarray:
+    return np.array([groups.index(group) for group in chosen])
 
 
 def known_labels(labels: Labels, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
@@ -97,3 +162,46 @@ def known_labels(labels: Labels, name: str = "labels") -> tuple[np.ndarray, np.n
     text_n = np.full(len(column), None, object)
     text_n[known_n] = [str(label) for label in column[known_n]]
     return text_n, known_n
+
+
+def labels_of(
+    adata: AnnData | GroupedCounts, data: GroupedCounts, by: Labels | str, name: str = "by"
+) -> np.ndarray:
+    """Return the label of each cell of ``data`` as text; None where it has none.
+
+    Parameters
+    ----------
+    adata
+        What ``data`` were read from.
+    data
+        The cells that a model uses.
+    by
+        A column of ``obs``, or a label of each cell of ``adata``; a Series is aligned by name.
+    name
+        What to call it in an error.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, or there are not as many labels as cells.
+    """
+    if isinstance(by, str):
+        if isinstance(adata, GroupedCounts):
+            raise DataError(
+                f"{name} {by!r} is a column of obs, which GroupedCounts has not got: pass AnnData, "
+                "or a label of each cell"
+            )
+        if by not in adata.obs:
+            raise DataError(f"{name} {by!r} is no column of obs; there are {some(adata.obs, 40)}")
+        by = adata.obs[by]
+    elif isinstance(by, pd.Series) and isinstance(adata, AnnData):
+        missing = adata.obs_names.difference(by.index)
+        if by.index.has_duplicates or len(missing):
+            raise DataError(f"{name} has no single label of cell(s) {some(missing) or by.index}")
+        by = by.reindex(adata.obs_names)
+    text_n, _ = known_labels(by, name)
+    n = len(data) if isinstance(adata, GroupedCounts) else adata.n_obs
+    if len(text_n) != n:
+        raise DataError(f"{name} has {len(text_n)} labels, there are {n} cells: give one for each")
+    labels: np.ndarray = text_n[data.cells] if len(data) < n else text_n
+    return labels

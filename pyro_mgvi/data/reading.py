@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from pyro_mgvi.core.design import Design
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import checks
 from pyro_mgvi.data.counts import Counts, checked, columns, matrix
-from pyro_mgvi.data.masks import FeatureMasks, absent_features, only_measured
+from pyro_mgvi.data.masks import FeatureMasks, masked_known, masked_new, needed_genes
 from pyro_mgvi.data.matching import gene_columns
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.errors import DataError, DataWarning, warn
@@ -34,7 +36,7 @@ class Read(NamedTuple):
 
 def read_new(
     adata: AnnData,
-    group_key: str,
+    group_key: str | Sequence[str],
     source: Source,
     batch_key: str | None,
     covariate_keys: Sequence[str],
@@ -53,14 +55,8 @@ def read_new(
     covariate_keys = checks.columns(covariate_keys)
     checks.keys(obs, group_key, batch_key, covariate_keys, sample_key)
     genes = source.var_names(adata)
-    x, absent = matrix(adata, source), {}
-    if feature_masks is not None:
-        checks.names(genes)
-        group = checks.labels(obs, group_key)
-        groups = tuple(group.cat.categories)
-        absent = absent_features(adata, source, genes, groups, feature_masks)
-        has_bg = np.array([~genes.isin(absent.get(name, ())) for name in groups])
-        x = only_measured(x, group.cat.codes.to_numpy(), has_bg, tuple(genes), groups)
+    x = matrix(adata, source)
+    x, absent = masked_new(x, adata, source, genes, group_key, feature_masks)
     x = checked(x, adata, genes, source, data_kind, known=False)
     checks.names(genes)
     if len(genes) < 2:
@@ -68,8 +64,11 @@ def read_new(
     keep = checks.nonempty(obs, x, drop_empty, data_kind)
     if len(keep) < adata.n_obs:
         obs, x = obs[keep], x[keep]
-    group = checks.labels(obs, group_key)
-    checks.group_sizes(group, group_key)
+    group_keys = checks.columns_of_groups(group_key)
+    _check_design(obs, group_keys)
+    group_key = group_keys if len(group_keys) > 1 else group_keys[0]
+    _, design = groups_of(obs, group_key)
+    columns = {key: checks.labels(obs, key) for key in group_keys}
     batches: tuple[str, ...] = ("all",)
     labels: dict[str, pd.Series] = {}
     if batch_key is not None:
@@ -77,16 +76,18 @@ def read_new(
         batches = tuple(batch.cat.categories)
     categories, moments = checks.covariates(obs, covariate_keys)
     labels |= {f"covariate {key!r}": checks.labels(obs, key) for key in categories}
-    _warn_of_confounded(group, group_key, labels)
+    for key, column in columns.items():
+        _warn_of_confounded(column, key, labels)
     if sample_key is not None:
-        _check_samples(group, group_key, checks.labels(obs, sample_key), sample_key)
+        _check_samples(columns, checks.labels(obs, sample_key), sample_key)
     schema = Schema(
         group_key=group_key,
         layer=source.layer,
         batch_key=batch_key,
         covariate_keys=covariate_keys,
         genes=tuple(map(str, genes)),
-        groups=tuple(group.cat.categories),
+        groups=design.groups,
+        levels_gc=design.levels_gc if len(columns) > 1 else (),
         batches=batches,
         categories=categories,
         moments=moments,
@@ -94,7 +95,7 @@ def read_new(
         use_raw=source.use_raw,
         round_counts=source.round_counts,
         sample_key=sample_key,
-        absent={name: absent[name] for name in group.cat.categories if name in absent},
+        absent={name: absent[name] for name in design.groups if name in absent},
     )
     return schema, _coded(obs, x, schema, keep)
 
@@ -108,14 +109,9 @@ def read_known(
     source = source.resolved(adata)
     found = source.var_names(adata)
     checks.names(found)
-    measured_bg, group_n, needed_g = schema.measured_bg, None, None
-    if measured_bg is not None:  # genes of groups that no cell is of may be missing
-        group_n = checks.codes(obs, schema.group_key, schema.groups)
-        needed_g = measured_bg[np.unique(group_n)].any(0)
+    needed_g = needed_genes(obs, schema)  # those of other groups may be missing
     order = gene_columns(found, schema.genes, missing_genes, source.var(adata), needed_g)
-    x = columns(matrix(adata, source), order)
-    if group_n is not None:
-        x = only_measured(x, group_n, measured_bg, schema.genes, schema.groups)
+    x = masked_known(columns(matrix(adata, source), order), obs, schema)
     x = checked(x, adata, pd.Index(schema.genes), source, data_kind, known=True)
     keep = checks.nonempty(obs, x, schema.drop_empty, data_kind)
     if len(keep) < adata.n_obs:
@@ -124,7 +120,11 @@ def read_known(
 
 
 def _coded(adata: AnnData, x: Counts, schema: Schema, cells: np.ndarray) -> Read:
-    group_n = checks.codes(adata, schema.group_key, schema.groups)
+    if isinstance(schema.group_key, tuple):
+        group, _ = groups_of(adata, schema.group_key, schema.levels_gc)
+        group_n = group.cat.codes.to_numpy(np.int64)
+    else:
+        group_n = checks.codes(adata, schema.group_key, schema.groups)
     batch_n = np.zeros(adata.n_obs, int)
     parts = []
     if schema.batch_key is not None:
@@ -141,15 +141,88 @@ def _coded(adata: AnnData, x: Counts, schema: Schema, cells: np.ndarray) -> Read
     return Read(x, group_n, batch_n, covariate_nc, cells, sample_n)
 
 
-def _warn_of_confounded(group: pd.Series, group_key: str, others: Mapping[str, pd.Series]) -> None:
-    """Warn of batches and covariates that tell the group of a cell: nested in it, or the same.
+def groups_of(
+    adata: AnnData, group_key: str | tuple[str, ...], levels_gc: Sequence[tuple[str, ...]] = ()
+) -> tuple[pd.Series, Design]:
+    """Return the group of each cell, and the design: of several columns, each combination is one.
 
     Parameters
     ----------
-    group, group_key
-        Group of each cell, and the name of its column.
-    others
-        Labels of each cell, by what to call them.
+    adata
+        The cells.
+    group_key
+        The column, or columns.
+    levels_gc
+        The combinations of several columns that a model knows; by default those of these cells.
+
+    Raises
+    ------
+    DataError
+        If a label is missing, or the model knows no such combination.
+    """
+    if not isinstance(group_key, tuple):
+        group = checks.labels(adata, group_key)
+        return group, Design((str(group_key),), tuple((name,) for name in group.cat.categories))
+    parts, keys = [checks.labels(adata, key) for key in group_key], tuple(map(str, group_key))
+    code_nc = np.column_stack([part.cat.codes for part in parts])
+    code_gc, group_n = np.unique(code_nc, axis=0, return_inverse=True)  # sorted, column by column
+    found = [tuple(p.cat.categories[c] for p, c in zip(parts, codes)) for codes in code_gc]
+    design = Design(keys, tuple(levels_gc or found))
+    unknown = [" with ".join(levels) for levels in found if levels not in design.levels_gc]
+    if unknown:
+        known = [" with ".join(levels) for levels in design.levels_gc]
+        raise DataError(
+            f"the model knows no cell of {checks.some(unknown)} ({' with '.join(keys)}); it was "
+            f"trained on {checks.some(known, 20)}"
+        )
+    place_g = [design.levels_gc.index(levels) for levels in found]
+    codes = [place_g[g] for g in group_n.ravel()]
+    combined = pd.Categorical.from_codes(codes, pd.Index(design.groups))
+    return pd.Series(combined, index=adata.obs_names), design
+
+
+def _check_design(adata: AnnData, group_keys: Sequence[str]) -> None:
+    """Refuse columns that cannot make up groups together.
+
+    Raises
+    ------
+    DataError
+        If one has a single level, or a level of one cell, or two say the same.
+
+    Warns
+    -----
+    DataWarning
+        If a level of one is a level of another.
+    """
+    columns = {key: checks.labels(adata, key) for key in group_keys}
+    for key, column in columns.items():
+        checks.group_sizes(column, key)
+    for one, other in combinations(group_keys, 2):
+        pairs = (pd.crosstab(columns[one], columns[other]) > 0).to_numpy()
+        same = [
+            f"{columns[one].cat.categories[i]} of {one!r} and "
+            f"{columns[other].cat.categories[j]} of {other!r}"
+            for i, j in np.argwhere(pairs)
+            if pairs[i].sum() == pairs[:, j].sum() == 1
+        ]
+        if len(same) == max(pairs.shape):
+            raise DataError(
+                f"obs[{one!r}] and obs[{other!r}] say the same: each level of one is one level of "
+                f"the other, and what {one!r} does cannot be told from what {other!r} does; name "
+                "one of them in group_key"
+            )
+        if same:
+            warn(
+                f"the cells of {checks.some(same)} are the same: what one level does cannot be "
+                "told from what the other does; what the other levels do can",
+                DataWarning,
+            )
+
+
+def _warn_of_confounded(group: pd.Series, group_key: str, others: Mapping[str, pd.Series]) -> None:
+    """Warn of batches and covariates that tell the group of a cell: nested in it, or the same.
+
+    ``others`` are labels of each cell, by what to call them.
     """
     said = []
     for name, labels_n in others.items():
@@ -170,44 +243,57 @@ def _warn_of_confounded(group: pd.Series, group_key: str, others: Mapping[str, p
         warn("; ".join(said), DataWarning)
 
 
-def _check_samples(group: pd.Series, group_key: str, sample: pd.Series, sample_key: str) -> None:
+def _check_samples(columns: Mapping[str, pd.Series], sample: pd.Series, sample_key: str) -> None:
     """Refuse samples that say nothing beside the groups, and warn of what they cannot tell.
 
     Parameters
     ----------
-    group, sample
-        Labels of each cell.
-    group_key, sample_key
-        Names of their columns.
+    columns
+        Labels of each cell by each column that makes up the groups.
+    sample, sample_key
+        Samples of the cells, and the name of their column.
     """
-    cells_sg = pd.crosstab(sample, group)
-    in_groups_s, of_group_g = (cells_sg > 0).sum(axis=1), (cells_sg > 0).sum(axis=0)
-    crossed_s = in_groups_s > 1
-    if not crossed_s.any() and (of_group_g == 1).all():
-        raise DataError(
-            f"sample_key {sample_key!r} has one sample in each group of {group_key!r}: nothing "
-            "tells a sample from its group; name a column with several samples in a group, or "
-            "leave it out (q-values then speak of new cells of these samples)"
-        )
-    said = []
-    lonely = cells_sg.index[cells_sg.sum(axis=1) == 1]
-    if len(lonely):
+    said, alone = [], []
+    sizes = sample.value_counts()
+    lonely = sorted(sizes.index[sizes == 1])
+    if lonely:
         said.append(
             f"sample(s) of one cell, which weigh little, but count: {checks.some(lonely)}; "
             "remove them, if they are leftovers of a filter"
         )
-    kept = "latents, effects and Bayes factors can be estimated, but no q-value for new samples"
+    for key, group in columns.items():
+        cells_sg = pd.crosstab(sample, group)
+        if (cells_sg > 0).sum(axis=1).max() == 1 and ((cells_sg > 0).sum(axis=0) == 1).all():
+            alone.append(key)
+        else:
+            said += _too_few(cells_sg)
+    if len(alone) == len(columns):
+        raise DataError(
+            f"sample_key {sample_key!r} has one sample in each group of {checks.some(alone)!r}: "
+            "nothing tells a sample from its group; name a column with several samples in a "
+            "group, or leave it out (q-values then speak of new cells of these samples)"
+        )
+    said += [f"one sample in each level of {key!r}: no q-value for new samples" for key in alone]
+    if said:
+        warn(f"sample_key {sample_key!r}: {'; '.join(said)}", DataWarning)
+
+
+def _too_few(cells_sg: pd.DataFrame) -> list[str]:
+    """Return what samples cannot tell of the levels of a column."""
+    said = []
+    crossed_s = (cells_sg > 0).sum(axis=1) > 1
+    if crossed_s.any() and not crossed_s.all():
+        said.append(
+            "sample(s) in one group only, beside others in several: "
+            f"{checks.some(cells_sg.index[~crossed_s])}; the comparison of groups is within "
+            "samples, and gains nothing from them"
+        )
     comparable_sg = cells_sg.loc[crossed_s] if crossed_s.any() else cells_sg
     samples_g = (comparable_sg > 0).sum(axis=0)
     few = list(samples_g.index[samples_g < SAMPLES])
-    if crossed_s.any():
-        one_sided = cells_sg.index[~crossed_s]
-        if len(one_sided):
-            said.append(
-                f"sample(s) in one group only, beside others in several: {checks.some(one_sided)}; "
-                "the comparison of groups is within samples, and gains nothing from them"
-            )
     if few:
-        said.append(f"fewer than {SAMPLES} samples of {checks.some(few)}: {kept} of them")
-    if said:
-        warn(f"sample_key {sample_key!r}: {'; '.join(said)}", DataWarning)
+        said.append(
+            f"fewer than {SAMPLES} samples of {checks.some(few)}: latents, effects and Bayes "
+            "factors can be estimated, but no q-value for new samples of them"
+        )
+    return said

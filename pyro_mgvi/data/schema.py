@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
+from pyro_mgvi.core.design import Design
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.errors import DataError
@@ -115,7 +116,8 @@ class Schema:
     Attributes
     ----------
     group_key, layer, batch_key, covariate_keys
-        Where to look in an AnnData.
+        Where to look in an AnnData. Several columns make up the groups if ``group_key`` is a
+        tuple.
     genes, groups, batches
         Names, in the order of the codes.
     categories
@@ -134,9 +136,11 @@ class Schema:
     absent
         Genes that a group has not got, by group: absent is not zero. Groups with all genes are not
         named.
+    levels_gc
+        Level of each column, for each group, if several columns make up the groups.
     """
 
-    group_key: str
+    group_key: str | tuple[str, ...]
     layer: str | None
     batch_key: str | None
     covariate_keys: tuple[str, ...]
@@ -158,6 +162,15 @@ class Schema:
             return None
         absent = [set(self.absent.get(group, ())) for group in self.groups]
         return np.array([[gene not in none for gene in self.genes] for none in absent])
+
+    levels_gc: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def design(self) -> Design:
+        """Which level of each column every group has."""
+        if isinstance(self.group_key, tuple):
+            return Design(tuple(map(str, self.group_key)), self.levels_gc)
+        return Design((str(self.group_key),), tuple((group,) for group in self.groups))
 
     @property
     def source(self) -> Source:

@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.grouped_counts import GroupedCounts
-from pyro_mgvi.data.names import group_code
+from pyro_mgvi.data.names import NamedGroups
 from pyro_mgvi.errors import DataError
 
 Cells = np.ndarray | pd.Series | Sequence[object] | str | None
@@ -85,18 +85,18 @@ def _aligned(column: pd.Series, names: pd.Index, name: str) -> pd.Series:
 
 
 def cells_of_group(
-    adata: AnnData | GroupedCounts, data: GroupedCounts, group: str, cells: Cells = None
+    adata: AnnData | GroupedCounts, data: GroupedCounts, named: NamedGroups, cells: Cells = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return positions of the chosen cells, and of those among them that are of the group.
+    """Return positions of the chosen cells, and of those among them that are of the group(s).
 
     Raises
     ------
     DataError
-        If the group is unknown, the mask does not fit the data, or no cell of the group is in it.
+        If the mask does not fit the data, or no cell of the group is in it.
     """
-    groups, code = data.schema.groups, group_code(data.schema, group)
+    groups, group = data.schema.groups, named.name
     chosen = cell_positions(adata, data, cells)
-    own = chosen[data.group_n[chosen] == code]
+    own = chosen[named.own(data.group_n[chosen])]
     if len(own):
         return chosen, own
     if not len(chosen):

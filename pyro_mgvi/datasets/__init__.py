@@ -1,5 +1,6 @@
-"""Data to try things on: simulations with known truth, and the cells of the paper's analysis."""
+"""Data to try things on: simulations with known truth, and public cells."""
 
+from pyro_mgvi.datasets.blood import kang_pbmc
 from pyro_mgvi.datasets.intestine import haber_intestine, prepare
 from pyro_mgvi.datasets.orthologs import pair_species
 from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped, paper_recipe, splat
@@ -9,6 +10,7 @@ __all__ = [
     "clear_recipe",
     "grouped",
     "haber_intestine",
+    "kang_pbmc",
     "pair_species",
     "paper_recipe",
     "prepare",

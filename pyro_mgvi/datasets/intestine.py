@@ -10,6 +10,7 @@ from pathlib import Path
 
 import anndata as ad
 
+from pyro_mgvi.datasets.folder import default_folder
 from pyro_mgvi.datasets.umi_table import read_umi_table
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.support.optional import require
@@ -61,7 +62,7 @@ def haber_intestine(path: str | Path | None = None, whole: bool = True) -> ad.An
     >>> adata = haber_intestine()  # doctest: +SKIP
     >>> mgvi = MGVI.from_anndata(prepare(adata), group_key="region")  # doctest: +SKIP
     """
-    path = _default_folder() if path is None else Path(path).expanduser()
+    path = default_folder() if path is None else Path(path).expanduser()
     if path.is_dir() or (not path.exists() and path.suffix not in (".gz", ".txt")):
         path = path / HABER_FILE
         if not path.is_file():
@@ -161,10 +162,6 @@ def _download(url: str, output_file: str, pooch: object) -> None:
                 file.write(piece)
         except protocol_error as error:
             raise OSError(error) from error
-
-
-def _default_folder() -> Path:
-    return Path(os.environ.get("PYRO_MGVI_DATA") or "~/.cache/pyro_mgvi").expanduser()
 
 
 def _check_whole(adata: ad.AnnData, path: Path) -> None:

@@ -29,10 +29,14 @@ class Decoding:
     averaged
         Average the groups' offsets and responses, so that nothing of a cell's group is left in
         them; otherwise those of its own group.
+    columns
+        The columns to average over (:meth:`Design.averaging <pyro_mgvi.core.Design.averaging>`),
+        where several make up the groups; all by default.
     """
 
     kept: frozenset[str]
     averaged: bool
+    columns: tuple[str, ...] = ()
 
     @classmethod
     def everything(cls, latents: Latents) -> Decoding:
@@ -43,7 +47,8 @@ class Decoding:
     def keeping(cls, latents: Latents, names: str | Iterable[str] | None = None) -> Decoding:
         """Return the decoding with some latents; None stands for all.
 
-        Without a group-specific copy among them, offsets are averaged ("shared only").
+        Without a group-specific copy among them, offsets are averaged ("shared only"). Of several
+        columns, those are averaged over of which the model has latents and none is kept.
 
         Raises
         ------
@@ -56,7 +61,11 @@ class Decoding:
         True
         """
         kept = latents.resolve(names)
-        return cls(frozenset(copy.key for copy in kept), all(copy.shared for copy in kept))
+        keys = frozenset(copy.key for copy in kept)
+        if all(copy.shared for copy in kept):
+            return cls(keys, averaged=True)
+        columns = _left_out(latents, keys)
+        return cls(keys, bool(columns), columns)
 
     @classmethod
     def leaving_out(
@@ -64,6 +73,7 @@ class Decoding:
         latents: Latents,
         names: str | Iterable[str] | None = None,
         offset: str | None = None,
+        columns: tuple[str, ...] = (),
     ) -> Decoding:
         """Return the decoding without some group-specific latents: all of them by default.
 
@@ -76,6 +86,9 @@ class Decoding:
         offset
             ``"averaged"`` or ``"own"``; by default ``"averaged"`` if all group-specific latents
             are left out, else ``"own"``: the mean shift belongs to none of them.
+        columns
+            Of several that make up the groups, those in question: what is left out by default are
+            the latents of their levels, and offsets are averaged over these columns alone.
 
         Raises
         ------
@@ -88,18 +101,20 @@ class Decoding:
                 "the model has no group-specific latent that could be left out: train with one, "
                 "such as latents=(shared(10), private(10))"
             )
-        out = specific if names is None else {copy.key for copy in latents.resolve(names)}
-        if not out or out - specific:
+        of_columns = {copy.key for copy in latents.copies if columns and copy.columns == columns}
+        whole = of_columns if columns else specific
+        out = whole if names is None else {copy.key for copy in latents.resolve(names)}
+        if out - specific or not (out or columns):
             families = [family.name for family in latents.specific]
             raise SettingsError(
                 f"latents {sorted(out - specific)} cannot be left out: name group-specific "
                 f"latents of the model, {families}, or copies of them, {sorted(specific)}"
             )
         if offset is None:
-            offset = "averaged" if out == specific else "own"
+            offset = "averaged" if out >= whole else "own"
         offset = one_of("offset", offset, OFFSETS)
         kept = frozenset(copy.key for copy in latents.copies if copy.key not in out)
-        return cls(kept, offset == "averaged")
+        return cls(kept, offset == "averaged", columns if offset == "averaged" else ())
 
     def parts(self, model: Model, values: dict[str, Tensor], batch: Minibatch) -> list[Part]:
         """Return the decoder's parts for values of all latents, (S, n, dim) each."""
@@ -110,8 +125,15 @@ class Decoding:
             chosen[name] = value * kept_s[:, None, None]
         weights = None
         if self.averaged:
-            n_groups = len(model.latents.groups)
-            weights = torch.full(
-                (len(batch.group), n_groups), 1.0 / n_groups, device=batch.group.device
-            )
+            averaging_bb = model.latents.design.averaging(self.columns)
+            weights = averaging_bb.to(batch.group.device)[batch.group]
         return model.decode(chosen, batch.group, batch.covariates, weights)
+
+
+def _left_out(latents: Latents, kept: frozenset[str]) -> tuple[str, ...]:
+    """Return the columns, of several, of which there are latents, and none is kept."""
+    keys = latents.design.keys
+    if len(keys) == 1:
+        return ()
+    of_column = {key: [c.key for c in latents.copies if key in c.columns] for key in keys}
+    return tuple(key for key, names in of_column.items() if names and kept.isdisjoint(names))

@@ -205,6 +205,16 @@ class Guide(GroupedModule):
         total_n = (counts @ seen_g) * share
         return to_dense(self.input(counts, total_n, group)) * seen_g, total_n
 
+    def depths_with(self, measured_bg: Tensor | None) -> Tensor:
+        """Return the depth of the input with one more group, whose genes may be a part of all."""
+        if measured_bg is None:
+            return self.depth
+        usual_g = self.input_g.expm1()
+        share_b = measured_bg.to(usual_g) @ usual_g / usual_g.sum()
+        before = self.depth.expand(len(share_b) - 1)
+        new = (before / share_b[:-1]).mean() * share_b[-1]
+        return torch.cat([before, new.unsqueeze(0)])
+
     def encode(self, x: EncoderInput) -> Moments:
         """Return location and scale of each posterior from the encoders' input, (S, n, dim).
 

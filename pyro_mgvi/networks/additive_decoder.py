@@ -51,7 +51,7 @@ class AdditiveDecoder(Decoder):
         if not latents.shared:
             raise SettingsError("an additive decoder needs a latent that all groups own")
         self.shared = JointDecoder(
-            Latents(latents.shared, latents.groups),
+            Latents(latents.shared, latents.design),
             initial,
             n_outputs,
             hidden,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gumbel_softmax
 
 from pyro_mgvi.core.copies import Latents
+from pyro_mgvi.core.design import as_terms
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import (
     Decoder,
@@ -40,7 +41,7 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
     temperature
         Of the relaxed categorical.
     offset
-        Add a per-group offset to the location.
+        Add a per-group offset to the location: of several columns, the sum of their levels'.
 
     Examples
     --------
@@ -50,6 +51,8 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
     >>> decoder.probabilities.shape
     torch.Size([50, 4])
     """
+
+    terms_bt: Tensor
 
     def __init__(
         self,
@@ -73,9 +76,11 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
         self.levels = nn.ParameterList(
             level.clone() for level in (initial.log_rate_g, initial.gate_logits_g)[:n_outputs]
         )
-        self.offset = nn.Parameter(initial.offset_bg.clone()) if offset else None
         measured_bg = initial.measured_bg
         self.comparable = None if measured_bg is None else Comparable(measured_bg)
+        self.register_buffer("terms_bt", latents.terms.float(), persistent=False)
+        start_tg = as_terms(initial.offset_bg, self.terms_bt, initial.n_group_b)
+        self.offset = nn.Parameter(start_tg) if offset else None
 
     @property
     def probabilities(self) -> Tensor:
@@ -94,16 +99,16 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
 
     def group_offsets(self) -> Tensor | None:
         """Return the offsets, (groups, genes), or None if there are none."""
-        return self.offset
+        return None if self.offset is None else self.terms_bt @ self.offset
 
     @torch.no_grad()
     def set_group_offsets(self, offset_bg: Tensor) -> None:
-        """Replace the offsets in place."""
+        """Replace the offsets in place, by the closest that the terms add up to."""
         if self.offset is None:
             raise SettingsError("the decoder was built without offsets: there are none to replace")
         if self.comparable is not None:
             offset_bg = self.comparable.fixed_at_zero(offset_bg)
-        self.offset.copy_(offset_bg)
+        self.offset.copy_(as_terms(offset_bg, self.terms_bt))
 
     def forward(self, x: DecoderInput) -> list[Part]:
         """Return one part: location and, if asked for, a drop-out logit per gene."""
@@ -113,5 +118,6 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
         )
         location = self.levels[0] + self.log_scale.exp() * (f_nk @ w_gk.T)
         if self.offset is not None:
-            location = location + x.group_weights @ filled(self.comparable, self.offset)
+            offset_tg = filled(self.comparable, self.offset)
+            location = location + x.group_weights @ self.terms_bt @ offset_tg
         return [(location, *(gate.expand_as(location) for gate in self.levels[1:]))]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from pyro_mgvi.core.copies import Copy, Latents
+from pyro_mgvi.core.design import as_terms, is_identity
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import (
     Decoder,
@@ -39,6 +40,9 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
     Where groups differ much, each shared state looks a little different in each of them. That
     difference is a function of z and the group. A decoder that can express it leaves to the
     private latents what they are for; otherwise they encode the shared state once more.
+
+    Where several columns make up the groups, what the levels do is added up
+    (:attr:`Latents.terms <pyro_mgvi.Latents.terms>`): each term has its offset and its response.
 
     Parameters
     ----------
@@ -73,6 +77,7 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
 
     response_scale: Tensor
     own_gk: Tensor | None
+    terms_bt: Tensor | None
 
     def __init__(
         self,
@@ -92,7 +97,7 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         self.first_input = dict(zip(self.dims, accumulate(self.dims.values(), initial=0)))
         self.shared = tuple(latent.name for latent in latents.shared)
         n_shared = sum(copy.dim for x in latents.shared for copy in latents.copies_of(x.name))
-        self.n_latent, n_groups = latents.n_dims, len(latents.groups)
+        self.n_latent, terms_bt = latents.n_dims, latents.terms
         n_inputs = self.n_latent + initial.n_covariates
         self.trunk = nn.Linear(n_inputs, hidden) if hidden else None
         self.further = self.further_layers(hidden)
@@ -107,21 +112,24 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
             self.linear = nn.Parameter(weight_gk.T.contiguous())
         measured_bg = initial.measured_bg
         self.comparable = None if measured_bg is None else Comparable(measured_bg)
-        self.offset = nn.Parameter(initial.offset_bg.clone()) if offset else None
+        start_tg = as_terms(initial.offset_bg, terms_bt, initial.n_group_b)
+        self.offset = nn.Parameter(start_tg) if offset else None
         self.response = None
         if response != 0 and n_shared:
-            self.response = nn.Parameter(torch.zeros(n_groups * n_shared, initial.n_genes))
-            scale = self.typical_shift(initial) * RESPONSE if response is None else response
+            self.response = nn.Parameter(torch.zeros(len(start_tg) * n_shared, initial.n_genes))
+            scale = self.typical_shift(start_tg) * RESPONSE if response is None else response
             self.register_buffer("response_scale", torch.as_tensor(scale).clamp(min=1e-3))
         self.register_buffer("own_gk", self.own_inputs(latents), persistent=False)
+        several = None if is_identity(terms_bt) else terms_bt.float()  # of one column: no product
+        self.register_buffer("terms_bt", several, persistent=False)
         self.start_at(initial)
         if measured_bg is not None:
             self.keep_reached(reached(latents, measured_bg))
 
-    def typical_shift(self, initial: InitialValues) -> Tensor:
+    def typical_shift(self, start_tg: Tensor) -> Tensor:
         """Return how far the median gene differs between the groups that have it."""
-        shift_bg = initial.offset_bg.abs()
-        return (shift_bg if self.comparable is None else self.comparable.known(shift_bg)).median()
+        shift_tg = start_tg.abs()
+        return (shift_tg if self.comparable is None else self.comparable.known(shift_tg)).median()
 
     def further_layers(self, hidden: int) -> nn.Module:
         """Return what lies between the hidden layer and the heads, both ``hidden`` wide."""
@@ -129,7 +137,7 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
 
     def own_inputs(self, latents: Latents) -> Tensor | None:
         """Return which inputs of the location's terms are not zero in which group, boolean."""
-        each = torch.eye(len(latents.groups), dtype=torch.bool)
+        each = latents.terms
         terms = []
         if self.linear is not None:
             terms += [latents.membership(x.name).repeat_interleave(x.dim, 0).T for x in latents]
@@ -138,7 +146,7 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         if self.offset is not None:
             terms.append(each)
         if self.response is not None:
-            terms.append(each.repeat_interleave(len(self.response) // len(each), 1))
+            terms.append(each.repeat_interleave(len(self.response) // each.shape[1], 1))
         if not terms:
             return None
         return torch.cat([*terms, torch.ones(len(each), 1, dtype=torch.bool)], 1)  # the bias
@@ -185,15 +193,19 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
 
     def group_offsets(self) -> Tensor | None:
         """Return the offsets, (groups, genes), or None if there are none."""
-        return self.offset
+        if self.offset is None or self.terms_bt is None:
+            return self.offset
+        return self.terms_bt @ self.offset
 
     @torch.no_grad()
     def set_group_offsets(self, offset_bg: Tensor) -> None:
-        """Replace the offsets in place."""
+        """Replace the offsets in place, by the closest that the terms add up to."""
         if self.offset is None:
             raise SettingsError("the decoder was built without offsets: there are none to replace")
-        if self.comparable is not None:
+        if self.comparable is not None:  # groups of one column, whose terms are their own
             offset_bg = self.comparable.fixed_at_zero(offset_bg)
+        if self.terms_bt is not None:
+            offset_bg = as_terms(offset_bg, self.terms_bt)
         self.offset.copy_(offset_bg)
 
     def group_entries(self, copies: Mapping[str, Tensor], groups: Tensor) -> dict[str, Tensor]:
@@ -223,12 +235,15 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         terms: list[tuple[Tensor, Tensor]] = []
         if self.linear is not None:
             terms.append((inputs, self.linear))
+        weight_nt = x.group_weights
+        if self.terms_bt is not None:
+            weight_nt = weight_nt @ self.terms_bt
         if self.offset is not None:
-            terms.append((x.group_weights, filled(self.comparable, self.offset)))
+            terms.append((weight_nt, filled(self.comparable, self.offset)))
         if self.response is not None:
             z_nk = x.joined(self.shared)
-            per_group = (x.group_weights.unsqueeze(-1) * z_nk.unsqueeze(-2)).flatten(-2)
-            terms.append((per_group, filled(self.comparable, self.response)))  # (n, groups * k)
+            per_term = (weight_nt.unsqueeze(-1) * z_nk.unsqueeze(-2)).flatten(-2)
+            terms.append((per_term, filled(self.comparable, self.response)))  # (n, terms * k)
         head = self.heads[0]
         if not terms:
             return [(head(features), *gate)]

@@ -127,7 +127,7 @@ def _coded(labels: pd.Series) -> tuple[list[str], np.ndarray]:
 def colours_in(adata: AnnData, column: str) -> dict[str, str] | None:
     """Return the colour of each level in ``uns["<column>_colors"]``, as scanpy keeps them.
 
-    None if there are none that fit: too few, or not all of them colours.
+    None if there are none that fit: too few, not all of them colours, or of no column of ``obs``.
 
     Parameters
     ----------
@@ -136,6 +136,8 @@ def colours_in(adata: AnnData, column: str) -> dict[str, str] | None:
     column
         A column of ``obs``.
     """
+    if column not in adata.obs:  # of several, whose combinations are groups
+        return None
     found, labels = adata.uns.get(f"{column}_colors"), adata.obs[column]
     if is_number(labels) or not isinstance(found, (list, tuple, np.ndarray)):
         return None

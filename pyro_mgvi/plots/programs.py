@@ -123,6 +123,7 @@ def program(
     ax.set_xlabel(f"{len(chosen):,} cells, in the order of the dimension")
     bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.02, 0, 0.02, 1)))
     what = "log counts" if mgvi.data_kind is DataKind.COUNTS else "values"
+    bar.set_ticks([-LIMIT, 0, LIMIT])
     bar.set_label(f"{what}, standardised", fontsize=8)
     if label_key is not None:
         cells = data.cells[chosen[order]]
@@ -167,5 +168,6 @@ def _strip(ax: Axes, adata: AnnData, label_key: str, cells: np.ndarray) -> None:
     if (levels.code_n < 0).any():
         names, looks = [*names, "missing"], [*looks, MISSING]
     handles = [Patch(color=colour) for colour in looks]
-    place = {"loc": "upper left", "bbox_to_anchor": (1.14, 1), "frameon": False, "fontsize": 8}
+    # Beyond the name of the colour bar.
+    place = {"loc": "upper left", "bbox_to_anchor": (1.24, 1), "frameon": False, "fontsize": 8}
     legend_of(ax, handles, names, **place)

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from pyro_mgvi.analysis.diagnosis import SURE, Diagnosis
 from pyro_mgvi.analysis.expression import normalized_expression
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.names import gene_positions
+from pyro_mgvi.data.names import gene_positions, named_groups
 from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.plots.colours import MARKERS, PALETTE
@@ -62,6 +63,7 @@ def history(
         if column in table:
             ax.plot(table["epoch"], table[column], color=colour, label=column)
     ax.set(xlabel="epoch", ylabel="loss (nats per cell)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False)
     finish([ax], show, save)
     return ax
@@ -181,14 +183,12 @@ def expression(
     check_model(mgvi)
     genes, _ = gene_positions(mgvi.schema, genes)
     data = mgvi.read_for_results(adata)
-    chosen, own = cells_of_group(adata, data, group, cells)
+    chosen, own = cells_of_group(adata, data, named_groups(mgvi.families, group), cells)
     others = np.setdiff1d(chosen, own)
     shared = [latent.name for latent in mgvi.families.shared]
     sides = [("all", None, PALETTE[0]), ("shared only", shared, PALETTE[1])]
-    tables = [
-        normalized_expression(mgvi, data, kept, genes, predict_absent=True).to_numpy()
-        for _, kept, _ in sides
-    ]
+    found = (normalized_expression(mgvi, data, k, genes, predict_absent=True) for _, k, _ in sides)
+    tables = [table.to_numpy() for table in found]
     figure = new_figure(2.6 * len(genes), 3.2, show)
     axes = axes_grid(figure, 1, len(genes))
     for side, ((name, _, colour), table) in enumerate(zip(sides, tables)):

@@ -84,15 +84,18 @@ def _opening(result: Result, said: FitSummary | None, probes: Sequence[Probe]) -
             f"{len(used)} of {len(private)} private latents hold something beyond what is shared: "
             f"{some(used, LISTED)}."
         )
-    key = result.settings["group_key"]
+    keys = result.group_columns
     for probe in probes:
-        if probe.copy.shared and probe.column == key:
+        if probe.copy.shared and probe.column in keys:
             figures = (
-                f"from {probe.copy.key} alone, a linear classifier tells a cell's {key} with a "
-                f"balanced accuracy of {100 * probe.accuracy:.0f}\N{NO-BREAK SPACE}%, where "
+                f"from {probe.copy.key} alone, a linear classifier tells a cell's {probe.column} "
+                f"with a balanced accuracy of {100 * probe.accuracy:.0f}\N{NO-BREAK SPACE}%, where "
                 f"guessing reaches {100 * probe.chance:.0f}\N{NO-BREAK SPACE}%."
             )
             mixed = "The groups do not mix well" if probe.tells else "The groups mix well"
+            mixed = (
+                mixed if len(keys) == 1 else mixed.replace("groups", f"groups of {probe.column}")
+            )
             yield f"{mixed} in {probe.copy.key}: {figures}"
     if said is not None and said.converged is not None:
         yield "Training converged." if said.converged else "Training has not converged."
@@ -133,7 +136,7 @@ def _private(result: Result, said: FitSummary | None) -> Iterator[str]:
     copies = [own for own in result.copies() if not own.copy.shared and _used(own).any()]
     for own in sorted(copies, key=lambda own: -order.get(own.copy.key, 0.0)):
         copy, used = own.copy, _used(own)
-        text = f"{copy.key} (of {' and '.join(copy.groups)}): {used.sum()} of {copy.dim} "
+        text = f"{copy.key} (of {copy.owners}): {used.sum()} of {copy.dim} "
         text += "dimensions in use"
         if copy.key in order:
             text += f", {order[copy.key]:.1f} nats per cell"
@@ -203,17 +206,18 @@ def _doubts(
         elif said.converged is None and said.epochs:
             yield "There were too few epochs to tell whether training converged."
         yield from (f"{hint[0].upper()}{hint[1:]}." for hint in said.hints)
-    key = result.settings["group_key"]
+    keys = result.group_columns
     for probe in probes:
-        if probe.copy.shared and probe.column == key and probe.tells:
+        if probe.copy.shared and probe.column in keys and probe.tells:
+            of = "" if len(keys) == 1 else f" of {probe.column}"
             yield (
-                f"{probe.copy.key} tells the groups apart: they may hold different kinds of cells, "
-                "or what belongs to one of them may be in it."
+                f"{probe.copy.key} tells the groups{of} apart: they may hold different kinds of "
+                "cells, or what belongs to one of them may be in it."
             )
     leaks = [
         f"{probe.copy.key} ({probe.column})"
         for probe in probes
-        if not probe.copy.shared and probe.tells and probe.column != key
+        if not probe.copy.shared and probe.tells and probe.elsewhere and probe.column not in keys
     ]
     if leaks and found is None:
         yield (

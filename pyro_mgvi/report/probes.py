@@ -17,26 +17,33 @@ PROBED = 20_000  # cells in a probe; more are sampled
 
 
 class Probe(NamedTuple):
-    """How well a latent tells a column of ``obs``, and what that would be by chance."""
+    """How well a latent tells a column of ``obs``, and what that would be by chance.
+
+    ``elsewhere``: whether cells that do not own the latent have some of the same labels.
+    """
 
     copy: Copy
     column: str
     accuracy: float
     chance: float
+    elsewhere: bool = True
 
     @property
     def tells(self) -> bool:
         """Whether it does better than chance."""
         return self.accuracy - self.chance > LEAK
 
-    def reading(self, group_key: str) -> str:
+    def reading(self, *group_columns: str) -> str:
         """Say what it means: shared latents should not know the group, nor private ones labels."""
         if not self.tells:
             return "no"
-        if self.copy.shared and self.column != group_key:
+        if self.copy.shared and self.column not in group_columns:
             return "yes"
-        leak = self.column == group_key
-        return "yes: a leak" if leak else f"yes: a leak if {self.column} is shared"
+        if self.column in group_columns:
+            return "yes: a leak"
+        if not self.elsewhere:
+            return "yes: of labels that only its cells have"
+        return f"yes: a leak if {self.column} is shared"
 
 
 def probes(result: Result) -> Iterator[Probe]:
@@ -50,7 +57,9 @@ def probes(result: Result) -> Iterator[Probe]:
                 continue
             found = probe_and_chance(own_values[chosen], values[own_n].iloc[chosen])
             if found is not None:
-                yield Probe(copy, column, *found)
+                there = values[own_n].dropna().astype(str)
+                elsewhere = there.isin(values[~own_n].dropna().astype(str).unique()).any()
+                yield Probe(copy, column, *found, bool(elsewhere))
 
 
 def left_out(result: Result) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from anndata import AnnData
 from pyro_mgvi.analysis.latent_values import latent_values
 from pyro_mgvi.core import Copy, Latents
 from pyro_mgvi.data import GroupedCounts, checks
+from pyro_mgvi.data.reading import groups_of
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.plots.colours import MOST, is_number
 from pyro_mgvi.report.blocks import Hint
@@ -23,7 +25,7 @@ from pyro_mgvi.training.program import Program
 PREFIX = "X_mgvi_"
 LEVELS = 24  # a column with more levels is not chosen by itself
 CHOSEN = 4  # as many columns are chosen by themselves
-NEEDS_MODEL = "pyro-mgvi fit IN.h5ad --group-key {} --out RESULT.h5ad --model MODEL"
+NEEDS_MODEL = "pyro-mgvi fit IN.h5ad {} --out RESULT.h5ad --model MODEL"
 WITH_MODEL = "pyro-mgvi report RESULT.h5ad --model MODEL --out report.html"
 
 
@@ -48,7 +50,8 @@ class Result:
     settings, versions, history
         As recorded in ``uns["mgvi"]``.
     group
-        Group of each cell, categories in the model's order.
+        Group of each cell, categories in the model's order. ``settings["group_key"]`` is its name:
+        of several columns, "tissue x treatment".
     latents
         The families of latents.
     labels
@@ -88,16 +91,17 @@ class Result:
         """
         settings, recorded, history = _record(adata, mgvi)
         key = settings["group_key"]
+        key = tuple(key) if isinstance(key, list) else key
         checks.keys(adata, key, settings.get("batch_key"))
         n_cells = adata.n_obs
         if settings.get("drop_empty", False):
             adata = adata[_with_latents(adata)]
-        group = checks.labels(adata, key)
-        groups = tuple(group.cat.categories)
+        group, design = groups_of(adata, key)
+        groups = design.groups
         if mgvi is not None:
             latents = mgvi.families
         else:
-            latents = Latents(settings["latents"], groups)
+            latents = Latents(settings["latents"], design)
         for copy in latents.copies:
             _check_latent(adata, PREFIX + copy.key, copy.dim)
         data = None
@@ -109,12 +113,21 @@ class Result:
                     f"{checks.some(groups)}; name the model of the same fit"
                 )
             data = mgvi.read_for_results(adata)
-        columns = _labels(adata, labels, (key, settings.get("batch_key")))
+        of_groups = key if isinstance(key, tuple) else ()
+        taken = (key, *of_groups, settings.get("batch_key"))
+        columns = (*_labels(adata, labels, taken), *of_groups)
+        settings["group_key"] = " x ".join(map(str, of_groups)) or key
         left_out = n_cells - adata.n_obs
         read = adata, left_out, settings, recorded, history, group, latents, columns
         result = cls(*read, mgvi, data)
         result._check_model()
         return result
+
+    @property
+    def group_columns(self) -> tuple[str, ...]:
+        """What tells the groups: the column, or what several make up, and each of these."""
+        keys = self.latents.design.keys
+        return (self.settings["group_key"], *(keys if len(keys) > 1 else ()))
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -135,6 +148,8 @@ class Result:
 
     def column(self, name: str) -> pd.Series:
         """Return a column of ``obs``: numbers only where there are too many to tell apart."""
+        if name == self.settings["group_key"]:
+            return self.group
         values: pd.Series = self.adata.obs[name]
         few = is_number(values) and values.nunique() <= MOST
         return values.astype("category") if few else values
@@ -184,7 +199,9 @@ def _record(
             )
         schema = mgvi.schema
         settings = {
-            "group_key": schema.group_key,
+            "group_key": list(schema.group_key)
+            if isinstance(schema.group_key, tuple)
+            else schema.group_key,
             "layer": schema.layer,
             "batch_key": schema.batch_key,
             "covariate_keys": list(schema.covariate_keys),
@@ -257,8 +274,25 @@ def sample(n: int, most: int) -> np.ndarray:
 
 def without_model(result: Result, what: str) -> Hint:
     """Say that the model is missing, and what to run."""
+    columns = result.group_columns
     return Hint(
         f"{what}: not here, because this report was made without the trained model. Save the "
         "model with the fit, and name it:",
-        NEEDS_MODEL.format(result.settings["group_key"]) + "\n" + WITH_MODEL,
+        NEEDS_MODEL.format(_options(columns[1:] or columns, result.settings)) + "\n" + WITH_MODEL,
     )
+
+
+def _options(columns: Iterable[str], settings: Mapping[str, Any]) -> str:
+    """Return the options of the command line that say what the fit read, and from where."""
+    options = ["--group-key", *(shlex.quote(str(column)) for column in columns)]
+    for key in ("layer", "batch_key", "sample_key"):
+        if settings.get(key) is not None:
+            options += [f"--{key.replace('_', '-')}", shlex.quote(str(settings[key]))]
+    for key in settings.get("covariate_keys") or ():
+        options += ["--covariate-key", shlex.quote(str(key))]
+    options += [
+        f"--{key.replace('_', '-')}"
+        for key in ("use_raw", "round_counts", "drop_empty")
+        if settings.get(key)
+    ]
+    return " ".join(options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from pyro_mgvi import plots
 from pyro_mgvi.core import DataKind
@@ -55,6 +56,8 @@ def data(result: Result) -> Section:
             ax.set_yticks(range(len(by_group)), result.groups)
             ax.invert_yaxis()
             ax.margins(y=0.4 / len(by_group) + 0.1)
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.xaxis.set_major_formatter("{x:,.0f}")
             ax.set_xlabel("counts per cell")
 
         caption = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,8 +38,7 @@ def latents(result: Result) -> Section:
     blocks: list[Block] = []
     for cells in result.copies():
         copy, used = cells.copy, active_units(cells.values, ACTIVE)
-        owners = "all groups" if copy.shared else " and ".join(copy.groups)
-        rows.append((copy.key, owners, int(cells.own_n.sum()), copy.dim, used))
+        rows.append((copy.key, copy.owners, int(cells.own_n.sum()), copy.dim, used))
         if not used:
             blocks.append(
                 Paragraph(
@@ -93,7 +91,7 @@ def _latent(
     if column is not None:
         title, palette = f"{title} by {column}", colours_in(result.adata, column)
     panel = Panel.of(place, labels, title, palette, font=10)
-    caption = _reading(cells.copy, column, panel, result.settings)
+    caption = _reading(cells.copy, column, panel, result)
     missing = int(panel.labels.isna().sum())
     if missing:
         caption += f" Grey: {missing:,} cells without {column}."
@@ -102,7 +100,7 @@ def _latent(
     return Picture.drawn(panel.draw, caption, panel.size(4.9, 3.3))
 
 
-def _reading(copy: Copy, column: str | None, panel: Panel, settings: dict[str, Any]) -> str:
+def _reading(copy: Copy, column: str | None, panel: Panel, result: Result) -> str:
     """Say what a picture means."""
     number = panel.levels is None
     alike, apart = "Mixed colours mean", "Colours apart mean"
@@ -110,14 +108,14 @@ def _reading(copy: Copy, column: str | None, panel: Panel, settings: dict[str, A
         alike, apart = "Rows alike mean", "Rows apart mean"
         if number:
             alike, apart = "No trend means", "A trend means"
-    if copy.shared and column == settings["group_key"]:
+    if copy.shared and column in result.group_columns:
         text = f"{alike} that the groups share this latent, as they should."
-    elif copy.shared and column is not None and column == settings.get("batch_key"):
+    elif copy.shared and column is not None and column == result.settings.get("batch_key"):
         text = f"{alike} that the batch does not show, as it should be."
     elif copy.shared:
         text = f"{apart} that this latent tells {column or 'them'} in all groups."
     else:
-        text = f"Cells of {' and '.join(copy.groups)} only."
+        text = f"Cells of {copy.owners} only."
         if column is not None:
             text += f" {alike} that this latent says something other than {column}."
     if panel.dims == 1 and not number:
@@ -144,8 +142,8 @@ def diagnostics(result: Result, probes: Sequence[Probe], found: Diagnosis | None
                 "(1 is the same).",
             )
         )
-    key = result.settings["group_key"]
-    rows = [(p.copy.key, p.column, p.accuracy, p.chance, p.reading(key)) for p in probes]
+    keys = result.group_columns
+    rows = [(p.copy.key, p.column, p.accuracy, p.chance, p.reading(*keys)) for p in probes]
     if rows:
         columns = ["latent", "can it tell", "accuracy", "chance", "reading"]
         blocks.append(

@@ -235,6 +235,10 @@ def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
     schema = dict(settings["schema"])
     for name in ("covariate_keys", "genes", "groups", "batches"):
         schema[name] = _texts(schema[name])
+    if isinstance(schema["group_key"], list):
+        schema["group_key"] = _texts(schema["group_key"])
+        schema["levels_gc"] = tuple(map(_texts, schema["levels_gc"]))
+    schema["levels_gc"] = tuple(schema.get("levels_gc", ()))
     schema["categories"] = {k: _texts(v) for k, v in schema["categories"].items()}
     schema["moments"] = {
         k: (float(mean), float(std)) for k, (mean, std) in schema["moments"].items()

@@ -81,9 +81,9 @@ def add_group(
         If there is no new group or more than one, cells of known groups beside it, or
         the genes are others.
     SettingsError
-        If encoder or decoder does not tell which weights belong to a group
-        (:class:`~pyro_mgvi.core.HasGroupEntries`), if nothing in the model belongs to a single
-        group, or if a training setting is out of range.
+        If several columns make up the groups, if encoder or decoder does not tell which weights
+        belong to a group (:class:`~pyro_mgvi.core.HasGroupEntries`), if nothing in the model
+        belongs to a single group, or if a training setting is out of range.
     TrainingError
         If a loss is not finite.
 
@@ -104,6 +104,12 @@ def add_group(
     >>> sorted(larger.latents(adata))
     ['t_group1', 't_group2', 't_group3', 'z']
     """
+    if isinstance(program.schema.group_key, tuple):
+        columns = " and ".join(map(str, program.schema.group_key))
+        raise SettingsError(
+            f"add_group does not support groups of several columns ({columns}), whose levels share "
+            "latents and offsets with groups that are there: train a new model on all cells"
+        )
     _telling(program)
     old = program.schema
     group = new_group(adata, old)
@@ -207,7 +213,7 @@ def copy_weights(old: Program, larger: Program, new: Entries) -> None:
         source = sources[part].state_dict()
         for name, target in targets[part].state_dict().items():
             if f"{part}.{name}" == "guide.depth":
-                target.copy_(depths(old, larger))
+                target.copy_(old.guide.depths_with(larger.guide.measured_bg))
                 continue
             entries = new.get(f"{part}.{name}", torch.tensor(False)).expand(target.shape)
             if (~entries).sum() != source[name].numel():
@@ -216,18 +222,6 @@ def copy_weights(old: Program, larger: Program, new: Entries) -> None:
                     "each group: train a new model on all groups"
                 )
             target[~entries] = source[name].flatten()  # a state shares memory with its module
-
-
-def depths(old: Program, larger: Program) -> Tensor:
-    """Return the depth of the encoders' input, by group where its genes are a part of all genes."""
-    has_bg = larger.guide.measured_bg
-    if has_bg is None:
-        return old.guide.depth
-    usual_g = old.guide.input_g.expm1()
-    share_b = has_bg.to(usual_g) @ usual_g / usual_g.sum()
-    before = old.guide.depth.expand(len(share_b) - 1)
-    new = (before / share_b[:-1]).mean() * share_b[-1]
-    return torch.cat([before, new.unsqueeze(0)])
 
 
 @torch.no_grad()

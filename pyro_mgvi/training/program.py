@@ -111,7 +111,7 @@ class Program:
         self.interrupted = False
         parts = {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
         self.components: dict[str, Callable[..., Any]] = dict(parts)
-        bound = Latents(latents, schema.groups)
+        bound = Latents(latents, schema.design)
         self.given_weight = given_weights(own_weight, bound)
         self.own_weight = own_weights(own_weight, bound, initial)
         active = ActiveDims(bound)

@@ -57,6 +57,20 @@ def test_what_is_there_but_bent_is_read_by_curves_alone():
     assert curve.components == pytest.approx(line.components, abs=0.02)
 
 
+def test_dimensions_of_noise_add_nothing_on_cells_that_are_not_seen():
+    z_nk, genes_ng = planted(6, genes=220)
+    noise_nk = np.random.default_rng(7).normal(size=(CELLS, 150))
+    with_noise = completeness(np.hstack([z_nk, noise_nk]), genes_ng[:, :20], genes_ng[:, 20:])
+    without = completeness(z_nk, genes_ng[:, :20], genes_ng[:, 20:])
+    assert 0.2 < with_noise.latents < without.latents
+
+
+def test_more_dimensions_than_genes_are_compared_with_all_components():
+    z_nk, genes_ng = planted(8, genes=24)
+    found = completeness(np.hstack([z_nk, z_nk**2, z_nk**3]), genes_ng[:, :20], genes_ng[:, 20:])
+    assert found.components == pytest.approx(found.ceiling, abs=1e-3)  # four genes, turned
+
+
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10**6), scale=st.floats(0.01, 100), shift=st.floats(-10, 10))
 def test_scale_shift_and_what_labels_differ_by_do_not_matter(seed, scale, shift):

@@ -135,6 +135,18 @@ def test_why_training_ended(adata):
     assert mgvi.summary(adata).stopped.startswith("trained by a loop")
 
 
+def test_cells_with_far_more_counts_than_others_are_named():
+    x = np.random.default_rng(0).poisson(8.0, (240, 40))
+    mgvi = MGVI.from_anndata(make(x, tissue=["a", "b"] * 120), "tissue", latents=["z:2", "t:1"])
+    usual = mgvi.read(make(x, tissue=["a", "b"] * 120))
+    assert not list(hints(mgvi, usual, usual))
+    x[[23, 40], 5] = 1_000_000
+    broken = mgvi.read(make(x, tissue=["a", "b"] * 120))
+    (said,) = hints(mgvi, broken, broken)
+    assert said.startswith("2 of 240 cells looked at have more than 20 times the counts")
+    assert said.endswith("leave them out; the first is adata.obs_names[23]")
+
+
 def test_doubtful_data_are_named():
     rng = np.random.default_rng(0)
     groups = ["big"] * 190 + ["little"] * 10

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from pyro_mgvi import MGVI, CrossFit, DataError, LogLinearDecoder, SettingsError, cross_fit
+from pyro_mgvi.analysis.gene_effects import unseen
+from pyro_mgvi.analysis.gene_effects.table import _p_values
 from pyro_mgvi.analysis.gene_effects.unseen import _fold_scores, shrunk
 from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
 
@@ -152,6 +154,28 @@ def test_a_dimension_that_no_refit_has_found_has_no_gene():
     assert mgvi.programs(few, calibration=fewer)["q_value"].isna().all()
     with pytest.raises(DataError, match="refits are of 400 cells"):
         mgvi.programs(few, calibration=halves)
+
+
+def test_each_refit_is_tested_on_the_cells_that_it_has_not_seen(monkeypatch):
+    adata, tested = noise(), []
+    mgvi, refits = shaken(adata, 1), (shaken(adata, 1), shaken(adata, 1))
+
+    def scores(refit, data, copy, map_kd, seed):
+        tested.append((copy.key, refits.index(refit), data.cells))
+        return np.zeros((2, 60))
+
+    monkeypatch.setattr(unseen, "_fold_scores", scores)
+    fold_n = np.random.default_rng(0).integers(2, size=400)
+    mgvi.programs(adata, calibration=CrossFit(refits, fold_n, 0))
+    assert len(tested) == 4
+    for key, fold, cells in tested:
+        own_n = (adata.obs["group"] == key[2:]).to_numpy()
+        np.testing.assert_array_equal(cells, np.flatnonzero(own_n & (fold_n == fold)))
+
+
+def test_a_gene_that_goes_against_its_effect_is_never_called():
+    p_g = _p_values(np.array([3.0, -3.0, 3.0, 0.0]), np.array([0.5, -0.5, -0.5, 0.5]))
+    np.testing.assert_allclose(p_g, [0.0026998, 0.0026998, 1.0, 1.0], rtol=1e-4)
 
 
 def test_a_refit_counts_for_the_dimensions_that_it_has_found():

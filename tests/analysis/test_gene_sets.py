@@ -82,6 +82,12 @@ def test_genes_are_scored_by_unseen_cells_or_by_what_they_tell():
     assert by_ratio.score_g.to_dict() == {"A": 4.0, "B": -2.0, "C": 0.0} and not by_ratio.key
     (by_cells,) = gene_scores(ranking.assign(z_score=[2.0, 3.0, -1.0]))
     assert by_cells.score_g.to_dict() == {"A": 2.0, "B": -3.0, "C": 0.0}
+    within = pd.concat({"B cells": ranking, "T cells": -ranking}, names=["label", "gene"])
+    for table in (within, within.reset_index()):  # as it is, and as a file has it
+        first, second = gene_scores(table)
+        assert (first.key, second.key) == ({"label": "B cells"}, {"label": "T cells"})
+        assert first.score_g.to_dict() == by_ratio.score_g.to_dict()
+        assert second.score_g.to_dict() == {"A": 0.0, "B": 0.0, "C": -np.sqrt(10)}
 
 
 def test_tables_of_other_kinds_are_refused():

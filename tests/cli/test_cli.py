@@ -330,6 +330,16 @@ def test_rank_genes_writes_the_same_table_as_the_library(h5ad, model, tmp_path, 
     pd.testing.assert_frame_equal(pd.read_csv(out, index_col="gene"), table)
 
 
+def test_rank_genes_within_labels(h5ad, model, tmp_path, capsys):
+    out = tmp_path / "genes.csv"
+    assert rank(model, h5ad, "--group", "group1", "--by", "celltype", "--no-q", "--out", out) == 0
+    assert "  q_value: " in capsys.readouterr().out
+    adata = ad.read_h5ad(h5ad)
+    mgvi = pyro_mgvi.MGVI.load(model)
+    table = mgvi.rank_genes(adata, "group1", by="celltype", calibration=False)
+    pd.testing.assert_frame_equal(pd.read_csv(out, index_col=["label", "gene"]), table)
+
+
 def test_rank_genes_reports_a_missing_q_value(h5ad, model, tmp_path, capsys):
     out = tmp_path / "genes.csv"
     where = "celltype == 'T1'"
@@ -350,6 +360,7 @@ def test_rank_genes_ends_with_one_line_on_bad_input(h5ad, model, tmp_path, capsy
         ((model, h5ad, "--group", "ileum", "--out", out), "'ileum' is unknown"),
         ((model, h5ad, *group, "--where", "group == 'group2'", "--out", out), "foreign cell"),
         ((model, h5ad, *group, "--where", "celltype == 'T99'", "--out", out), "no cell"),
+        ((model, h5ad, *group, "--by", "organ", "--out", out), "--by 'organ' is no column"),
         ((model, h5ad, *group, "--where", "organ == 1", "--out", out), "celltype"),
         ((model, h5ad, *group, "--where", "@os.getcwd()", "--out", out), "does not work"),
         ((model, h5ad, *group, "--where", "celltype", "--out", out), "not true or false"),

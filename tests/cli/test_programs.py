@@ -77,7 +77,7 @@ def test_gene_sets_are_told_in_a_second_table(saved, gmt, adata, tmp_path, capsy
     expected = pyro_mgvi.enrichment(table, gmt)
     pd.testing.assert_frame_equal(found, expected, check_dtype=False)
     assert len(found) == 2 * 6  # of three groups' two dimensions
-    assert "t_group2, dimension 2: " in printed and " of 2 gene sets at q < 0.1" in printed
+    assert "latent t_group2, dimension 2, " in printed and " of 2 gene sets at q < 0.1" in printed
     command = ["rank-genes", *map(str, saved), "--group", "group1", "--no-q", "--quiet"]
     assert main([*command, "--gene-sets", str(gmt), "--out", str(tmp_path / "genes.tsv")]) == 0
     ranking = pd.read_csv(tmp_path / "genes.tsv", sep="\t")
@@ -86,6 +86,12 @@ def test_gene_sets_are_told_in_a_second_table(saved, gmt, adata, tmp_path, capsy
         pyro_mgvi.enrichment(ranking, gmt),
         check_dtype=False,
     )
+    capsys.readouterr()
+    by = [*command, "--by", "celltype", "--gene-sets", str(gmt), "--out", str(tmp_path / "by.csv")]
+    assert main(by) == 0
+    within = pd.read_csv(tmp_path / "by_gene_sets.csv")
+    assert "label T1, " in capsys.readouterr().out
+    assert set(within["label"]) == set(pd.read_csv(tmp_path / "by.csv")["label"])
 
 
 def test_gene_sets_that_cannot_be_tested_are_refused_before_any_work(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pyro_mgvi import MGVI, SettingsError
 from pyro_mgvi.core import Absent, Latents, SameAsOwn, pairwise, private, shared, subsets
-from pyro_mgvi.core.copies import as_text, parse
+from pyro_mgvi.core.latents.text import as_text, parse
 
 GROUPS = ("a", "b", "c")
 

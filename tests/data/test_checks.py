@@ -44,7 +44,7 @@ BAD = {
     "covariate": (make, {"covariate_keys": ["age"]}, "covariate_keys 'age'"),
     "covariate string": (make, {"covariate_keys": "age"}, r"\['age'\]"),
     "layer": (make, {"layer": "raw"}, "layer 'raw'"),
-    "key list": (make, {"group_key": ["tissue", "sex"]}, "group_key must be.*not the list tissue"),
+    "key list": (make, {"group_key": ["tissue", "sex"]}, "group_key 'sex' is not a column"),
     "batch list": (make, {"batch_key": ["donor"]}, "batch_key must be the name of one column"),
     "covariate lists": (make, {"covariate_keys": [["age"]]}, "covariate_keys must be the name of"),
     "covariate none": (make, {"covariate_keys": None}, "covariate_keys must be a list of columns"),

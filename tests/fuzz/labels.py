@@ -13,7 +13,7 @@ from fuzz.judge import Case
 from pyro_mgvi import MGVI, GroupedCounts, Latents, private, shared, subsets
 from pyro_mgvi.cli.files import read_cells
 from pyro_mgvi.cli.outputs import write_cells
-from pyro_mgvi.core.copies import as_text
+from pyro_mgvi.core.latents.text import as_text
 
 
 def told(data):

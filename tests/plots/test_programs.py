@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 import pyro_mgvi
 from pyro_mgvi import plots
@@ -78,3 +79,13 @@ def test_transformed_values_are_drawn_as_they_are(adata):
     ax = plots.program(mgvi, adata, "t_group1")
     assert ax.get_yticklabels()[0].get_text() == table["gene"].iloc[0]
     assert "depth_correlation" not in mgvi.program_summary(adata)
+
+
+def test_the_legend_hides_no_word_of_the_colour_bar(mgvi, adata):
+    ax = Figure((6.5, 7)).subplots()  # tall, so that the bar could have long numbers
+    plots.program(mgvi, adata, "t_group2", label_key="celltype", ax=ax, show=False)
+    ax.figure.canvas.draw()
+    bar = next(child for child in ax.child_axes if child.get_ylabel())
+    name = bar.yaxis.label.get_window_extent()
+    legend = ax.get_legend().get_window_extent()
+    assert name.width > 0 and name.x1 < legend.x0

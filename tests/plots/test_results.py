@@ -13,6 +13,9 @@ def test_history_plot():
     ax = plots.history(table)
     assert [line.get_label() for line in ax.lines] == ["train", "validation"]
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [3.1, 2.4])
+    longer = pd.DataFrame({"epoch": range(1, 21), "train": np.linspace(3, 2, 20)})
+    ticks = plots.history(longer).get_xticks()  # there is no epoch 2.5
+    np.testing.assert_array_equal(ticks, ticks.round())
 
 
 def test_ranking_fills_what_the_q_value_calls():

@@ -27,7 +27,15 @@ const errors = [];
 addEventListener("error", e => errors.push(String(e.message || e.target.outerHTML)), true);
 addEventListener("securitypolicyviolation", e => errors.push("asked for " + e.blockedURI));
 console.error = (...parts) => errors.push(parts.join(" "));
-addEventListener("load", () => setTimeout(() => {
+let library = null;
+addEventListener("load", () => { library = typeof Plotly; });
+let tries = 0;
+addEventListener("load", () => setTimeout(function wait() {
+  const status = document.getElementById("x-status");
+  if (status && status.textContent.includes("being drawn") && tries++ < 200) {
+    setTimeout(wait, 50);
+    return;
+  }
   const page = document.documentElement;
   const inside = e => e.closest(".table, .js-plotly-plot") && !e.matches(".table, .js-plotly-plot");
   const measured = () => ({
@@ -40,7 +48,7 @@ addEventListener("load", () => setTimeout(() => {
   try { used = act(); } catch (error) { errors.push(String(error.stack)); }
   const after = measured();
   parent.postMessage({
-    width: innerWidth, errors: errors, used: used,
+    width: innerWidth, errors: errors, used: used, library: library,
     page: Math.max(before.page, after.page), wide: [...before.wide, ...after.wide],
     images: [...document.images].map(
       i => [i.naturalWidth, i.naturalHeight, i.getBoundingClientRect().width,
@@ -61,7 +69,8 @@ function act() {
     row => [...row.cells].map(cell => cell.textContent));
   const fire = (e, name) => e.dispatchEvent(new Event(name, { bubbles: true }));
   const choose = (id, value) => { at(id).value = value; fire(at(id), "change"); };
-  const found = { colours: [...at("colour").options].map(o => [o.value, o.text]), ink: [] };
+  const found = { uncounted: at("counts").textContent, ink: [],
+    colours: [...at("colour").options].map(o => [o.value, o.text]) };
   const drawn = () => [...at("multiples").querySelectorAll("canvas")].map(c => new Set(
     c.getContext("2d").getImageData(0, 0, c.width, c.height).data).size > 2);
   for (const value of ["d0", "g0", "c1", "c0"]) {
@@ -154,6 +163,14 @@ def test_a_browser_shows_it_at_three_widths(page, seen):
 
 
 @pytest.mark.slow
+def test_the_page_can_be_read_before_the_library_is_compiled(page, seen):
+    library = page[page.index('id="x-library"') :].split("</script>")[0]
+    assert len(library) > len(page) / 2
+    for item in seen:
+        assert item["library"] == "undefined" and item["used"] is not None
+
+
+@pytest.mark.slow
 def test_cells_are_selected_and_their_genes_are_ranked(seen, fitted):
     adata, _ = fitted
     sizes = adata.obs["group"].value_counts(sort=False)
@@ -164,6 +181,7 @@ def test_cells_are_selected_and_their_genes_are_ranked(seen, fitted):
         first, n = adata.obs["group"].cat.categories[0], str(sizes.iloc[0])
         assert used["labels"] == [f"\u25cf{name}{size}" for name, size in sizes.items()]
         assert used["pressed"] == "true" and used["status"] == f"{n} of 120 cells are selected."
+        assert used["uncounted"] == "Select some cells, and they are counted here."
         assert used["counts"] == [[first, n, n, "100"]]
         x = adata[:, names].X.toarray()
         log_ng = np.log1p(1e4 * x / adata.X.sum(1))

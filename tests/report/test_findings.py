@@ -70,6 +70,26 @@ def test_probes_are_read_as_the_latent_is_owned(fitted):
     assert Probe(shared, "group", 0.9, 0.3).reading("group") == "yes: a leak"
     assert Probe(shared, "celltype", 0.9, 0.2).reading("group") == "yes"
     assert Probe(private, "celltype", 0.9, 0.2).reading("group").endswith("if celltype is shared")
+    every = Probe(shared, "group", 0.9, 0.3, elsewhere=False)  # as all cells own it
+    assert every.reading("group") == "yes: a leak"
+    own = Probe(private, "celltype", 0.9, 0.2, elsewhere=False)
+    assert own.reading("group") == "yes: of labels that only its cells have"
+
+
+def test_labels_of_one_group_alone_are_no_leak_into_its_latent(fitted):
+    adata = fitted[0].copy()
+    t = adata.obsm["X_mgvi_t_plain"][:, 0]  # which will tell every column made of it
+    side = np.where(t > np.nanmedian(t), "high", "low")
+    mine = np.isfinite(t)
+    adata.obs["alone"] = np.where(mine, side, "other")
+    adata.obs["both"] = np.where(mine, side, np.where(np.arange(120) % 2, "high", "low"))
+    for column, leaks in (("alone", False), ("both", True)):
+        result = Result.read(adata, labels=[column])
+        read = tuple(probes(result))
+        (found,) = (p for p in read if p.copy.key == "t_plain" and p.column == column)
+        assert found.tells and found.elsewhere == leaks
+        said = " ".join(s for block in blocks(result, Doubts, read) for s in block.sentences)
+        assert (f"t_plain ({column})" in said) == leaks
 
 
 @given(st.integers(0, 10**6))

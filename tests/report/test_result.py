@@ -1,6 +1,8 @@
 """A fit is read back whole, or what is missing is named."""
 
 import json
+import shlex
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,8 +11,9 @@ from helpers.html_reader import Reader
 
 import pyro_mgvi
 from pyro_mgvi import MGVI, DataError, SettingsError, private, shared
+from pyro_mgvi.cli.main import _parser
 from pyro_mgvi.report import render
-from pyro_mgvi.report.result import Result
+from pyro_mgvi.report.result import Result, without_model
 
 
 def test_columns_are_chosen_if_none_are_named(fitted):
@@ -133,3 +136,18 @@ def test_cells_that_the_model_left_out_are_left_out_here_too(adata):
     cells.obsm["X_mgvi_t_group1"][:] = np.nan  # not all of them
     with pytest.raises(DataError, match="not finite"):
         Result.read(cells, mgvi)
+
+
+def test_the_advised_fit_reads_the_same_cells(fitted):
+    settings = {
+        "group_key": "my group", "layer": "counts", "batch_key": "donor", "sample_key": None,
+        "covariate_keys": ["age", "a b"], "drop_empty": True,
+    }  # fmt: skip
+    result = replace(Result.read(fitted[0], None, None), settings=settings)
+    fit, report = without_model(result, "Genes").command.splitlines()
+    found = vars(_parser().parse_args(shlex.split(fit)[1:]))
+    assert found["group_key"] == [settings["group_key"]]
+    asked = {"layer", "batch_key", "sample_key", "drop_empty", "use_raw"}
+    assert {key: found[key] for key in asked} == {key: settings.get(key, False) for key in asked}
+    assert found["covariate_key"] == ["age", "a b"]
+    assert _parser().parse_args(shlex.split(report)[1:]).model == found["model"]

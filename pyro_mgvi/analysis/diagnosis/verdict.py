@@ -45,7 +45,6 @@ def verdict(
             if disagree:
                 yield f"{copy.key}: two refits disagree (linear CKA {row['agreement']:.2f})."
             continue
-        owners = " and ".join(copy.groups)
         figures = f"{row['worth']:.2f} nats per unseen cell, {row['shuffled']:.2f} shuffled"
         if _holds(row):
             parts = ""
@@ -54,10 +53,10 @@ def verdict(
                     f" Two refits find different parts of it (linear CKA {row['agreement']:.2f}): "
                     "there is more than one training finds, so read what several seeds agree on."
                 )
-            yield f"{about}: holds variation that belongs to {owners} ({figures}).{parts}"
+            yield f"{about}: holds variation that belongs to {copy.owners} ({figures}).{parts}"
         else:
             yield (
-                f"{about}: the private latents of {owners} hold nothing for unseen cells "
+                f"{about}: the private latents of {copy.owners} hold nothing for unseen cells "
                 f"that the shuffled refit does not also find ({figures}); do not "
                 f"interpret them.{_shift(program, copy.groups)}"
             )
@@ -86,15 +85,16 @@ def _holds(row: pd.Series) -> bool:
 
 
 def _shift(program: Program, groups: tuple[str, ...]) -> str:
-    """Return how many expressed genes one group's offset changes, or nothing."""
+    """Return how many expressed genes the offset of a group or a level changes, or nothing."""
     decoder = program.model.decoder
     offset = decoder.group_offsets() if isinstance(decoder, HasGroupOffsets) else None
-    if offset is None or len(groups) != 1 or len(offset) < 2:
+    several = len(program.families.design.keys) > 1
+    if offset is None or (len(groups) != 1 and not several) or len(offset) < 2:
         return ""
-    own = program.schema.groups.index(groups[0])
-    others = [code for code in range(len(offset)) if code != own]
+    own = [program.schema.groups.index(group) for group in groups]
+    others = [code for code in range(len(offset)) if code not in own]
     expressed_g = program.guide.input_g > np.log1p(EXPRESSED)
-    changed_g = (offset[own] - offset[others].mean(0)).abs() > np.log(CHANGED)
+    changed_g = (offset[own].mean(0) - offset[others].mean(0)).abs() > np.log(CHANGED)
     n_changed = int((changed_g & expressed_g).sum())
     return (
         f" What all of its cells have in common is its offset: {n_changed} genes are "

@@ -9,8 +9,10 @@ import numpy as np
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.moments import EXTREME, extreme_cells
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.search.residuals import searched_groups
 
 LARGE = 0.9  # share of the cells from which a group pulls its own program into the shared latents
 SHALLOW = 200  # counts of a cell, in the genes of the model
@@ -39,7 +41,8 @@ def hints(program: Program, data: GroupedCounts, sampled: GroupedCounts) -> Iter
             "fit with fewer cells of it, and compare"
         )
     least = SearchSettings.least_cells
-    small = [f"{groups[i]} ({sizes[i]})" for i in np.flatnonzero((sizes > 0) & (sizes < least))]
+    searched = searched_groups(program.families.design, sizes, least)
+    small = [f"{groups[i]} ({sizes[i]})" for i in np.flatnonzero((sizes > 0) & ~searched)]
     if small:
         yield (
             f"groups of fewer than {least} cells are not searched for programs, and what is found "
@@ -66,6 +69,13 @@ def _depth(groups: np.ndarray, sampled: GroupedCounts) -> Iterator[str]:
         yield (
             f"the median cell has {np.median(total_n):.0f} counts in these genes: weak "
             "programs cannot be found; use more genes, or deeper cells"
+        )
+    extreme = extreme_cells(total_n, sampled.group_n, sampled.batch_n)
+    if extreme.any():
+        yield (
+            f"{extreme.sum()} of {len(sampled)} cells looked at have more than {EXTREME:.0f} times "
+            "the counts of the median cell of their group, and cost the fit more than all others: "
+            f"leave them out; the first is adata.obs_names[{sampled.cells[extreme.argmax()]}]"
         )
     present = np.unique(sampled.group_n)
     median_b = np.array([np.median(total_n[sampled.group_n == code]) for code in present])

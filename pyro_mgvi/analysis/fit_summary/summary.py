@@ -224,7 +224,7 @@ def _latents(mgvi: Program, data: GroupedCounts, sampled: GroupedCounts) -> list
         rows.append(
             {
                 "latent": copy.key,
-                "owns": "all" if copy.shared else " + ".join(copy.groups),
+                "owns": "all" if copy.shared else copy.owners.replace(" and ", " + "),
                 "cells": len(owners(mgvi, data, copy)),
                 "dimensions": copy.dim,
                 "in_use": len(dims_in_use(mgvi, copy)),

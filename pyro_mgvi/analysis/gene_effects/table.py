@@ -131,7 +131,7 @@ def owned(program: Program, data: GroupedCounts, copy: Copy) -> np.ndarray:
     own = owners(program, data, copy)
     if not len(own):
         raise DataError(
-            f"no cell owns {copy.key}: it belongs to {' and '.join(copy.groups)}; name other "
+            f"no cell owns {copy.key}: it belongs to {copy.owners}; name other "
             "latents, or pass cells of these groups"
         )
     return own

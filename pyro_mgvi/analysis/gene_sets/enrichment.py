@@ -50,12 +50,12 @@ def enrichment(
     Returns
     -------
     A row per dimension and set, the largest absolute score of a dimension first: ``latent`` and
-    ``dimension`` (not for a ranking); ``gene_set``; ``genes``, how many of the set are in the
-    table; ``score``, a t statistic, positive where the set's genes rise along the dimension times
-    its ``orientation``, or in the group; ``q_value`` (Benjamini and Hochberg, over the sets of a
-    dimension); ``first_genes``, those that go furthest in the direction of the score; and
-    ``ranked_by``, the column that the genes' scores come from. Where all scores are the same, as
-    where no refit has found a dimension again, the score is 0 and the q-value 1.
+    ``dimension`` (for rankings within labels, ``label``); ``gene_set``; ``genes``, how many of the
+    set are in the table; ``score``, a t statistic, positive where the set's genes rise along the
+    dimension times its ``orientation``, or in the group; ``q_value`` (Benjamini and Hochberg, over
+    the sets of a dimension or label); ``first_genes``, those that go furthest in the direction of
+    the score; and ``ranked_by``, the column that the genes' scores come from. Where all scores are
+    the same, as where no refit has found a dimension again, the score is 0 and the q-value 1.
 
     Raises
     ------

@@ -20,7 +20,7 @@ class GeneScores(NamedTuple):
     Attributes
     ----------
     key
-        The latent and the dimension; empty for a ranking.
+        The latent and the dimension; for a ranking, the label within which it is, if any.
     ranked_by
         The column that they come from.
     score_g
@@ -51,7 +51,14 @@ def gene_scores(table: pd.DataFrame) -> list[GeneScores]:
         dimensions = table.groupby(["latent", "dimension"], sort=False, observed=True)
         return [GeneScores(_key(rows), *_of_dimension(_by_gene(rows))) for _, rows in dimensions]
     if set(OF_RANKINGS) <= set(table.columns):
-        return [GeneScores({}, *_of_ranking(_by_gene(table)))]
+        within = table.reset_index() if table.index.nlevels > 1 else table
+        if "label" not in within:
+            return [GeneScores({}, *_of_ranking(_by_gene(table)))]
+        labels = within.groupby("label", sort=False, observed=True)
+        return [
+            GeneScores({"label": str(label)}, *_of_ranking(_by_gene(rows)))
+            for label, rows in labels
+        ]
     raise DataError(
         "the table is neither one of programs nor a ranking of genes: pass what programs or "
         f"rank_genes returns; it has the columns {some(table.columns, 12)}"

@@ -27,7 +27,7 @@ class Completeness(NamedTuple):
     latents
         From the latents' dimensions in use.
     components
-        From as many principal components of the genes that the fit has seen.
+        From as many principal components of the genes that the fit has seen, or all there are.
     ceiling
         From all these genes: what a supervised method reaches.
     """
@@ -137,6 +137,7 @@ def _standardised(x_nk: np.ndarray) -> np.ndarray:
 def _principal_components(x_ng: np.ndarray, n_components: int, seed: int) -> np.ndarray:
     from sklearn.decomposition import PCA  # takes a second to import
 
+    n_components = min(n_components, *x_ng.shape)  # more there are not
     found: np.ndarray = PCA(n_components, random_state=seed).fit_transform(x_ng)
     return found
 

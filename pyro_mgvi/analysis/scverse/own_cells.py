@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from pyro_mgvi.analysis.gene_effects.effects import dims_in_use
 from pyro_mgvi.analysis.latent_values import PREFIX, write_latents
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.checks import annotated
+from pyro_mgvi.data.checks import annotated, keys, some
+from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import DataError, DataWarning, SettingsError, warn
 from pyro_mgvi.training.program import Program
 
@@ -28,7 +30,8 @@ def own(mgvi: Program, adata: AnnData, name: str) -> AnnData:
         Annotated data. Latents that :meth:`~pyro_mgvi.MGVI.write_latents` has written are taken as
         they are; without them, they are computed from the counts.
     name
-        A latent (``"t_Ileum"``), or what tells it from the others of its family (``"Ileum"``).
+        A latent (``"t_Ileum"``), or what tells it from the others of its family (``"Ileum"``);
+        or a level of a column, where several make up the groups.
 
     Returns
     -------
@@ -61,12 +64,10 @@ def own(mgvi: Program, adata: AnnData, name: str) -> AnnData:
     if isinstance(adata, GroupedCounts):
         raise DataError("own needs the AnnData that the counts were read from")
     adata = annotated(adata)
-    key = mgvi.schema.group_key
-    if key not in adata.obs:
-        raise DataError(f"group_key {key!r} is not a column of adata.obs")
-    mine = adata.obs[key].astype(str).isin(groups).to_numpy()
+    keys(adata, mgvi.schema.group_key)
+    mine = _of_groups(mgvi, adata, groups)
     if not mine.any():
-        raise DataError(f"no cell owns {name}: it belongs to {' and '.join(sorted(groups))}")
+        raise DataError(f"no cell owns {name}: it belongs to {some(sorted(groups), 20)}")
     cells = adata[mine].to_memory() if adata.isbacked else adata[mine].copy()
     kept = [copy for copy in mgvi.families.copies if groups <= set(copy.groups)]
     if any(PREFIX + copy.key not in cells.obsm for copy in kept):
@@ -88,11 +89,25 @@ def own(mgvi: Program, adata: AnnData, name: str) -> AnnData:
     return cells
 
 
+def _of_groups(mgvi: Program, adata: AnnData, groups: set[str]) -> np.ndarray:
+    """Return which cells are of some groups, boolean; others may be of none that it knows."""
+    design, key = mgvi.families.design, mgvi.schema.group_key
+    columns = key if isinstance(key, tuple) else (key,)
+    wanted = [levels for levels, group in zip(design.levels_gc, design) if group in groups]
+    cells = pd.MultiIndex.from_frame(adata.obs[list(columns)].astype(str))
+    mine: np.ndarray = cells.isin(wanted)
+    return mine
+
+
 def _named(mgvi: Program, name: str) -> list[Copy]:
     """Return the latents that a key or a label means, all of the same owners."""
     copies = mgvi.families.copies
     named = [copy for copy in copies if copy.key == name]
     named = named or [copy for copy in copies if copy.label == str(name) and not copy.shared]
+    if not named and str(name) in _levels(mgvi):
+        codes = named_groups(mgvi.families, name).codes
+        owners = {mgvi.schema.groups[code] for code in codes}
+        named = [copy for copy in copies if set(copy.groups) == owners and not copy.shared]
     if not named:
         raise SettingsError(
             f"no latent is called {name!r}: name one of {[copy.key for copy in copies]}"
@@ -103,3 +118,9 @@ def _named(mgvi: Program, name: str) -> list[Copy]:
             f"{[copy.key for copy in named]}"
         )
     return named
+
+
+def _levels(mgvi: Program) -> set[str]:
+    """Return the levels of all columns, where several make up the groups."""
+    design = mgvi.families.design
+    return {level for levels in design.levels_gc for level in levels} - set(design.groups)

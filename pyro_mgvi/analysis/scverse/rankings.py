@@ -11,7 +11,7 @@ from anndata import AnnData, ImplicitModificationWarning
 
 from pyro_mgvi.analysis.efficient_scores import p_values
 from pyro_mgvi.data.checks import annotated, some
-from pyro_mgvi.data.names import group_code
+from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.training.program import Program
 
@@ -68,8 +68,9 @@ def write_rankings(
             'rankings must be tables by group: {"Ileum": mgvi.rank_genes(adata, "Ileum")}'
         )
     genes: pd.Index | None = None
+    columns: set[tuple[str, ...]] = set()
     for group, table in rankings.items():
-        group_code(mgvi.schema, group)
+        columns.add(named_groups(mgvi.families, group).columns)
         missing = [column for column in COLUMNS if column not in table]
         if missing:
             raise DataError(
@@ -85,7 +86,7 @@ def write_rankings(
     source = mgvi.schema.source
     written = {
         "params": {
-            "groupby": mgvi.schema.group_key,
+            "groupby": _groupby(mgvi, columns),
             "reference": "rest",
             "method": "pyro_mgvi",
             "use_raw": source.use_raw,
@@ -101,6 +102,12 @@ def write_rankings(
     with warnings.catch_warnings():  # that a view becomes data of its own, as it should
         warnings.simplefilter("ignore", ImplicitModificationWarning)
         adata.uns[key] = written
+
+
+def _groupby(mgvi: Program, columns: set[tuple[str, ...]]) -> str:
+    """Return the column whose levels were ranked; of combinations, all of their columns."""
+    of_one = columns.pop() if len(columns) == 1 else ()
+    return " x ".join(of_one or mgvi.families.design.keys)
 
 
 def _records(columns: Mapping[str, np.ndarray | pd.Series]) -> np.recarray:

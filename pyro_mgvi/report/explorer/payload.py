@@ -122,11 +122,10 @@ def _view(
     place = Place.of(values_nk, layout if len(used) > 2 else plots.pca)
     at_nd = place.at if place.at.size else values_nk[:, :1]  # what is drawn of it does not vary
     dims = at_nd.shape[1]
-    owners = "all groups" if own.copy.shared else " and ".join(own.copy.groups)
     axes = [f"{place.axis} 1", f"{place.axis} 2"] if dims == 2 else [f"dimension {used[0] + 1}"]
     return {
         "key": own.copy.key,
-        "owners": owners,
+        "owners": own.copy.owners,
         "cells": whole(cells, np.uint16),
         "axes": axes,
         "at": [words(at_nd[:, i]) for i in range(dims)],

@@ -146,6 +146,10 @@
   }
 
   function drawCounts(n) {
+    if (!n) {
+      at("counts").replaceChildren("Select some cells, and they are counted here.");
+      return;
+    }
     at("counts").replaceChildren(...Cells.columns.filter((column) => column.levels).map((column) => {
       const all = new Array(column.levels.length).fill(0), mine = all.slice();
       column.codes.forEach((code, cell) => {
@@ -154,7 +158,7 @@
         mine[code] += state.chosen[cell];
       });
       const rows = column.levels.map((name, i) => [name, mine[i], all[i], (100 * mine[i]) / (all[i] || 1)])
-        .filter((row) => n === 0 || row[1] > 0);
+        .filter((row) => row[1] > 0);
       const heads = [column.name, "selected", "all", "% of all"];
       const box = Tables.made(heads, rows, `Drawn cells by ${column.name}.`, [0, 0, 0, 0]);
       const holder = document.createElement("div");
@@ -214,12 +218,17 @@
   }
 
   function selected() {
+    drawMain();
+    drawRest();
+  }
+
+  // All that is beside and below the large picture.
+  function drawRest() {
     const n = count();
     at("status").textContent = n ? `${n.toLocaleString("en")} of ${Cells.n.toLocaleString("en")} cells are selected.` : "No cell is selected.";
     at("clear").disabled = !n;
     at("key").querySelectorAll("button").forEach((button, code) =>
       button.setAttribute("aria-pressed", state.levels.has(code)));
-    drawMain();
     drawMultiples();
     drawCounts(n);
     drawGenes(n);
@@ -284,16 +293,28 @@
     }
     state.colour = Cells.colouring("c0");
     drawKey();
-    selected();
+    drawMain();
     listen(at("plot"), () => state.view.cells);
-    if (Cells.compared) listen(at("compare"), () => Cells.compared.cells);
+    setTimeout(() => {
+      drawRest();
+      if (Cells.compared) listen(at("compare"), () => Cells.compared.cells);
+    });
+  }
+
+  // The library is most of the page: it is compiled when the page can be read already.
+  function draw() {
+    try {
+      const library = document.createElement("script");
+      library.textContent = at("library").textContent;
+      document.head.append(library);
+      start();
+    } catch (error) {
+      document.documentElement.classList.remove("drawn"); // the pictures in print are shown instead
+      throw error;
+    }
   }
 
   document.documentElement.classList.add("drawn"); // pictures need their width before they are drawn
-  try {
-    start();
-  } catch (error) {
-    document.documentElement.classList.remove("drawn"); // the pictures in print are shown instead
-    throw error;
-  }
+  at("status").textContent = "The cells are being drawn.";
+  addEventListener("load", () => setTimeout(draw, 50)); // after the page was painted
 })();

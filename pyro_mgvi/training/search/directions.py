@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_mgvi.core.copies import Copy
+from pyro_mgvi.core.copies import Copy, Latents
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
@@ -23,6 +23,8 @@ from pyro_mgvi.training.search.residuals import (
     Direction,
     Residuals,
     residuals_of_groups,
+    searched_groups,
+    units,
     without,
 )
 
@@ -100,7 +102,7 @@ def find_directions(
             owner_b = families.membership(latent.name)[copy.index].numpy()
             if not (copies is None or copies[latent.name][copy.index]):
                 continue
-            if not searchable(owner_b, data, settings, alone=copies is not None):
+            if not searchable(owner_b, data, families, settings, alone=copies is not None):
                 continue
             free_g = searched_g & _of_all(groups, owner_b)
             larger = [each for each in taken if (each.owner_b >= owner_b).all()]
@@ -131,7 +133,7 @@ def _first_found(
 ) -> tuple[list[Direction], Tensor]:
     """Return the directions of the first search that has any, and the genes it has looked at."""
     for groups, genes_g in searches:
-        own = [groups[b] for b in groups if owner_b[b]]
+        own = units([groups[b] for b in groups if owner_b[b]], settings.least_cells)
         others = [groups[b] for b in groups if not owner_b[b]]
         found, left_g = leading_directions(own, others, genes_g, settings)
         directions = [
@@ -168,15 +170,20 @@ def _same(direction: Direction, shared: list[Direction], settings: SearchSetting
 
 
 def searchable(
-    owner_b: np.ndarray, data: GroupedCounts, settings: SearchSettings, alone: bool = False
+    owner_b: np.ndarray,
+    data: GroupedCounts,
+    families: Latents,
+    settings: SearchSettings,
+    alone: bool = False,
 ) -> bool:
     """Return whether there are cells enough of a copy's owners, and of others to compare with.
 
     With ``alone``, what is shared has been learnt from others' cells: owners are enough.
     """
-    large_b = np.bincount(data.group_n, minlength=len(owner_b)) >= settings.least_cells
-    compared = alone or owner_b.all() or large_b[~owner_b].any()
-    return bool(large_b[owner_b].any() and compared)
+    sizes_b = np.bincount(data.group_n, minlength=len(owner_b))
+    sizes_b = sizes_b * searched_groups(families.design, sizes_b, settings.least_cells)
+    compared = alone or owner_b.all() or sizes_b[~owner_b].sum() >= settings.least_cells
+    return bool(sizes_b[owner_b].sum() >= settings.least_cells and compared)
 
 
 def _best_seen(groups: dict[int, Residuals], settings: SearchSettings) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_mgvi.core.design import Design
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.training.plan import SearchSettings
@@ -38,24 +39,54 @@ class Direction(NamedTuple):
 
 
 class Residuals(NamedTuple):
-    """Pearson residuals of some cells of a group, and their mean change with the location."""
+    """Pearson residuals of some cells of a group, and their mean change with the location.
+
+    Attributes
+    ----------
+    r_ng, slope_g
+        Residuals, and their mean change.
+    cells
+        Positions of the cells.
+    small
+        Whether the group has too few cells to be searched alone.
+    """
 
     r_ng: Tensor
     slope_g: Tensor
     cells: np.ndarray
+    small: bool = False
     measured_g: Tensor | None = None  # which genes its cells have; all if not given
+
+
+def searched_groups(design: Design, sizes_b: np.ndarray, least_cells: int) -> np.ndarray:
+    """Return which groups are searched: those of a level that has cells enough.
+
+    Of one column these are the groups that have; of several, a small combination counts with the
+    others of a level, as small donors do within their condition.
+
+    Examples
+    --------
+    >>> design = Design(("tissue", "drug"), (("gut", "no"), ("gut", "yes"), ("skin", "yes")))
+    >>> searched_groups(design, np.array([900, 30, 50]), 100)
+    array([ True,  True, False])
+    """
+    effect_bl = torch.cat(design.main_effects, 1).numpy()
+    large_l = sizes_b @ effect_bl >= least_cells
+    searched_b: np.ndarray = (effect_bl & large_l).any(1) & (sizes_b > 0)
+    return searched_b
 
 
 @torch.no_grad()
 def residuals_of_groups(
     program: Program, data: GroupedCounts, settings: SearchSettings, seed: int
 ) -> dict[int, Residuals]:
-    """Return the residuals of a sample of each group that is large enough, by its code."""
+    """Return the residuals of a sample of each group that is searched, by its code."""
     rng, model = np.random.default_rng(seed), program.model
     sizes = np.bincount(data.group_n, minlength=len(data.schema.groups))
     most = int(min(settings.max_cells, settings.max_residuals / (data.shape[1] * len(sizes))))
     groups = {}
-    for code in np.flatnonzero(sizes >= settings.least_cells):
+    searched_b = searched_groups(program.families.design, sizes, settings.least_cells)
+    for code in np.flatnonzero(searched_b):
         cells = np.flatnonzero(data.group_n == code)
         cells = np.sort(rng.permutation(cells)[:most])
         residuals, slope_g = [], torch.zeros(data.shape[1])
@@ -72,7 +103,9 @@ def residuals_of_groups(
         r_ng = torch.cat(residuals).clamp_(-settings.largest_residual, settings.largest_residual)
         measured_bg = program.model.measured_bg
         has_g = None if measured_bg is None else measured_bg[code].cpu()
-        groups[int(code)] = Residuals(r_ng - r_ng.mean(0), slope_g / len(r_ng), cells, has_g)
+        small = bool(sizes[code] < settings.least_cells)
+        centred_ng, slope_g = r_ng - r_ng.mean(0), slope_g / len(r_ng)
+        groups[int(code)] = Residuals(centred_ng, slope_g, cells, small, has_g)
     return groups
 
 
@@ -83,3 +116,19 @@ def without(group: Residuals, directions: Iterable[Direction]) -> Residuals:
         score_n = direction.scores_of(group.cells)
         r_ng = r_ng - torch.outer(score_n, score_n @ r_ng / score_n.square().sum())
     return group._replace(r_ng=r_ng)
+
+
+def units(groups: list[Residuals], least_cells: int) -> list[Residuals]:
+    """Return groups of which each has cells enough to be searched; small ones are put together.
+
+    Of one column none is small (:func:`searched_groups`).
+    """
+    large = [group for group in groups if not group.small]
+    small = [group for group in groups if group.small]
+    n = sum(len(group.cells) for group in small)
+    if not small or (large and n < least_cells):  # too few to be asked
+        return large
+    weights = [len(group.cells) / n for group in small]
+    slope_g = torch.stack([w * group.slope_g for w, group in zip(weights, small)]).sum(0)
+    cells = np.concatenate([group.cells for group in small])
+    return [*large, Residuals(torch.cat([group.r_ng for group in small]), slope_g, cells)]

@@ -18,7 +18,7 @@ from pyro_mgvi.training.search.directions import find_directions, searchable
 from pyro_mgvi.training.search.group_dimensions import dimensions_of_some_groups
 from pyro_mgvi.training.search.group_offsets import recentre_offsets
 from pyro_mgvi.training.search.pruning import dimension_divergence
-from pyro_mgvi.training.search.residuals import Direction
+from pyro_mgvi.training.search.residuals import Direction, searched_groups
 
 Chosen = Mapping[str, Tensor] | None
 
@@ -173,14 +173,18 @@ def close_idle(
     if not can_start(program):
         return
     families, divergence = program.families, dimension_divergence(program, data)
-    large_b = np.bincount(data.group_n, minlength=len(families.groups)) >= settings.least_cells
+    sizes_b = np.bincount(data.group_n, minlength=len(families.groups))
+    sizes_b = sizes_b * searched_groups(families.design, sizes_b, settings.least_cells)
     for latent in families.specific:
         owners_sb = families.membership(latent.name).numpy()
         searched_s = np.array(
-            [searchable(owner_b, data, settings, copies is not None) for owner_b in owners_sb]
+            [
+                searchable(owner_b, data, families, settings, copies is not None)
+                for owner_b in owners_sb
+            ]
         )
-        small_s = np.array([not large_b[owner_b].any() for owner_b in owners_sb])
-        small_s &= bool(large_b.any()) and copies is None
+        small_s = owners_sb @ sizes_b < settings.least_cells
+        small_s &= bool(sizes_b.any()) and copies is None
         if copies is not None:
             searched_s &= copies[latent.name].cpu().numpy()
         idle_sd = divergence[latent.name] <= settings.idle

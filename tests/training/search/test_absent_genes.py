@@ -23,7 +23,7 @@ def test_planted_offsets_are_found_where_genes_are_measured(seed, n_groups):
     has_bg[:, :4] = True
     size_bc = 1e9 * (0.2 + rng.dirichlet(np.ones(3), n_groups))
     share_bcg = np.exp(effect_cg + offset_bg[:, None]) * has_bg[:, None]
-    found = two_way_offsets(size_bc[:, :, None] * share_bcg, has_bg)
+    found = two_way_offsets(size_bc[:, :, None] * share_bcg, measured_bg=has_bg)
     assert (found[~has_bg] == 0).all()
     # In genes of all groups, differences between groups are the planted ones, but for one number
     # per group, which shares do not tell, and which the fit gives all the genes of a group.
@@ -35,7 +35,7 @@ def test_planted_offsets_are_found_where_genes_are_measured(seed, n_groups):
 def test_without_absent_genes_the_offsets_are_the_same_bits():
     totals = np.random.default_rng(0).poisson(30.0, (3, 4, 9)).astype(float)
     np.testing.assert_array_equal(two_way_offsets(totals), two_way_offsets(totals, None))
-    everything = two_way_offsets(totals, np.ones((3, 9), bool))
+    everything = two_way_offsets(totals, measured_bg=np.ones((3, 9), bool))
     np.testing.assert_array_equal(two_way_offsets(totals), everything)
 
 
@@ -43,7 +43,9 @@ def of_group(seed, loading_g, has_g, n=600):
     rng = np.random.default_rng(seed)
     r_ng = rng.normal(size=(n, 1)) * loading_g + rng.normal(size=(n, len(loading_g)))
     r_ng = torch.tensor(r_ng * has_g, dtype=torch.float32)
-    return Residuals(r_ng, torch.ones(len(loading_g)), np.arange(n), torch.from_numpy(has_g))
+    return Residuals(
+        r_ng, torch.ones(len(loading_g)), np.arange(n), measured_g=torch.from_numpy(has_g)
+    )
 
 
 def test_genes_that_only_the_owner_has_are_no_difference_to_the_others():

@@ -30,6 +30,23 @@ def test_planted_offsets_are_found_whatever_the_composition(seed, n_groups, n_cl
     np.testing.assert_allclose(gap - gap.mean(1, keepdims=True), 0, atol=0.02)
 
 
+@given(st.integers(0, 10_000), st.integers(2, 3), st.integers(2, 3))
+@settings(max_examples=15, deadline=None)
+def test_planted_offsets_of_two_columns_are_found(seed, n, k):
+    rng = np.random.default_rng(seed)
+    blocks = [np.kron(np.eye(n), np.ones((k, 1))), np.kron(np.ones((n, 1)), np.eye(k))]
+    parts = [block @ (0.3 * rng.normal(size=(block.shape[1], 12))) for block in blocks]
+    offset_bg, effect_cg = sum(parts), rng.normal(size=(3, 12))
+    size_bc = 1e9 * (0.2 + rng.dirichlet(np.ones(3), n * k))
+    share_bcg = np.exp(effect_cg + offset_bg[:, None])
+    found_bg = two_way_offsets(size_bc[:, :, None] * share_bcg, blocks)
+    gap = found_bg - (offset_bg - offset_bg.mean(0))
+    np.testing.assert_allclose(gap - gap.mean(1, keepdims=True), 0, atol=0.02)
+    cube = found_bg.reshape(n, k, 12)  # without interaction
+    np.testing.assert_allclose(cube - cube.mean(0) - cube.mean(1)[:, None] + cube.mean((0, 1)), 0,
+                               atol=1e-9)  # fmt: skip
+
+
 def unbalanced():
     """Two groups without any difference, but that two of five types live in one of them."""
     none = SplatParams(lib_loc=7.0, de_prob=0.0)

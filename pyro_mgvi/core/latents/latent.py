@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import pyro.distributions as dist
 import torch
 
+from pyro_mgvi.core.design import Design
 from pyro_mgvi.core.priors import Dirac, ForeignPrior, check_prior
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.support.values import whole_number
 
 Subsets = tuple[tuple[str, ...], ...]
+Named = Mapping[str, tuple[str, ...]]
 
 HINT = "; in a text, a backslash goes before every + , : and = of a name"
 MOST_DIMS = 10_000  # more than any data have; a mistyped number should not ask for memory
@@ -32,8 +33,9 @@ class Latent:
     name
         Name of the Pyro sample site, and part of the output keys.
     subsets
-        Group names of each copy; or a function from all group names to them, for
-        families such as "one per group" that are fixed only once the data are known.
+        Group names of each copy; or a function from all group names to them (or to a mapping
+        from names of copies to them), for families such as "one per group" that are fixed only
+        once the data are known.
     dim
         Number of dimensions of each copy.
     foreign
@@ -52,6 +54,7 @@ class Latent:
 
     Examples
     --------
+    >>> from pyro_mgvi.core import pairwise, private
     >>> private(2).over(("ileum", "jejunum")).subsets
     (('ileum',), ('jejunum',))
     >>> pairwise(3).over(("a", "b", "c")).keys
@@ -59,7 +62,7 @@ class Latent:
     """
 
     name: str
-    subsets: Subsets | Callable[[tuple[str, ...]], Subsets]
+    subsets: Subsets | Callable[[Design], Subsets | Named]
     dim: int
     foreign: ForeignPrior = Dirac()
     prior: dist.TorchDistribution | None = None
@@ -92,8 +95,11 @@ class Latent:
         SettingsError
             If there is no subset, one is empty or repeated, or names an unknown group.
         """
-        groups = tuple(groups)
-        found = self.subsets(groups) if callable(self.subsets) else self.subsets
+        design, names = Design.of(groups), self.copy_names
+        groups = design.groups
+        found = self.subsets(design) if callable(self.subsets) else self.subsets
+        if isinstance(found, Mapping):
+            names, found = tuple(found), tuple(found.values())
         subsets = tuple(tuple(subset) for subset in found)
         if not subsets:
             raise SettingsError(f"latent {self.name!r} has no subset of the groups {groups}")
@@ -111,11 +117,11 @@ class Latent:
                 raise SettingsError(f"latent {self.name!r} names a group twice: {subset}")
         if len({frozenset(subset) for subset in subsets}) < len(subsets):
             raise SettingsError(f"latent {self.name!r} repeats a subset: {subsets}")
-        if self.copy_names is not None and len(self.copy_names) != len(subsets):
+        if names is not None and len(names) != len(subsets):
             raise SettingsError(
-                f"latent {self.name!r} has {len(subsets)} copies and {len(self.copy_names)} names"
+                f"latent {self.name!r} has {len(subsets)} copies and {len(names)} names"
             )
-        return replace(self, subsets=subsets)
+        return replace(self, subsets=subsets, copy_names=names)
 
     @property
     def owners(self) -> Subsets:
@@ -157,89 +163,3 @@ class Latent:
 
 def _y(parts: Sequence[object]) -> str:
     return "y" if len(parts) == 1 else "ies"
-
-
-def shared(dim: int = 10, name: str = "z", prior: dist.TorchDistribution | None = None) -> Latent:
-    """Return the latent that all groups own: one subset, a membership row of ones.
-
-    Examples
-    --------
-    >>> shared(2).over(("ileum", "jejunum")).keys
-    ('z',)
-    """
-    return Latent(name, lambda groups: (groups,), dim, prior=prior)
-
-
-def private(
-    dim: int = 10,
-    name: str = "t",
-    foreign: ForeignPrior = Dirac(),
-    prior: dist.TorchDistribution | None = None,
-) -> Latent:
-    """Return one copy per group: membership is the identity.
-
-    Examples
-    --------
-    >>> private(2).over(("ileum", "jejunum")).keys
-    ('t_ileum', 't_jejunum')
-    """
-    return Latent(name, lambda groups: tuple((g,) for g in groups), dim, foreign, prior)
-
-
-def pairwise(
-    dim: int = 10,
-    name: str = "pair",
-    foreign: ForeignPrior = Dirac(),
-    prior: dist.TorchDistribution | None = None,
-) -> Latent:
-    """Return one copy for every two groups: two ones in each membership row.
-
-    Examples
-    --------
-    >>> pairwise(2).over(("a", "b", "c")).membership(("a", "b", "c")).int()
-    tensor([[1, 1, 0],
-            [1, 0, 1],
-            [0, 1, 1]], dtype=torch.int32)
-    """
-    return Latent(name, lambda groups: tuple(combinations(groups, 2)), dim, foreign, prior)
-
-
-def subsets(
-    name: str,
-    groups: Iterable[Iterable[str]] | Mapping[str, Iterable[str]],
-    dim: int = 10,
-    foreign: ForeignPrior = Dirac(),
-    prior: dist.TorchDistribution | None = None,
-) -> Latent:
-    """Return one copy for each subset of groups, named if ``groups`` is a mapping.
-
-    Raises
-    ------
-    SettingsError
-        If a subset is a text instead of a list of groups.
-
-    Examples
-    --------
-    >>> subsets("small", [["ileum", "jejunum"]], 5).over(("colon", "ileum", "jejunum")).keys
-    ('small',)
-    >>> condition = {"ctrl": ["d1", "d2"], "stim": ["d3", "d4"]}
-    >>> subsets("condition", condition, 5).over(("d1", "d2", "d3", "d4")).keys
-    ('condition_ctrl', 'condition_stim')
-    """
-    names = None
-    if hasattr(groups, "items"):  # a mapping, or a pandas Series
-        named = dict(groups.items())
-        names, groups = tuple(map(str, named)), named.values()
-    if not isinstance(groups, Iterable):
-        raise SettingsError(f"latent {name!r}: {groups!r} is no list of lists of groups")
-    listed = list(groups)
-    texts = [subset for subset in listed if isinstance(subset, str)]
-    if texts:
-        raise SettingsError(
-            f"latent {name!r}: {texts[0]!r} is a text, not a list of groups; write "
-            f"[{[str(text) for text in texts]}] for one copy that these groups share"
-        )
-    for subset in listed:
-        if not isinstance(subset, Iterable):
-            raise SettingsError(f"latent {name!r}: {subset!r} is no list of groups")
-    return Latent(name, tuple(map(tuple, listed)), dim, foreign, prior, names)

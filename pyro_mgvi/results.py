@@ -1,0 +1,25 @@
+"""What can be asked of a trained model, as its methods."""
+
+from __future__ import annotations
+
+from pyro_mgvi import analysis
+
+
+class Results:
+    """Functions of :mod:`pyro_mgvi.analysis` whose first argument is a trained model."""
+
+    latents = analysis.latents
+    write_latents = analysis.write_latents
+    normalized_expression = analysis.normalized_expression
+    expression_draws = analysis.expression_draws
+    differential_expression = analysis.differential_expression
+    effect_sizes = analysis.effect_sizes
+    rank_genes = analysis.rank_genes
+    diagnose = analysis.diagnose
+    loadings = analysis.loadings
+    gene_programs = analysis.gene_programs
+    summary = analysis.summary
+    programs = analysis.programs
+    program_summary = analysis.program_summary
+    own = analysis.own
+    write_rankings = analysis.write_rankings
