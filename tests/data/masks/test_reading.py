@@ -90,3 +90,10 @@ def test_masks_that_are_wrong_are_refused_in_words(masks, message):
     adata.varm["wide"], adata.uns["half_a"] = np.ones((G, 3)), A
     with pytest.raises(DataError, match=message):
         GroupedCounts.from_anndata(adata, "tissue", feature_masks=masks)
+
+
+def test_masks_of_groups_of_several_columns_are_refused():
+    adata = cells()
+    adata.obs["drug"] = ["x", "y"] * 6
+    with pytest.raises(DataError, match="feature_masks are of the groups of one column"):
+        read(adata, group_key=["tissue", "drug"], feature_masks={"a": A, "b": B})
