@@ -22,6 +22,7 @@ from pyro_mgvi.networks import JointDecoder, SeparateEncoders
 from pyro_mgvi.results import Results
 from pyro_mgvi.support.values import flag
 from pyro_mgvi.training import Trainer, TrainingPlan, TrainingSetup, add_group
+from pyro_mgvi.training.estimate import estimate
 from pyro_mgvi.training.objective import continued
 from pyro_mgvi.training.plan import chosen_plan
 from pyro_mgvi.training.program import LATENTS, Program
@@ -155,7 +156,7 @@ class MGVI(Results, Program):
         plan: TrainingPlan | None = None,
         *,
         max_epochs: int | None = None,
-        accelerator: str = "cpu",
+        accelerator: str = "auto",
         checkpoint: str | Path | None = None,
         resume: bool = True,
         progress: bool = True,
@@ -172,7 +173,8 @@ class MGVI(Results, Program):
         max_epochs
             Upper bound of passes over the cells, instead of that of the plan.
         accelerator
-            Where to train: ``"cpu"``, ``"gpu"``, ``"cuda:1"`` or ``"auto"``.
+            Where to train: ``"cpu"``, ``"gpu"``, ``"cuda:1"`` or ``"auto"``, a GPU if there is one.
+            What the model says is then computed there, too, until :meth:`to` moves it.
         checkpoint
             Folder for the state after each epoch: a process that ends, however it ends, is gone
             on with by the same call.
@@ -196,16 +198,13 @@ class MGVI(Results, Program):
         TrainingInterrupted
             After a Ctrl-C; the model has its best weights, as a finished training leaves them.
         """
-        plan = chosen_plan(plan, max_epochs)
+        plan, resume = chosen_plan(plan, max_epochs), flag("resume", resume)
         data = self.read(adata, missing_genes=0)  # zeros would be learnt
-        resume = flag("resume", resume)
         trainer = Trainer(self, data, plan, accelerator, checkpoint, resume=resume)
         earlier = self.history
         try:
             trainer.run(progress)
         finally:  # an interrupted run keeps its best weights, and its history
-            self.model.cpu()
-            self.guide.cpu()
             earlier = earlier.iloc[: len(earlier) - trainer.n_resumed]
             if trainer.history:
                 self.plan, self.history = plan, continued(earlier, trainer.table())
@@ -235,7 +234,7 @@ class MGVI(Results, Program):
         plan: TrainingPlan | None = None,
         *,
         max_epochs: int | None = None,
-        accelerator: str = "cpu",
+        accelerator: str = "auto",
         layer: str | None = None,
         use_raw: bool | None = None,
         feature_mask: str | ArrayLike | None = None,
@@ -251,6 +250,8 @@ class MGVI(Results, Program):
         larger, history = add_group(self, adata, used, accelerator, progress, *where)
         larger.plan, larger.history = used, history
         return larger
+
+    estimate = estimate
 
     def save(self, path: str | Path) -> None:
         """Write weights and plain settings to the folder ``path``, whole or not at all.

@@ -37,6 +37,15 @@ def test_the_code_of_a_section_runs(heading, regions):
     run(BLOCKS[heading], regions)
 
 
+SCALE = python_blocks("docs/scale.md")
+
+
+@pytest.mark.parametrize("heading", SCALE)
+def test_the_code_about_scale_runs(heading, regions, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(SCALE[heading], regions)
+
+
 HOW_TO = python_blocks("docs/howto.md")
 
 

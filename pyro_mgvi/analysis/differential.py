@@ -101,8 +101,8 @@ def differential_expression(
     for (_, one), (_, two) in zip(*map(mgvi.posteriors, sides), strict=True):
         shares = [
             measured_only(mgvi, side, expected(mgvi, decoding, side, side.draw(generator)))
-            .double()
             .cpu()
+            .double()
             for side in (one, two)
         ]
         lfc = (shares[0] / shares[1]).log2()

@@ -180,7 +180,7 @@ def expression_draws(
             draw = expected(mgvi, decoding, posterior, posterior.draw(generator))
             if not predict_absent:
                 draw = measured_only(mgvi, posterior, draw)
-            draw = draw[:, position].double().cpu()
+            draw = draw[:, position].cpu().double()
             total, squares = total + draw, squares + draw**2
         mean[cells] = (total / n_draws).numpy()
         variance = (squares - total**2 / n_draws) / (n_draws - 1)

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from pyro_mgvi.core.interfaces import EncoderInput
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.names import NamedGroups, named_groups
+from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.sparse import to_dense
@@ -75,23 +75,22 @@ def integrated_gradients(
     named = named_groups(mgvi.families, group)
     _, own = cells_of_group(adata, data, named, cells)
     total_g = np.zeros(len(mgvi.schema.genes))
-    for attribution_ng, _ in _attributions(mgvi, data.subset(own), named):
+    for attribution_ng, _ in _attributions(mgvi, data.subset(own), group):
         total_g += attribution_ng.abs().sum(0).cpu().numpy()
     return ranked(mgvi.schema.genes, total_g / len(own))
 
 
 def _attributions(
-    mgvi: Program, data: GroupedCounts, named: NamedGroups
+    mgvi: Program, data: GroupedCounts, group: str
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield attributions (n, genes) and encoder inputs of minibatches of a group's cells."""
     captum = require("captum.attr", "benchmark")
-    groups = {mgvi.schema.groups[code] for code in named.codes}
+    codes = named_groups(mgvi.families, group).codes
+    groups = {mgvi.schema.groups[code] for code in codes}
     copies = [copy for copy in mgvi.families.copies if not copy.shared]
     owned = [copy for copy in copies if groups <= set(copy.groups)]
     if not owned:
-        raise SettingsError(
-            f"no latent of the model belongs to {named.name!r} but not to all groups"
-        )
+        raise SettingsError(f"no latent of the model belongs to {group!r} but not to all groups")
 
     def h(x: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
         moments = mgvi.guide.encode(EncoderInput(x, covariates))

@@ -23,8 +23,8 @@ from pyro_mgvi.baselines.mgfa import MGFA
 from pyro_mgvi.baselines.nonnegative.gmdf import GMDF
 from pyro_mgvi.baselines.nonnegative.separate_nmf import SeparateNMF
 from pyro_mgvi.baselines.nonnegative.shares import relative_expression, scaled_shares
-from pyro_mgvi.data.counts import Counts
 from pyro_mgvi.data.grouped_counts import GroupedCounts
+from pyro_mgvi.data.stores.in_memory import Counts
 from pyro_mgvi.errors import ComponentWarning, DataError
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.support.optional import require

@@ -8,10 +8,19 @@ from argparse import Namespace
 import pandas as pd
 
 from pyro_mgvi.analysis.latent_values import record
-from pyro_mgvi.cli.files import query, read_cells
+from pyro_mgvi.cli.files import feature_masks, query, read_cells
 from pyro_mgvi.cli.gene_sets import GeneSets
 from pyro_mgvi.cli.legends import PROGRAMS, RANKING, print_legend
-from pyro_mgvi.cli.outputs import Kind, Output, check_outputs, write_cells, write_table, writing
+from pyro_mgvi.cli.outputs import (
+    Kind,
+    Output,
+    check_outputs,
+    is_zarr_name,
+    write_backed,
+    write_cells,
+    write_table,
+    writing,
+)
 from pyro_mgvi.core.latents.text import parse
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.names import labels_of, named_groups
@@ -57,12 +66,15 @@ def demo(arguments: Namespace) -> int:
 def fit(arguments: Namespace) -> int:
     """Fit annotated data, and write the model and the latents."""
     latents = [parse(spec) for spec in arguments.latents]
-    outputs = [Output("--out", arguments.out, Kind.CELLS)]
+    outputs = [Output("--out", arguments.out, Kind.CELLS)] if arguments.out is not None else []
+    if not (outputs or arguments.estimate):
+        raise SettingsError("fit needs a file to write to: name it (--out), or ask for --estimate")
     if arguments.model is not None:
         outputs.append(Output("--model", arguments.model, Kind.MODEL))
     check_outputs(outputs, [arguments.input], arguments.force)
     _check_checkpoint(arguments, outputs)
-    adata = read_cells(arguments.input)
+    _check_backed(arguments)
+    adata = read_cells(arguments.input, arguments.backed)
     keys = {
         "group_key": arguments.group_key[0]
         if len(arguments.group_key) == 1
@@ -73,12 +85,21 @@ def fit(arguments: Namespace) -> int:
         "use_raw": arguments.use_raw,
         "round_counts": arguments.round_counts,
         "sample_key": arguments.sample_key,
-        "feature_masks": _masks(arguments.feature_mask),
+        "feature_masks": feature_masks(arguments.feature_mask),
     }
     data = GroupedCounts.from_anndata(adata, **keys, drop_empty=arguments.drop_empty)
+    if len(data) < adata.n_obs and arguments.backed:
+        raise SettingsError(
+            f"{adata.n_obs - len(data)} cell(s) have no counts, and --backed cannot leave cells "
+            "out of the file that it writes: filter them out first"
+        )
     if len(data) < adata.n_obs:
         adata = adata[data.cells].copy()
     mgvi = MGVI.from_counts(data, seed=arguments.seed, latents=latents)
+    if arguments.estimate:
+        chosen = {"max_epochs": arguments.epochs, "accelerator": arguments.accelerator}
+        print(mgvi.estimate(data, **chosen))
+        return 0
     try:
         found = mgvi.fit(
             data,
@@ -97,7 +118,10 @@ def fit(arguments: Namespace) -> int:
         mgvi.save(arguments.model)
         print(f"written to {arguments.model}: the model")
     mgvi.write_latents(adata, arguments.foreign)
-    write_cells(adata, arguments.out)
+    if arguments.backed:
+        write_backed(adata, arguments.input, arguments.out)
+    else:
+        write_cells(adata, arguments.out)
     written = ", ".join(key for key in adata.obsm if key.startswith("X_mgvi_"))
     print(f"written to {arguments.out}: obsm {written}; uns mgvi")
     print(found)
@@ -111,21 +135,14 @@ def fit(arguments: Namespace) -> int:
     return INTERRUPTED
 
 
-def _masks(given: list[str] | None) -> str | dict[str, str] | None:
-    """Return columns by group, or the one name of a table."""
-    if given is None or (len(given) == 1 and "=" not in given[0]):
-        return None if given is None else given[0]
-    masks: dict[str, str] = {}
-    for text in given:
-        group, is_one, column = text.rpartition("=")
-        if not is_one or not group or not column:
-            raise SettingsError(
-                f"--feature-mask {text!r} is no GROUP=COLUMN: write human=in_human mouse=in_mouse"
-            )
-        if group in masks:
-            raise SettingsError(f"--feature-mask names group {group!r} twice")
-        masks[group] = column
-    return masks
+def _check_backed(arguments: Namespace) -> None:
+    """Refuse outputs that a file larger than memory cannot be written to."""
+    out = arguments.out
+    if arguments.backed and out is not None:
+        if is_zarr_name(out):
+            raise SettingsError(f"--backed writes h5ad, and --out {out} is zarr: name an h5ad file")
+        if out.exists() and out.samefile(arguments.input):
+            raise SettingsError("--backed reads the input until the end: choose another --out")
 
 
 def _check_checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
@@ -161,7 +178,7 @@ def rank_genes(arguments: Namespace) -> int:
         [Output("--out", arguments.out, Kind.TABLE), *sets.outputs],
         [arguments.input, arguments.model, *sets.inputs],
     )
-    mgvi = MGVI.load(arguments.model)
+    mgvi = MGVI.load(arguments.model).to(arguments.accelerator)
     sets.check(mgvi)
     adata = read_cells(arguments.input)
     data = mgvi.read(adata)
@@ -206,7 +223,7 @@ def programs(arguments: Namespace) -> int:
         [Output("--out", arguments.out, Kind.TABLE), *sets.outputs],
         [arguments.input, arguments.model, *sets.inputs],
     )
-    mgvi = MGVI.load(arguments.model)
+    mgvi = MGVI.load(arguments.model).to(arguments.accelerator)
     mgvi.families.resolve(arguments.latents)  # refused before anything is read
     sets.check(mgvi)
     table = mgvi.programs(
@@ -247,7 +264,7 @@ def report(arguments: Namespace) -> int:
 
     inputs = [path for path in (arguments.input, arguments.model) if path is not None]
     check_outputs([Output("--out", arguments.out, Kind.PAGE)], inputs)
-    mgvi = None if arguments.model is None else MGVI.load(arguments.model)
+    mgvi = None if arguments.model is None else MGVI.load(arguments.model).to(arguments.accelerator)
     write_report(
         arguments.out,
         read_cells(arguments.input),

@@ -33,15 +33,22 @@ def query(adata: AnnData, where: str) -> np.ndarray:
     return chosen
 
 
-def read_cells(path: Path) -> AnnData:
-    """Read annotated data from an h5ad or from a zarr folder, or say why they cannot be read."""
+def read_cells(path: Path, backed: bool = False) -> AnnData:
+    """Read annotated data from an h5ad or from a zarr folder, or say why they cannot be read.
+
+    With ``backed``, X of an h5ad stays in the file.
+    """
     if not path.exists():
         raise DataError(f"{path} does not exist: name an h5ad file or a zarr folder")
     try:
         form = _form(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of anndata and zarr, on how the file was written
-            return anndata.read_zarr(path) if form == "zarr" else anndata.read_h5ad(path)
+            if form == "zarr" and backed:
+                raise DataError(f"{path} is a zarr folder, and --backed is for h5ad: leave it out")
+            if form == "zarr":
+                return anndata.read_zarr(path)
+            return anndata.read_h5ad(path, backed="r" if backed else None)
     except DataError:
         raise
     except Exception as error:
@@ -65,3 +72,20 @@ def _form(path: Path) -> str:
             f"h5ad, mudata.read({path.name!r})['rna'].write_h5ad('rna.h5ad'), and name that"
         )
     return form
+
+
+def feature_masks(given: list[str] | None) -> str | dict[str, str] | None:
+    """Return columns by group, or the one name of a table."""
+    if given is None or (len(given) == 1 and "=" not in given[0]):
+        return None if given is None else given[0]
+    masks: dict[str, str] = {}
+    for text in given:
+        group, is_one, column = text.rpartition("=")
+        if not is_one or not group or not column:
+            raise SettingsError(
+                f"--feature-mask {text!r} is no GROUP=COLUMN: write human=in_human mouse=in_mouse"
+            )
+        if group in masks:
+            raise SettingsError(f"--feature-mask names group {group!r} twice")
+        masks[group] = column
+    return masks

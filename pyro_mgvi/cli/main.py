@@ -107,6 +107,11 @@ def _add_fit(commands: Commands) -> None:
         metavar="COLUMN",
         help="column of obs with the groups; or several, whose combinations are groups",
     )
+    fit.add_argument(
+        "--backed",
+        action="store_true",
+        help="leave the counts (X of an h5ad) in the file, for data larger than memory",
+    )
     fit.add_argument("--layer", help="layer with the counts (default: X)")
     fit.add_argument("--use-raw", action="store_true", help="take the counts of adata.raw")
     fit.add_argument(
@@ -147,13 +152,17 @@ def _add_fit(commands: Commands) -> None:
         default="nan",
         help="private latents of other groups' cells: NaN, or what the encoder says",
     )
-    fit.add_argument("--accelerator", default="cpu", help="cpu, gpu, cuda:1 or auto (default cpu)")
+    _add_accelerator(fit)
     fit.add_argument(
         "--out",
         type=_path,
-        required=True,
         metavar="OUT",
         help="the input with the latents: an h5ad file, or a zarr folder if it ends in .zarr",
+    )
+    fit.add_argument(
+        "--estimate",
+        action="store_true",
+        help="print the time and memory that this would take, and end: nothing is written",
     )
     fit.add_argument("--model", type=_path, metavar="DIR", help="save the trained model, too")
     fit.add_argument(
@@ -170,6 +179,14 @@ def _add_fit(commands: Commands) -> None:
     )
     fit.add_argument("--quiet", action="store_true", help="no progress bar")
     fit.set_defaults(run="fit")
+
+
+def _add_accelerator(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--accelerator",
+        default="auto",
+        help="where to compute: cpu, gpu, cuda:1 or auto, a GPU if there is one (default)",
+    )
 
 
 def _add_rank(commands: Commands) -> None:
@@ -197,6 +214,7 @@ def _add_rank(commands: Commands) -> None:
     )
     _add_gene_sets(rank)
     rank.add_argument("--out", type=_path, required=True, metavar="GENES.csv")
+    _add_accelerator(rank)
     rank.add_argument("--quiet", action="store_true", help="no progress bar")
     rank.set_defaults(run="rank_genes")
 
@@ -216,6 +234,7 @@ def _add_programs(commands: Commands) -> None:
     )
     _add_gene_sets(programs)
     programs.add_argument("--out", type=Path, required=True, metavar="PROGRAMS.csv")
+    _add_accelerator(programs)
     programs.add_argument("--quiet", action="store_true", help="no progress bar")
     programs.set_defaults(run="programs")
 
@@ -254,5 +273,6 @@ def _add_report(commands: Commands) -> None:
     )
     report.add_argument("--epochs", type=int, help="of the refits of --diagnose, at most")
     report.add_argument("--out", type=_path, required=True, metavar="REPORT.html")
+    _add_accelerator(report)
     report.add_argument("--quiet", action="store_true", help="no progress bar")
     report.set_defaults(run="report")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anndata
 import h5py
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 
@@ -129,6 +132,22 @@ def write_cells(adata: AnnData, path: Path) -> None:
             adata.write_zarr(part)
         else:
             adata.write_h5ad(part, compression="gzip")
+
+
+def write_backed(adata: AnnData, source: Path, path: Path) -> None:
+    """Write a copy of the h5ad file ``source``, whose counts stay in it, with latents and record.
+
+    Raises
+    ------
+    SettingsError
+        If anything fails; ``path`` is what it was.
+    """
+    with writing(path) as part:
+        shutil.copyfile(source, part)
+        with h5py.File(part, "r+") as file:
+            for key in [key for key in adata.obsm if key.startswith("X_mgvi_")]:
+                anndata.io.write_elem(file.require_group("obsm"), key, np.asarray(adata.obsm[key]))
+            anndata.io.write_elem(file.require_group("uns"), "mgvi", adata.uns["mgvi"])
 
 
 def write_table(table: pd.DataFrame, path: Path, index: bool = True) -> None:

@@ -36,8 +36,8 @@ class Copy:
     label
         What tells it from the other copies of its family, such as ``Ileum``.
     columns
-        The columns of which its owners are a level, or a combination of levels: empty if all
-        groups own it, or others than a level has.
+        Where several columns make up the groups, those of which its owners are a level, or a
+        combination of levels: empty if all groups own it, or others than a level has.
     owners
         To whom it belongs, in words: ``"all groups"``, ``"tissue Ileum"`` where several columns
         make up the groups, or their names.
@@ -72,7 +72,7 @@ class Latents:
 
     Examples
     --------
-    >>> latents = Latents([shared(2), "t:3"], ("a", "b"))
+    >>> latents = Latents(["z:2", "t:3"], ("a", "b"))
     >>> [copy.key for copy in latents.copies]
     ['z', 't_a', 't_b']
     >>> latents["t"].dim, [latent.name for latent in latents.shared]
@@ -134,13 +134,14 @@ class Latents:
         for x in self.families:
             for i, (key, label, groups) in enumerate(zip(x.keys, x.labels, x.owners)):
                 everyone = set(groups) >= set(self.groups)
-                columns = () if everyone else self.design.columns_of(groups)
+                alone = everyone or len(self.design.keys) == 1
+                columns = () if alone else self.design.columns_of(groups)
                 owners = "all groups" if everyone else self._in_words(groups, columns)
                 copies.append(Copy(key, x.name, i, x.dim, groups, everyone, label, columns, owners))
         return tuple(copies)
 
     def _in_words(self, groups: tuple[str, ...], columns: tuple[str, ...]) -> str:
-        if len(self.design.keys) > 1 and columns:
+        if columns:
             levels = self.design.levels(columns)
             name = next(name for name, each in levels.items() if set(each) == set(groups))
             return f"{' x '.join(columns)} {name}"

@@ -157,7 +157,7 @@ def predictive_checks(
 
 
 def _gene_sums(counts_ng: Tensor, measured_ng: Tensor | None) -> np.ndarray:
-    counts = counts_ng.double().cpu()
+    counts = counts_ng.cpu().double()
     zeros = (counts == 0).double()
     if measured_ng is not None:
         zeros = zeros.where(measured_ng.cpu(), 0.0)
@@ -171,11 +171,11 @@ def _moments(sums_3g: np.ndarray, n_g: np.ndarray) -> np.ndarray:
 
 
 def _cell_statistics(counts_ng: Tensor, measured_ng: Tensor | None) -> np.ndarray:
-    counts = counts_ng.double().cpu()
+    counts = counts_ng.cpu().double()
     zeros = (counts == 0).double()
     if measured_ng is None:
         return np.stack([counts.sum(1).numpy(), zeros.mean(1).numpy()])
-    has = measured_ng.double().cpu()
+    has = measured_ng.cpu().double()
     return np.stack([counts.sum(1).numpy(), ((zeros * has).sum(1) / has.sum(1)).numpy()])
 
 

@@ -12,6 +12,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from pyro_mgvi.core.interfaces import DataKind
+from pyro_mgvi.data.stores.on_disk import Stored, cell_totals
 from pyro_mgvi.errors import DataError, DataWarning, warn
 
 CODES = range(3, 11)  # so many different whole numbers are probably codes
@@ -139,9 +140,7 @@ def names(genes: pd.Index) -> None:
         )
 
 
-def nonempty(
-    adata: AnnData, x: sparse.csr_matrix | np.ndarray, drop_empty: bool, data_kind: DataKind
-) -> np.ndarray:
+def nonempty(adata: AnnData, x: Stored, drop_empty: bool, data_kind: DataKind) -> np.ndarray:
     """Return the positions of the cells to keep: all, or those with counts.
 
     Raises
@@ -152,7 +151,7 @@ def nonempty(
     everything = np.arange(adata.n_obs)
     if data_kind is not DataKind.COUNTS:
         return everything
-    empty = np.asarray(x.sum(axis=1)).ravel() == 0
+    empty = cell_totals(x) == 0
     if not empty.any():
         return everything
     if not drop_empty:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn, TypeAlias
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -14,24 +14,26 @@ from scipy import sparse
 
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data.schema import Source
+from pyro_mgvi.data.stores.in_memory import Counts, canonical
+from pyro_mgvi.data.stores.on_disk import OnDisk
 from pyro_mgvi.errors import DataError, MGVIError
 from pyro_mgvi.kernels.sparse import is_sparse
-
-Counts: TypeAlias = sparse.csr_matrix | np.ndarray
 
 BLOCK = 1 << 24  # values checked at a time: bounds the memory of every check
 LARGEST = 1e8  # no cell holds so many molecules; log-gammas of more lose their digits
 LOOKED_AT = 300  # cells that tell counts from normalised values
 
 
-def matrix(adata: AnnData, source: Source) -> Counts:
-    """Return the counts in memory: canonical CSR, or the caller's dense array; unchecked.
+def matrix(adata: AnnData, source: Source) -> Counts | OnDisk:
+    """Return the counts, unchecked: canonical CSR, the caller's dense array, or what stays on disk.
 
     Raises
     ------
     DataError
         If there are none, they cannot be read, or they are no numbers.
     """
+    if source.is_x and (on_disk := OnDisk.of(adata)) is not None:
+        return on_disk
     try:
         x = _in_memory(source.of(adata))
         if x is not None:
@@ -76,42 +78,14 @@ def _array(x: object) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float16 else array  # sums overflow
 
 
-def canonical(x: sparse.spmatrix) -> sparse.csr_matrix:
-    """Return CSR with sorted indices, none of them twice and no stored zero; ``x`` stays as it is.
-
-    Each of these is legal and means the same, but sums and sparse products would tell them apart.
-    """
-    if x.format in ("csr", "csc"):  # a matrix of our own: checks of SciPy write to theirs
-        parts = x.data, x.indices, x.indptr
-        x = (sparse.csr_matrix if x.format == "csr" else sparse.csc_matrix)(parts, shape=x.shape)
-        x.check_format(full_check=True)
-    csr = sparse.csr_matrix(x)
-    if not csr.has_canonical_format or np.count_nonzero(csr.data) < csr.nnz:
-        csr = csr.copy()
-        csr.sum_duplicates()
-        csr.eliminate_zeros()
-    return csr
-
-
-def columns(x: Counts, position: np.ndarray | None) -> Counts:
-    """Return the columns at these positions, with zeros for those at -1; all for None."""
-    if position is None:
-        return x
-    if (position < 0).any():  # one more column, without a count
-        shape = x.shape[0], x.shape[1] + 1
-        if is_sparse(x):
-            x = sparse.csr_matrix((x.data, x.indices, x.indptr), shape=shape)
-        else:
-            x = np.concatenate([x, np.zeros((shape[0], 1), x.dtype)], axis=1)
-    x = x[:, position]
-    if is_sparse(x):
-        x.sort_indices()
-    return x
-
-
 def checked(
-    x: Counts, adata: AnnData, genes: pd.Index, source: Source, data_kind: DataKind, known: bool
-) -> Counts:
+    x: Counts | OnDisk,
+    adata: AnnData,
+    genes: pd.Index,
+    source: Source,
+    data_kind: DataKind,
+    known: bool,
+) -> Counts | OnDisk:
     """Return the counts, rounded if that was asked for, after a look at every value.
 
     For transformed data any finite value will do.
@@ -130,6 +104,24 @@ def checked(
     DataError
         Naming cell, gene and value, and where counts are.
     """
+    if isinstance(x, OnDisk):
+        x = replace(x, rounded=source.round_counts)
+        for cells, block in x.blocks():
+            names = adata.obs_names[cells]
+            _checked(block, adata, names, genes, source, data_kind, known)
+        return x
+    return _checked(x, adata, adata.obs_names, genes, source, data_kind, known)
+
+
+def _checked(
+    x: Counts,
+    adata: AnnData,
+    cells: pd.Index,
+    genes: pd.Index,
+    source: Source,
+    data_kind: DataKind,
+    known: bool,
+) -> Counts:
     is_bad = _not_finite
     if data_kind is DataKind.COUNTS:
         is_bad = _not_a_count
@@ -139,7 +131,7 @@ def checked(
     if at is None:
         return x
     cell, gene = at
-    _refuse(x, cell, gene, adata, genes, source, known)
+    _refuse(x, cell, gene, adata, cells, genes, source, known)
 
 
 def _first_bad(x: Counts, is_bad: Callable[[np.ndarray], int | None]) -> tuple[int, int] | None:
@@ -233,7 +225,7 @@ def _looks_like_counts(adata: AnnData, source: Source) -> bool:
         x = matrix(adata, source)
     except MGVIError:
         return False
-    rows = [] if x.dtype.kind == "b" else _rows(x)
+    rows = [] if isinstance(x, OnDisk) or x.dtype.kind == "b" else _rows(x)
     return bool(rows) and all(_not_a_count(row) is None for row in rows)
 
 
@@ -261,6 +253,7 @@ def _refuse(
     cell: int,
     gene: int,
     adata: AnnData,
+    cells: pd.Index,
     genes: pd.Index,
     source: Source,
     known: bool,
@@ -284,14 +277,6 @@ def _refuse(
             "use_raw=True if in adata.raw), or choose likelihood=Gaussian"
         )
     raise DataError(
-        f"{source.name} has the {kind} value {value} in cell {adata.obs_names[cell]!r}, "
+        f"{source.name} has the {kind} value {value} in cell {cells[cell]!r}, "
         f"gene {genes[gene]!r}{advice}"
     )
-
-
-def dense(x: Counts) -> np.ndarray:
-    """Return counts as a dense array of 32-bit numbers."""
-    if is_sparse(x):  # converted first, while zeros are not there yet
-        whole: np.ndarray = x.astype(np.float32, copy=False).toarray()
-        return whole
-    return np.ascontiguousarray(x, dtype=np.float32)

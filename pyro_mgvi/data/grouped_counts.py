@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,20 +11,27 @@ from torch import Tensor
 
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind
-from pyro_mgvi.data.counts import Counts, columns, dense
 from pyro_mgvi.data.masks import FeatureMasks, only_measured
 from pyro_mgvi.data.masks.moments import initial_values
 from pyro_mgvi.data.matching import MISSING, matched
-from pyro_mgvi.data.minibatch import Minibatch, interleaved, stratified_split
+from pyro_mgvi.data.minibatch import Minibatch, Minibatched, stratified_split
 from pyro_mgvi.data.reading import Read, read_known, read_new
 from pyro_mgvi.data.schema import Schema, Source
-from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.kernels.sparse import DENSITY, is_sparse, to_torch
+from pyro_mgvi.data.stores.in_memory import Counts, dense
+from pyro_mgvi.data.stores.on_disk import (
+    COPIED,
+    OnDisk,
+    chosen_columns,
+    mostly_zero,
+    read_ahead,
+    taken,
+)
+from pyro_mgvi.kernels.sparse import is_sparse, to_torch
 
 UNPACKED = 2**28  # bytes: up to here, counts that are not mostly zero are made dense for training
 
 
-class GroupedCounts:
+class GroupedCounts(Minibatched):
     """Counts of cells with their labels; large ones never dense as a whole. See `from_anndata`.
 
     Parameters
@@ -47,7 +54,7 @@ class GroupedCounts:
 
     def __init__(
         self,
-        source: Counts,
+        source: Counts | OnDisk,
         group_n: np.ndarray,
         batch_n: np.ndarray,
         covariate_nc: np.ndarray,
@@ -140,8 +147,8 @@ class GroupedCounts:
 
     @classmethod
     def _of(cls, found: Read, schema: Schema) -> GroupedCounts:
-        labels = found.group_n, found.batch_n, found.covariate_nc
-        return cls(found.x, *labels, schema, found.cells, sample_n=found.sample_n)
+        labels = found.group_n, found.batch_n, found.covariate_nc, schema
+        return cls(found.x, *labels, found.cells, sample_n=found.sample_n)
 
     def __len__(self) -> int:
         return len(self.group_n)
@@ -157,11 +164,13 @@ class GroupedCounts:
     @property
     def x(self) -> Counts:
         """Counts of these cells, cells x genes."""
-        return self._source if self._rows is None else self._source[self._rows]
+        if self._rows is None and not isinstance(self._source, OnDisk):
+            return self._source
+        return self.counts(np.arange(len(self)))
 
     def counts(self, cells: np.ndarray) -> Counts:
         """Return the counts of the cells at these positions."""
-        return self._source[cells if self._rows is None else self._rows[cells]]
+        return taken(self._source, cells if self._rows is None else self._rows[cells])
 
     def matching(self, schema: Schema) -> GroupedCounts:
         """Return these data as ``schema`` codes them: same names, in its order.
@@ -174,10 +183,10 @@ class GroupedCounts:
         if self.schema == schema:
             return self
         order, group_n, batch_n = matched(self.schema, schema, self.group_n, self.batch_n)
-        source, rows, measured_bg = columns(self._source, order), self._rows, schema.measured_bg
-        if measured_bg is not None:
-            source, rows = source if rows is None else source[rows], None
-            source = only_measured(source, group_n, measured_bg)
+        source, rows = chosen_columns(self._source, order), self._rows
+        if schema.absent:
+            source, rows = source if rows is None else taken(source, rows), None
+            source = only_measured(source, group_n, schema.measured_bg)
         covariate_nc = self.covariate_nc
         if schema.batch_key is not None:
             one_hot = np.eye(len(schema.batches), dtype=np.float32)[batch_n]
@@ -193,13 +202,12 @@ class GroupedCounts:
     @property
     def mostly_zero(self) -> bool:
         """Whether sparse products beat dense ones on these counts."""
-        x = self._source
-        return is_sparse(x) and bool(x.nnz < DENSITY * np.prod(x.shape))
+        return mostly_zero(self._source)
 
     def unpacked(self) -> GroupedCounts:
         """Return the same counts, dense if they are not mostly zero and small enough."""
         too_large = 4.0 * len(self) * self.shape[1] > UNPACKED
-        if not is_sparse(self._source) or self.mostly_zero or too_large:
+        if not is_sparse(self._source) or self.mostly_zero or too_large:  # or on disk
             return self
         labels = self.group_n, self.batch_n, self.covariate_nc, self.schema, self.cells
         return GroupedCounts(dense(self.x), *labels, sample_n=self.sample_n)
@@ -212,7 +220,17 @@ class GroupedCounts:
         keep_sparse: bool = False,
     ) -> Minibatch:
         """Return the cells at these positions as tensors; counts sparse if asked for."""
-        x = self.counts(cells)
+        return self.tensors(self.counts(cells), cells, index, n_cells, keep_sparse)
+
+    def tensors(
+        self,
+        x: Counts,
+        cells: np.ndarray,
+        index: Tensor | None,
+        n_cells: int | None,
+        keep_sparse: bool,
+    ) -> Minibatch:
+        """Return the cells at these positions as tensors, with their counts ``x``."""
         return Minibatch(
             counts=to_torch(x) if keep_sparse else torch.from_numpy(dense(x)),
             group=torch.from_numpy(self.group_n[cells]),
@@ -224,6 +242,8 @@ class GroupedCounts:
 
     def subset(self, cells: np.ndarray) -> GroupedCounts:
         """Return the cells at these positions as data of their own."""
+        if self.buffer is not None and len(cells) > COPIED * self.buffer:
+            return self.view(cells)  # too large for a copy
         return self._with(self.counts(cells), cells)
 
     def view(self, cells: np.ndarray) -> GroupedCounts:
@@ -231,7 +251,7 @@ class GroupedCounts:
         return self._with(self._source, cells, cells if self._rows is None else self._rows[cells])
 
     def _with(
-        self, source: Counts, cells: np.ndarray, rows: np.ndarray | None = None
+        self, source: Counts | OnDisk, cells: np.ndarray, rows: np.ndarray | None = None
     ) -> GroupedCounts:
         """Return the labels of the cells at these positions, with their counts."""
         parts = self.group_n, self.batch_n, self.covariate_nc, self.cells, self.sample_n
@@ -239,48 +259,14 @@ class GroupedCounts:
         labels = group_n, batch_n, covariate_nc, self.schema
         return GroupedCounts(source, *labels, of_read, rows, sample_n)
 
-    def minibatches(
-        self,
-        size: int = 128,
-        seed: int | np.random.Generator | None = None,
-        stratified: bool = False,
-        shuffle: bool = True,
-        keep_sparse: bool = False,
-    ) -> Iterator[Minibatch]:
-        """Yield every cell once, in minibatches of about ``size`` cells, drawn afresh.
+    def read(self, orders: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, Counts]]:
+        """Yield the positions and counts of minibatches."""
+        return read_ahead(self._source, self._rows, orders)
 
-        Parameters
-        ----------
-        size
-            Cells per minibatch. Sizes are evened out: there is no small last one.
-        seed
-            Of the order, or a generator; by default drawn from torch's global generator.
-        stratified
-            Spread each group evenly over the minibatches; otherwise permute all cells.
-        shuffle
-            False for the order of the data, without ``index`` (nothing is scaled).
-        keep_sparse
-            Give the counts as sparse tensors: same results, faster if :attr:`mostly_zero`.
-
-        Raises
-        ------
-        SettingsError
-            If ``size`` is below 2 (batch statistics need two cells).
-        """
-        if size < 2:
-            raise SettingsError(f"a minibatch needs at least 2 cells, not {size}")
-        n = len(self)
-        n_batches = max(1, min(round(n / size), n // 2))
-        order = np.arange(n)
-        if shuffle:
-            seed = int(torch.randint(2**31, ())) if seed is None else seed
-            generator = np.random.default_rng(seed)
-            order = generator.permutation(n)
-            if stratified:
-                order = interleaved(order, self.group_n, generator)
-        for cells in np.array_split(order, n_batches):
-            index, n_cells = (torch.from_numpy(cells), n) if shuffle else (None, None)
-            yield self.rows(cells, index, n_cells, keep_sparse)
+    @property
+    def buffer(self) -> int | None:
+        """Cells to read at a time, of counts that stay in their file; None in memory."""
+        return self._source.buffer if isinstance(self._source, OnDisk) else None
 
     def split(self, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return positions of training and held-out cells, stratified by group.

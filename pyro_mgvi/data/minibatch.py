@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_mgvi.data.stores.in_memory import Counts
 from pyro_mgvi.errors import SettingsError
+
+BLOCK = 64  # neighbouring cells that an order for reading keeps together
 
 
 class Minibatch(NamedTuple):
@@ -36,7 +41,99 @@ class Minibatch(NamedTuple):
 
     def to(self, device: torch.device | str) -> Minibatch:
         """Return the minibatch on ``device``."""
-        return Minibatch._make(x.to(device) if isinstance(x, Tensor) else x for x in self)
+        if torch.device(device).type != "cuda":
+            return Minibatch._make(x.to(device) if isinstance(x, Tensor) else x for x in self)
+        # From pinned memory a copy goes on while the GPU computes.
+        return Minibatch._make(
+            _pinned(x).to(device, non_blocking=True) if isinstance(x, Tensor) else x for x in self
+        )
+
+
+class Minibatched(ABC):
+    """Cells that come in minibatches, in any order.
+
+    Attributes
+    ----------
+    group_n
+        Group of each cell.
+    """
+
+    group_n: np.ndarray
+
+    @property
+    @abstractmethod
+    def buffer(self) -> int | None:
+        """Cells to read at a time, of counts that stay in their file; None in memory."""
+
+    @abstractmethod
+    def read(self, orders: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, Counts]]:
+        """Yield the positions and counts of minibatches."""
+
+    @abstractmethod
+    def tensors(
+        self,
+        x: Counts,
+        cells: np.ndarray,
+        index: Tensor | None,
+        n_cells: int | None,
+        keep_sparse: bool,
+    ) -> Minibatch:
+        """Return the cells at these positions as tensors, with their counts ``x``."""
+
+    def minibatches(
+        self,
+        size: int = 128,
+        seed: int | np.random.Generator | None = None,
+        stratified: bool = False,
+        shuffle: bool = True,
+        keep_sparse: bool = False,
+    ) -> Iterator[Minibatch]:
+        """Yield every cell once, in minibatches of about ``size`` cells, drawn afresh.
+
+        Parameters
+        ----------
+        size
+            Cells per minibatch. Sizes are evened out: there is no small last one.
+        seed
+            Of the order, or a generator; by default drawn from torch's global generator.
+        stratified
+            Spread each group evenly over the minibatches; otherwise permute all cells.
+        shuffle
+            False for the order of the data, without ``index`` (nothing is scaled).
+        keep_sparse
+            Give the counts as sparse tensors: same results, faster if :attr:`mostly_zero`.
+
+        Raises
+        ------
+        SettingsError
+            If ``size`` is below 2 (batch statistics need two cells).
+        """
+        return self.batches_of(self.orders(size, seed, stratified, shuffle), keep_sparse, shuffle)
+
+    def batches_of(
+        self, orders: Iterable[np.ndarray], keep_sparse: bool = False, scaled: bool = True
+    ) -> Iterator[Minibatch]:
+        """Yield the cells at each of these arrays of positions; ``scaled`` with their index."""
+        for cells, x in self.read(orders):
+            index = torch.from_numpy(cells) if scaled else None
+            n_cells = len(self.group_n) if scaled else None
+            yield self.tensors(x, cells, index, n_cells, keep_sparse)
+
+    def orders(
+        self,
+        size: int,
+        seed: int | np.random.Generator | None = None,
+        stratified: bool = False,
+        shuffle: bool = True,
+    ) -> list[np.ndarray]:
+        """Return the positions of each minibatch's cells; see :meth:`minibatches`."""
+        if not shuffle or self.buffer is None:
+            return orders(self.group_n, size, seed, stratified, shuffle)
+        return near_orders(self.group_n, size, seed, self.buffer, stratified)
+
+
+def _pinned(x: Tensor) -> Tensor:
+    return x.pin_memory() if x.device.type == "cpu" and x.layout == torch.strided else x
 
 
 def interleaved(
@@ -48,6 +145,79 @@ def interleaved(
         mine = group_n[order] == group
         position[mine] = (np.arange(mine.sum()) + generator.random()) / mine.sum()
     return order[np.argsort(position, kind="stable")]
+
+
+def orders(
+    group_n: np.ndarray,
+    size: int,
+    seed: int | np.random.Generator | None = None,
+    stratified: bool = False,
+    shuffle: bool = True,
+) -> list[np.ndarray]:
+    """Return the positions of the cells of each minibatch, as `GroupedCounts.minibatches` says."""
+    if size < 2:
+        raise SettingsError(f"a minibatch needs at least 2 cells, not {size}")
+    n = len(group_n)
+    order = np.arange(n)
+    if shuffle:
+        if seed is None:
+            seed = int(torch.randint(2**31, ()))
+        generator = np.random.default_rng(seed)
+        order = generator.permutation(n)
+        if stratified:
+            order = interleaved(order, group_n, generator)
+    return np.array_split(order, max(1, min(round(n / size), n // 2)))
+
+
+def near_orders(
+    group_n: np.ndarray,
+    size: int,
+    seed: int | np.random.Generator | None,
+    buffer: int,
+    stratified: bool = False,
+) -> list[np.ndarray]:
+    """Return the positions of each minibatch's cells, so that few reads of neighbours give many.
+
+    Blocks of neighbouring cells of one group are shuffled, with each group spread evenly; as many
+    as fit in the buffer are shuffled cell by cell. So any stretch holds each group in its share,
+    however the file is sorted, and each cell is seen once.
+
+    Parameters
+    ----------
+    group_n
+        Group of each cell, in the order of the file.
+    size
+        Cells per minibatch.
+    seed
+        Of the order.
+    buffer
+        Cells that are read at a time.
+    stratified
+        Spread each group evenly over the cells of a buffer, too.
+
+    Examples
+    --------
+    >>> orders = near_orders(np.repeat([0, 1], 500), 100, seed=0, buffer=400)
+    >>> len(orders), np.array_equal(np.sort(np.concatenate(orders)), np.arange(1000))
+    (10, True)
+    """
+    if size < 2:
+        raise SettingsError(f"a minibatch needs at least 2 cells, not {size}")
+    generator = np.random.default_rng(int(torch.randint(2**31, ())) if seed is None else seed)
+    blocks: list[np.ndarray] = []
+    for group in np.unique(group_n):
+        mine = np.flatnonzero(group_n == group)
+        blocks += np.array_split(mine, max(1, round(len(mine) / BLOCK)))
+    of_block = np.array([group_n[block[0]] for block in blocks])
+    order = interleaved(generator.permutation(len(blocks)), of_block, generator)
+    cells = np.concatenate([blocks[i] for i in order])
+    for start in range(0, len(cells), buffer):
+        part = generator.permutation(cells[start : start + buffer])
+        if stratified:
+            part = part[interleaved(np.arange(len(part)), group_n[part], generator)]
+        cells[start : start + buffer] = part
+    n = len(cells)
+    return np.array_split(cells, max(1, min(round(n / size), n // 2)))
 
 
 def stratified_split(

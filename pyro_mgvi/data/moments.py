@@ -12,8 +12,8 @@ from scipy import sparse
 from torch import Tensor
 
 from pyro_mgvi.core.initial_values import InitialValues
-from pyro_mgvi.data.counts import Counts
 from pyro_mgvi.data.schema import Schema
+from pyro_mgvi.data.stores.in_memory import Counts
 
 PSEUDOCOUNT = 2.0  # shrinks the groups' offsets of rarely seen genes towards none
 GATE_SHARE = 0.05  # share of the observed zeros that drop-out starts with

@@ -115,9 +115,8 @@ def named_groups(families: Latents, name: object) -> NamedGroups:
     copies = [copy for copy in families.copies if not copy.shared]
     named = [copy for copy in copies if copy.key == text]
     for copy in named or [copy for copy in copies if copy.label == text]:
-        columns = copy.columns if several else ()
-        of_family = None if columns else (copy.latent,)
-        owners = NamedGroups(text, _codes(design.groups, copy.groups), columns, of_family)
+        of_family = None if copy.columns else (copy.latent,)
+        owners = NamedGroups(text, _codes(design.groups, copy.groups), copy.columns, of_family)
         found.setdefault(frozenset(copy.groups), owners)
     if len(found) == 1:
         return next(iter(found.values()))

@@ -13,10 +13,12 @@ from anndata import AnnData
 from pyro_mgvi.core.design import Design
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import checks
-from pyro_mgvi.data.counts import Counts, checked, columns, matrix
+from pyro_mgvi.data.counts import checked, matrix
 from pyro_mgvi.data.masks import FeatureMasks, masked_known, masked_new, needed_genes
 from pyro_mgvi.data.matching import gene_columns
 from pyro_mgvi.data.schema import Schema, Source
+from pyro_mgvi.data.stores.in_memory import Counts
+from pyro_mgvi.data.stores.on_disk import OnDisk, chosen_columns, kept
 from pyro_mgvi.errors import DataError, DataWarning, warn
 from pyro_mgvi.support.values import flag
 
@@ -26,7 +28,7 @@ SAMPLES = 3  # of a group, or in both of two; a variance of fewer says nothing
 class Read(NamedTuple):
     """What was read; see :class:`~pyro_mgvi.data.GroupedCounts`."""
 
-    x: Counts
+    x: Counts | OnDisk
     group_n: np.ndarray
     batch_n: np.ndarray
     covariate_nc: np.ndarray
@@ -55,15 +57,14 @@ def read_new(
     covariate_keys = checks.columns(covariate_keys)
     checks.keys(obs, group_key, batch_key, covariate_keys, sample_key)
     genes = source.var_names(adata)
-    x = matrix(adata, source)
-    x, absent = masked_new(x, adata, source, genes, group_key, feature_masks)
+    x, absent = masked_new(adata, source, genes, group_key, feature_masks)
     x = checked(x, adata, genes, source, data_kind, known=False)
     checks.names(genes)
     if len(genes) < 2:
         raise DataError(f"the data have {len(genes)} gene(s); at least 2 are needed")
     keep = checks.nonempty(obs, x, drop_empty, data_kind)
     if len(keep) < adata.n_obs:
-        obs, x = obs[keep], x[keep]
+        obs, x = obs[keep], kept(x, keep)
     group_keys = checks.columns_of_groups(group_key)
     _check_design(obs, group_keys)
     group_key = group_keys if len(group_keys) > 1 else group_keys[0]
@@ -111,15 +112,15 @@ def read_known(
     checks.names(found)
     needed_g = needed_genes(obs, schema)  # those of other groups may be missing
     order = gene_columns(found, schema.genes, missing_genes, source.var(adata), needed_g)
-    x = masked_known(columns(matrix(adata, source), order), obs, schema)
+    x = masked_known(chosen_columns(matrix(adata, source), order), obs, schema)
     x = checked(x, adata, pd.Index(schema.genes), source, data_kind, known=True)
     keep = checks.nonempty(obs, x, schema.drop_empty, data_kind)
     if len(keep) < adata.n_obs:
-        obs, x = obs[keep], x[keep]
+        obs, x = obs[keep], kept(x, keep)
     return _coded(obs, x, schema, keep)
 
 
-def _coded(adata: AnnData, x: Counts, schema: Schema, cells: np.ndarray) -> Read:
+def _coded(adata: AnnData, x: Counts | OnDisk, schema: Schema, cells: np.ndarray) -> Read:
     if isinstance(schema.group_key, tuple):
         group, _ = groups_of(adata, schema.group_key, schema.levels_gc)
         group_n = group.cat.codes.to_numpy(np.int64)

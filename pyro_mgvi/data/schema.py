@@ -102,6 +102,11 @@ class Source:
                 f"{some([key for key in adata.layers if key is not None], 20) or 'none'}"
             )
 
+    @property
+    def is_x(self) -> bool:
+        """Whether it is ``X`` itself."""
+        return self.layer is None and not self.use_raw
+
     def of(self, adata: AnnData) -> object:
         """Return the matrix as the AnnData has it, perhaps still on disk."""
         if self.use_raw:

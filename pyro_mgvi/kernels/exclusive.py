@@ -28,5 +28,7 @@ def exclusive() -> Iterator[None]:
     >>> torch.initial_seed()
     0
     """
-    with _lock, torch.random.fork_rng(), poutine.block():
+    # Nobody has drawn on a GPU that was not used yet, and to ask would take hold of it.
+    used = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with _lock, torch.random.fork_rng(devices=used), poutine.block():
         yield

@@ -33,6 +33,7 @@ class ActiveDims(nn.Module):
         for latent in latents:
             mask_sd = torch.ones(latent.n_copies, latent.dim, dtype=torch.bool)
             self.register_buffer(f"dims_{latent.name}", mask_sd)
+        self._seen: dict[str, tuple[Tensor, int, bool]] = {}
 
     def extra_repr(self) -> str:
         """Say how many dimensions of each latent are active, over its copies."""
@@ -42,6 +43,17 @@ class ActiveDims(nn.Module):
     def __getitem__(self, name: str) -> Tensor:
         """Return which dimensions of each copy of a latent are active, (S, dim)."""
         return self.get_buffer(f"dims_{name}")
+
+    def all_active(self, name: str) -> bool:
+        """Return whether all dimensions of a latent are active.
+
+        Each step asks, and a GPU is not to be waited for: it is looked at after a change only.
+        """
+        mask_sd, version = self[name], self[name]._version
+        seen = self._seen.get(name)
+        if seen is None or seen[0] is not mask_sd or seen[1] != version:
+            seen = self._seen[name] = mask_sd, version, bool(mask_sd.all())
+        return seen[2]
 
     def of(self, copy: Copy) -> Tensor:
         """Return which dimensions of one copy are active, (dim,)."""

@@ -216,7 +216,7 @@ class Model(GroupedModule):
         active_sd = self.active[latent.name]
         shape = self.at_site(latent, active_sd.unsqueeze(1)).shape
         own = dimension_prior(latent.prior, shape, self.log_library_b2)
-        if not active_sd.all():
+        if not self.active.all_active(latent.name):
             closed = dist.Delta(self.log_library_b2.new_zeros(shape))
             own = dist.MaskedMixture(self.at_site(latent, active_sd.unsqueeze(1)), closed, own)
         own = own.to_event(1)

@@ -222,8 +222,8 @@ class Guide(GroupedModule):
         """
         moments: Moments = self.encoder(x)
         for latent in self.latents:
-            active_s1d = self.active[latent.name].unsqueeze(1)
-            if not active_s1d.all():
+            if not self.active.all_active(latent.name):
+                active_s1d = self.active[latent.name].unsqueeze(1)
                 loc, scale = moments[latent.name]
                 moments[latent.name] = loc.where(active_s1d, 0.0), scale.where(active_s1d, CLOSED)
         return moments

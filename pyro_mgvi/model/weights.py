@@ -7,6 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from pyro_mgvi.errors import UntrainedWarning, warn
+from pyro_mgvi.model.generative import Model
+from pyro_mgvi.model.guide import Guide
+
 SAMPLED = 512  # entries of each parameter
 
 
@@ -26,7 +30,7 @@ def sampled(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
         for name, weight in module.named_parameters():
             flat = weight.detach().flatten()
             step = max(1, -(-len(flat) // SAMPLED))
-            found[f"{part}.{name}"] = flat[::step].double().cpu().clone()
+            found[f"{part}.{name}"] = flat[::step].cpu().double().clone()
     return found
 
 
@@ -35,3 +39,37 @@ def differ(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
     if first.keys() != second.keys():
         return True
     return any(not torch.equal(value, second[name]) for name, value in first.items())
+
+
+class Trainable:
+    """A model and its guide, and whether anybody has trained them."""
+
+    model: Model
+    guide: Guide
+    _untrained: dict[str, Tensor] | None
+
+    def mark(self, trained: bool) -> None:
+        """Say that the weights of this moment are trained ones, or that nobody has trained them."""
+        parts = {"model": self.model, "guide": self.guide}
+        self._untrained = None if trained else sampled(parts)
+
+    @property
+    def trained(self) -> bool:
+        """Whether weights have changed since the model was built, by whatever loop."""
+        parts = {"model": self.model, "guide": self.guide}
+        return self._untrained is None or differ(self._untrained, sampled(parts))
+
+    def warn_untrained(self) -> None:
+        """Warn if results are asked of a model that nobody has trained.
+
+        Warns
+        -----
+        UntrainedWarning
+            If its weights are those that it was built with.
+        """
+        if not self.trained:
+            warn(
+                "the model is not trained: what it says is of its initial weights, not of the "
+                "data; call fit first",
+                UntrainedWarning,
+            )

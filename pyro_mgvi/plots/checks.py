@@ -154,7 +154,7 @@ def plate_diagram(
     )
     with exclusive(), torch.no_grad(), pyro.validation_enabled(False):
         graph = pyro.render_model(
-            mgvi.model, model_args=tuple(cells), render_distributions=distributions
+            mgvi.model, model_args=tuple(cells.to(mgvi.device)), render_distributions=distributions
         )
     if path is not None:
         path = path_of("path", path)

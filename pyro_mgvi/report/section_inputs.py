@@ -11,6 +11,7 @@ from pyro_mgvi import plots
 from pyro_mgvi.core import DataKind
 from pyro_mgvi.data.counts import checked, matrix
 from pyro_mgvi.data.schema import Source
+from pyro_mgvi.data.stores.on_disk import in_memory
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.plots.colours import Levels
 from pyro_mgvi.report.blocks import Block, Hint, Paragraph, Picture, Row, Section, Table
@@ -31,7 +32,8 @@ def data(result: Result) -> Section:
         where = Source(result.settings.get("layer"), bool(result.settings.get("use_raw")))
         where = where.resolved(adata)
         genes = where.var_names(adata)
-        x = checked(matrix(adata, where), adata, genes, where, DataKind.VALUES, known=True)
+        found = checked(matrix(adata, where), adata, genes, where, DataKind.VALUES, known=True)
+        x = in_memory(found)
     except DataError as error:
         blocks.append(Hint(f"Depth cannot be shown: {error}."))
     else:

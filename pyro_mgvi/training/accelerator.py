@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import torch
+
 from pyro_mgvi.errors import SettingsError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def fabric(accelerator: str) -> Fabric:
+def fabric(accelerator: str, here: torch.device | None = None) -> Fabric:
     """Return Lightning's Fabric for one device.
 
     Parameters
     ----------
     accelerator
-        ``"cpu"``, ``"gpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``, or with a number as torch
-        writes it, such as ``"cuda:1"``.
+        ``"cpu"``, ``"gpu"``, ``"cuda"`` or ``"mps"``, or with a number as torch writes it, such as
+        ``"cuda:1"``. ``"auto"`` is where the model is, if that is not the CPU; else a GPU (NVIDIA's
+        or AMD's), if there is one; else the CPU.
+    here
+        Where the model is; on the CPU by default.
 
     Raises
     ------
@@ -39,6 +44,10 @@ def fabric(accelerator: str) -> Fabric:
             "'cpu' or 'auto'"
         )
     kind, number = named.groups()
+    if accelerator == "auto" and here is not None and here.type != "cpu":
+        kind, number = here.type, None if here.index is None else str(here.index)
+    elif accelerator == "auto":  # not Apple's, which lacks double precision
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
     devices = 1 if number is None or kind == "cpu" else [int(number)]
     try:
         return Fabric(accelerator=kind, devices=devices)

@@ -35,7 +35,7 @@ def add_group(
     program: AnyProgram,
     adata: AnnData,
     plan: TrainingPlan,
-    accelerator: str = "cpu",
+    accelerator: str = "auto",
     progress: bool = True,
     layer: str | None = None,
     use_raw: bool | None = None,
@@ -129,6 +129,7 @@ def add_group(
         seed=program.seed,
         **program.components,
     )
+    larger.to(str(program.device))
     larger.given_weight = dict(program.given_weight)
     copies = {  # which copies are new
         latent.name: torch.arange(latent.n_copies) >= program.families[latent.name].n_copies
@@ -247,7 +248,7 @@ def start_group(program: Program, data: GroupedCounts) -> None:
     seen_g, expected_g = np.zeros(data.shape[1]), np.zeros(data.shape[1])
     for cells, posterior in program.posteriors(data):
         parts = shared.parts(model, posterior.means(), posterior.batch)
-        expected = model.expression(parts, posterior.batch.group).double().cpu().numpy()
+        expected = model.expression(parts, posterior.batch.group).cpu().double().numpy()
         x = data.counts(cells)
         if program.data_kind is DataKind.COUNTS:
             expected = expected * np.asarray(x.sum(1), float).reshape(-1, 1)
@@ -261,8 +262,8 @@ def start_group(program: Program, data: GroupedCounts) -> None:
     if model.measured_bg is not None:  # the mean of the groups that have a gene
         has_bg = model.measured_bg[:-1].to(offset)
         changed[-1] = (has_bg * changed[:-1]).sum(0) / has_bg.sum(0).clamp(min=1)
-        shift_g = shift_g * model.measured_bg[-1].numpy()
-    changed[-1] += torch.as_tensor(shift_g, dtype=offset.dtype)
+        shift_g = shift_g * model.measured_bg[-1].cpu().numpy()
+    changed[-1] += torch.from_numpy(shift_g).to(offset)
     decoder.set_group_offsets(changed)
 
 

@@ -59,3 +59,18 @@ def what_is_kept(n_epochs: int, most: int, best: int, checkpoint: Path | None) -
     if checkpoint is None:
         return message
     return f"{message}; to go on, train again with checkpoint={str(checkpoint)!r}"
+
+
+def not_finite(
+    terms: dict[str, torch.Tensor], broken: list[str], where: str, learning_rate: float
+) -> str:
+    """Return what to tell a user whose loss is not finite, ``where`` in training it was."""
+    bad = [name for name, term in terms.items() if not torch.isfinite(term)]
+    loss = sum(float(term) for term in terms.values())
+    cause = f"the term(s) of {bad} are not finite"
+    if broken:
+        cause += f", because the weights {broken[:3]} no longer are"
+    return (
+        f"the loss became {loss} in {where}: {cause}. Lower learning_rate (now {learning_rate:g}), "
+        "or look for cells or genes with extreme counts. The best weights so far are kept."
+    )

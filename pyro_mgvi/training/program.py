@@ -20,7 +20,7 @@ from pyro_mgvi.core.interfaces import DataKind, Decoder, Encoder, Likelihood
 from pyro_mgvi.core.latents import Latent, private, shared
 from pyro_mgvi.data import GroupedCounts, Minibatch, Schema
 from pyro_mgvi.data.matching import MISSING
-from pyro_mgvi.errors import ComponentWarning, DataError, SettingsError, UntrainedWarning, warn
+from pyro_mgvi.errors import ComponentWarning, DataError, SettingsError
 from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.model.active_dims import ActiveDims
@@ -30,9 +30,10 @@ from pyro_mgvi.model.guide import Guide
 from pyro_mgvi.model.own_weight import OwnWeight, given_weights, own_weights
 from pyro_mgvi.model.posterior import Posterior
 from pyro_mgvi.model.structure import GroupedModule
-from pyro_mgvi.model.weights import differ, sampled
+from pyro_mgvi.model.weights import Trainable
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
 from pyro_mgvi.support.values import flag, whole
+from pyro_mgvi.training.accelerator import fabric
 from pyro_mgvi.training.plan import TrainingPlan
 
 BLOCK = 1024  # cells at a time when nothing is trained, and fewer if these hold more than
@@ -52,7 +53,7 @@ def check_model(mgvi: object) -> None:
         raise SettingsError(f"mgvi is a {type(mgvi).__name__}, not a model: pass an MGVI first")
 
 
-class Program:
+class Program(Trainable):
     """A model and its guide, built from one set of settings.
 
     Parameters
@@ -145,32 +146,6 @@ class Program:
         """What kind of data the likelihood is of."""
         return self.model.data_kind
 
-    def mark(self, trained: bool) -> None:
-        """Say that the weights of this moment are trained ones, or that nobody has trained them."""
-        parts = {"model": self.model, "guide": self.guide}
-        self._untrained = None if trained else sampled(parts)
-
-    @property
-    def trained(self) -> bool:
-        """Whether weights have changed since the model was built, by whatever loop."""
-        parts = {"model": self.model, "guide": self.guide}
-        return self._untrained is None or differ(self._untrained, sampled(parts))
-
-    def warn_untrained(self) -> None:
-        """Warn if results are asked of a model that nobody has trained.
-
-        Warns
-        -----
-        UntrainedWarning
-            If its weights are those that it was built with.
-        """
-        if not self.trained:
-            warn(
-                "the model is not trained: what it says is of its initial weights, not of the "
-                "data; call fit first",
-                UntrainedWarning,
-            )
-
     def read_for_results(self, adata: AnnData | GroupedCounts) -> GroupedCounts:
         """Return the counts of ``adata`` as :meth:`read` does, and warn if nothing was trained."""
         self.warn_untrained()
@@ -180,6 +155,26 @@ class Program:
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.model.log_library_b2.device
+
+    def to(self, accelerator: str) -> Self:
+        """Move the weights, and return this object: what it says is computed where these are.
+
+        Parameters
+        ----------
+        accelerator
+            ``"cpu"``, ``"gpu"``, ``"cuda:1"``, or ``"auto"`` for a GPU if there is one.
+
+        Raises
+        ------
+        SettingsError
+            If there is no such device.
+        """
+        if accelerator == str(self.device):
+            return self
+        device = fabric(accelerator, self.device).device
+        self.model.to(device)
+        self.guide.to(device)
+        return self
 
     def read(
         self,
@@ -221,11 +216,11 @@ class Program:
         return GroupedCounts.for_schema(adata, self.schema, self.data_kind, source, missing_genes)
 
     def fresh(self, data: GroupedCounts, seed: int) -> Self:
-        """Return a new program of the same settings, started from the moments of ``data``."""
+        """Return a new program like this one, where it is, started from the moments of ``data``."""
         schema = replace(self.schema, absent=data.schema.absent)
         with warnings.catch_warnings():  # what its parts cannot do was said of this program
             warnings.simplefilter("ignore", ComponentWarning)
-            return type(self)(
+            made = type(self)(
                 schema,
                 data.initial_values(self.data_kind),
                 self.model.latents.families,
@@ -235,6 +230,7 @@ class Program:
                 foreign_sample=self.guide.foreign_sample,
                 seed=seed,
             )
+        return made.to(str(self.device))
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:

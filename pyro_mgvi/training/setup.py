@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyro
+import torch
 from torch import Tensor
 
 from pyro_mgvi.core.elbo import WassersteinTraceELBO
 from pyro_mgvi.data import GroupedCounts, Minibatch
+from pyro_mgvi.data.stores.resident import Resident, fits
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.model import Guide, Model
 from pyro_mgvi.training.plan import TrainingPlan
@@ -87,6 +89,7 @@ class TrainingSetup:
         data = data.unpacked()
         self.data = data.view(train)
         self.validation = data.view(held_out) if len(held_out) else None
+        self._resident: tuple[torch.device, dict[int, Resident]] | None = None
         self.train()
 
     def train(self) -> None:
@@ -122,13 +125,32 @@ class TrainingSetup:
             return restart_idle(self.program, self.data, self.plan.search, self.copies, self.seed)
 
     def minibatches(self, epoch: int, keep_sparse: bool = False) -> Iterator[Minibatch]:
-        """Yield the minibatches of an epoch, in its order."""
-        return self.data.minibatches(
-            self.plan.batch_size,
-            self.seeds(epoch)[1],
-            self.plan.stratified,
-            keep_sparse=keep_sparse,
-        )
+        """Yield the minibatches of an epoch, in its order, where the model is."""
+        order = self.plan.batch_size, self.seeds(epoch)[1], self.plan.stratified
+        return self._placed(self.data, self.data.orders(*order), keep_sparse, scaled=True)
+
+    def held_out(self, size: int, keep_sparse: bool = False) -> Iterator[Minibatch]:
+        """Yield minibatches of the held-out cells, in the order of the data."""
+        if self.validation is None:
+            return iter(())
+        orders = self.validation.orders(size, shuffle=False)
+        return self._placed(self.validation, orders, keep_sparse, scaled=False)
+
+    def _placed(
+        self, data: GroupedCounts, orders: list[np.ndarray], keep_sparse: bool, scaled: bool
+    ) -> Iterator[Minibatch]:
+        """Return minibatches where the model is, of counts that are there already if they fit."""
+        device = self.program.device
+        if device.type == "cpu":
+            return data.batches_of(orders, keep_sparse, scaled)
+        if self._resident is None or self._resident[0] != device:
+            parts = {id(each): each for each in (self.data, self.validation) if each is not None}
+            kept = {k: Resident(v, device) for k, v in parts.items() if fits(v, device)}
+            self._resident = device, kept
+        resident = self._resident[1].get(id(data))
+        if resident is not None:
+            return resident.minibatches(orders, scaled)
+        return (batch.to(device) for batch in data.batches_of(orders, False, scaled))
 
     def finish(self) -> None:
         """Close dimensions that say nothing, and put model and guide in evaluation mode."""

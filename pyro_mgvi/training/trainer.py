@@ -14,14 +14,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_mgvi.core.elbo import WassersteinTraceELBO
-from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data import GroupedCounts, Minibatch
 from pyro_mgvi.errors import SettingsError, TrainingError, TrainingInterrupted
 from pyro_mgvi.kernels.compiled import compilation
 from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.training.accelerator import fabric
 from pyro_mgvi.training.checkpoint import Checkpoint
 from pyro_mgvi.training.clock import Clock
-from pyro_mgvi.training.objective import Best, Objective, columns, what_is_kept
+from pyro_mgvi.training.objective import Best, Objective, columns, not_finite, what_is_kept
 from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.setup import TrainingSetup
@@ -33,7 +33,7 @@ def train(
     program: Program,
     data: GroupedCounts,
     plan: TrainingPlan,
-    accelerator: str = "cpu",
+    accelerator: str = "auto",
     progress: bool = True,
     copies: Mapping[str, Tensor] | None = None,
 ) -> pd.DataFrame:
@@ -48,9 +48,6 @@ def train(
         raise KeyboardInterrupt(
             "training was interrupted; the model that it was for is as it was before"
         ) from interruption
-    finally:
-        program.model.cpu()
-        program.guide.cpu()
 
 
 class Trainer:
@@ -65,7 +62,8 @@ class Trainer:
     plan
         How to train.
     accelerator
-        Where to train: ``"cpu"``, ``"gpu"``, ``"cuda:1"`` or ``"auto"``.
+        Where to train: ``"cpu"``, ``"gpu"``, ``"cuda:1"``; or ``"auto"``: where the program is or,
+        if that is the CPU, on a GPU if there is one. The program stays there.
     checkpoint
         Folder to which the state is written after each epoch, and from which it is resumed; see
         :class:`~pyro_mgvi.training.checkpoint.Checkpoint`.
@@ -80,19 +78,20 @@ class Trainer:
         program: Program,
         data: GroupedCounts,
         plan: TrainingPlan,
-        accelerator: str = "cpu",
+        accelerator: str = "auto",
         checkpoint: str | Path | None = None,
         copies: Mapping[str, Tensor] | None = None,
         resume: bool = True,
     ):
-        self.fabric = fabric(accelerator)
+        self.fabric = fabric(accelerator, program.device)
         self.setup = TrainingSetup(program, data, plan, copies)
         self.plain = WassersteinTraceELBO()
         objective = Objective(program.model, program.guide, self.setup.elbo)
         rate = self.setup.plan.learning_rate
         adam = torch.optim.Adam(objective.parameters(), lr=rate, fused=True)
         self.objective, self.optimizer = self.fabric.setup(objective, adam)
-        self.sparse = self.setup.data.mostly_zero and self.fabric.device.type == "cpu"
+        self.on_cpu = self.fabric.device.type == "cpu"
+        self.sparse = self.setup.data.mostly_zero and self.on_cpu
         self.clock = Clock(self.setup.plan, self.setup.n_steps)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(adam, self.clock.step_size)
         self.checkpoint = None
@@ -137,7 +136,7 @@ class Trainer:
             with (
                 exclusive(),
                 pyro.settings.context(module_local_params=True),
-                compilation(self._compile()),
+                compilation(self.compiles),
                 torch.enable_grad(),
             ):
                 for epoch in bar:
@@ -167,13 +166,33 @@ class Trainer:
             table["kept"] = table["epoch"] == self.best["epoch"]
         return table
 
-    def _compile(self) -> bool:
-        """Return whether compiling pays: it saves some 50 ns per count of each epoch."""
+    @property
+    def compiles(self) -> bool:
+        """Whether compiling pays: it saves some 50 ns per count of each epoch."""
         plan = self.setup.plan
         if plan.compiled is not None:
             return plan.compiled
         n_cells, n_genes = self.setup.data.shape
         return float(n_cells) * n_genes * self.setup.max_epochs > COMPILE_FROM
+
+    def step(self, batch: Minibatch, n: int, planted: bool = False) -> dict[str, Tensor]:
+        """Take one step, the ``n``-th of its epoch from 0, and return the terms of its loss.
+
+        With ``planted``, the encoders alone: they first learn to tell what the decoder knows.
+        """
+        with pyro.validation_enabled(n == len(self.history) == 0):
+            terms: dict[str, Tensor] = self.objective(*batch)
+        loss: Any = sum(terms.values()) / len(self.setup.data)
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        passed = {name: term.detach() for name, term in terms.items()}
+        if self.on_cpu and not torch.isfinite(loss):
+            self._stop(passed, n)
+        if planted:
+            for weight in self.objective.model.parameters():
+                weight.grad = None
+        self.optimizer.step()
+        return passed
 
     @property
     def monitored(self) -> str:
@@ -183,25 +202,14 @@ class Trainer:
     def _epoch(self, epoch: int) -> None:
         planted = self._begin(epoch)
         self.setup.train()
-        model = self.objective.model
-        batches = self.setup.minibatches(epoch, keep_sparse=self.sparse)
         totals: dict[str, torch.Tensor] = {}
-        for step, batch in enumerate(batches):
-            batch = batch.to(self.fabric.device)
-            with pyro.validation_enabled(epoch == step == 0):
-                terms = self.objective(*batch)
-            loss = sum(terms.values()) / len(self.setup.data)
-            self.optimizer.zero_grad()
-            self.fabric.backward(loss)
-            if not torch.isfinite(loss):
-                self._stop(terms, epoch, step)
-            if planted:  # the encoders first learn to tell what the decoder already knows
-                for weight in model.parameters():
-                    weight.grad = None
-            self.optimizer.step()
-            for name, term in terms.items():
+        passed: list[dict[str, torch.Tensor]] = []
+        for n, batch in enumerate(self.setup.minibatches(epoch, keep_sparse=self.sparse)):
+            passed.append(self.step(batch, n, planted))
+            for name, term in passed[-1].items():
                 weight = len(batch.group) / len(self.setup.data) ** 2
-                totals[name] = totals.get(name, 0.0) + term.detach() * weight
+                totals[name] = totals.get(name, 0.0) + term * weight
+        self._check(passed)
         row: dict[str, float] = {"epoch": epoch + 1, **columns("train", totals)}
         if self.setup.validation is not None:
             row |= columns("validation", self._validate())
@@ -230,12 +238,10 @@ class Trainer:
         self.objective.eval()
         torch.manual_seed(0)  # the same noise every time: losses of two epochs compare
         totals: dict[str, torch.Tensor] = {}
-        module, validation = self.objective.module, self.setup.validation
-        if validation is None:
-            return totals
+        module, validation = self.objective.module, self.setup.validation or ()
         with pyro.validation_enabled(False):
-            for batch in validation.minibatches(1024, shuffle=False, keep_sparse=self.sparse):
-                terms = self.plain.terms(module.model, module.guide, *batch.to(self.fabric.device))
+            for batch in self.setup.held_out(1024, self.sparse):
+                terms = self.plain.terms(module.model, module.guide, *batch)
                 terms.pop("decoder_prior", None)  # says nothing about held-out cells
                 for name, term in terms.items():
                     totals[name] = totals.get(name, 0.0) + term / len(validation)
@@ -255,18 +261,17 @@ class Trainer:
         self.objective.load_state_dict(self.best["weights"])
         self.objective.eval()
 
-    def _stop(self, terms: dict[str, Tensor], epoch: int, step: int) -> NoReturn:
-        bad = [name for name, term in terms.items() if not torch.isfinite(term)]
-        broken = [k for k, v in self.objective.named_parameters() if not v.isfinite().all()]
-        loss = sum(float(term.detach()) for term in terms.values())
-        cause = f"the term(s) of {bad} are not finite"
-        if broken:
-            cause += f", because the weights {broken[:3]} no longer are"
-        raise TrainingError(
-            f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}: "
-            f"{cause}. Lower learning_rate (now {self.setup.plan.learning_rate:g}), or look for "
-            "cells or genes with extreme counts. The best weights so far are kept."
-        )
+    def _check(self, passed: list[dict[str, Tensor]]) -> None:
+        """Stop if a loss was not finite: a GPU is asked after the epoch, and not waited for."""
+        losses = [torch.stack([*terms.values()]).sum() for terms in passed]
+        if not self.on_cpu and not all(finite := torch.stack(losses).isfinite().tolist()):
+            self._stop(passed[finite.index(False)], finite.index(False))
+
+    def _stop(self, terms: dict[str, Tensor], step: int) -> NoReturn:
+        named = [] if not self.on_cpu else [*self.objective.named_parameters()]  # or broken by now
+        broken = [name for name, weight in named if not weight.isfinite().all()]
+        where = f"epoch {len(self.history) + 1}, step {step + 1}"
+        raise TrainingError(not_finite(terms, broken, where, self.setup.plan.learning_rate))
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -391,3 +391,33 @@ def test_samples_are_named_once_and_the_ranking_says_of_what_it_speaks(h5ad, tmp
     assert rank(folder, h5ad, *options) == 0
     said = capsys.readouterr()
     assert "q_value is missing: too few samples" in said.out and "at least 3" in said.err
+
+
+def test_an_estimate_trains_and_writes_nothing(h5ad, tmp_path, capsys):
+    before = sorted(tmp_path.iterdir())
+    assert main(["fit", str(h5ad), "--group-key", "group", "--layer", "raw", "--estimate"]) == 0
+    assert capsys.readouterr().out.startswith("about ")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_fit_needs_somewhere_to_write_to(h5ad, capsys):
+    assert main(["fit", str(h5ad), "--group-key", "group"]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_a_file_larger_than_memory_is_fitted_and_copied(h5ad, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pyro_mgvi.data.stores.on_disk.IN_MEMORY", 0.0)
+    out, before = tmp_path / "out.h5ad", h5ad.read_bytes()
+    assert fit(h5ad, "--group-key", "group", "--backed", "--out", out) == 0
+    assert h5ad.read_bytes() == before
+    source, result = ad.read_h5ad(h5ad), ad.read_h5ad(out)
+    assert (source.X != result.X).nnz == 0 and result.uns["note"] == "mine"
+    assert set(result.obsm) == {"X_pca", "X_mgvi_z", *(f"X_mgvi_t_group{i}" for i in (1, 2, 3))}
+    assert len(result.uns["mgvi"]["history"]) == 2
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "in.h5ad"])
+def test_where_a_file_larger_than_memory_cannot_be_written_to(h5ad, tmp_path, name, capsys):
+    options = ("--group-key", "group", "--backed", "--force", "--out", tmp_path / name)
+    assert fit(h5ad, *options) == 2
+    assert "--backed" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from pyro_mgvi import DataError, Gaussian, GroupedCounts, SettingsError
 from pyro_mgvi.core import DataKind
-from pyro_mgvi.data.counts import canonical
+from pyro_mgvi.data.stores.in_memory import canonical
 
 
 def twice(x):

@@ -99,7 +99,7 @@ def test_a_sparse_minibatch_gives_the_dense_loss_and_gradients(adata, encoder, b
 def test_latents_of_mostly_zero_counts_are_those_of_dense_ones(adata, monkeypatch):
     mgvi = MGVI.from_anndata(adata, "group", latents=LATENTS)
     dense = mgvi.latents(adata)
-    monkeypatch.setattr("pyro_mgvi.data.grouped_counts.DENSITY", 1.1)
+    monkeypatch.setattr("pyro_mgvi.data.stores.on_disk.DENSITY", 1.1)
     assert mgvi.read(adata).mostly_zero
     for key, value in mgvi.latents(adata).items():
         np.testing.assert_allclose(value, dense[key], rtol=1e-4, atol=1e-5)

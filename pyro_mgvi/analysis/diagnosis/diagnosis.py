@@ -163,7 +163,7 @@ def _dimensions(program: Program, data: GroupedCounts) -> pd.DataFrame:
             for copy in families.copies_of(latent.name):
                 mine = owned[copy.index]
                 for found, value in zip(parts[copy], (kl, mean)):
-                    found.append(value[copy.index][mine].double().cpu().numpy())
+                    found.append(value[copy.index][mine].cpu().double().numpy())
     rows = []
     for copy, both in parts.items():
         kl_nd, mean_nd = map(np.concatenate, both)

@@ -116,7 +116,7 @@ def effects(
         measured_ng = program.model.measured(posterior.batch.group)
         if measured_ng is not None:
             share_ng = share_ng.where(measured_ng, 0.0)
-        mean_g += share_ng.sum(0).double().cpu().numpy()
+        mean_g += share_ng.sum(0).cpu().double().numpy()
         for i, (dim, sd) in enumerate(zip(dims, sd_d)):
             sides = (_moved(program, posterior, copy, dim, step * sd) for step in (0.5, -0.5))
             up_ng, down_ng = (expected(program, everything, posterior, side) for side in sides)
@@ -125,7 +125,7 @@ def effects(
             change_ng = up_ng - down_ng
             if measured_ng is not None:
                 change_ng = change_ng.where(measured_ng, 0.0)
-            effect_dg[i] += change_ng.sum(0).double().cpu().numpy()
+            effect_dg[i] += change_ng.sum(0).cpu().double().numpy()
     each_g = np.maximum(cells_g, 1)
     effect_dg, mean_g = effect_dg / each_g, mean_g / each_g
     information_dg = effect_dg**2

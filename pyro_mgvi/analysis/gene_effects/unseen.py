@@ -102,7 +102,7 @@ def _columns(mean_nk: torch.Tensor) -> torch.Tensor:
 def _places(refit: Program, data: GroupedCounts, copy: Copy) -> np.ndarray:
     """Return where cells are along a refit's copy, with a column of ones."""
     found = [
-        _columns(posterior.mean(copy.latent)[copy.index]).double().cpu().numpy()
+        _columns(posterior.mean(copy.latent)[copy.index]).cpu().double().numpy()
         for _, posterior in refit.posteriors(data, keep_sparse=True)
     ]
     return np.concatenate(found)
@@ -128,7 +128,7 @@ def _fold_scores(
             nuisance_nk[cells] = nuisance(full, log_size).cpu().numpy()
             posterior = refit.posterior(full.batch, seen_g)
             hidden_nk = _columns(posterior.mean(copy.latent)[copy.index])
-            place_nd[cells] = hidden_nk.double().cpu().numpy() @ map_kd
+            place_nd[cells] = hidden_nk.cpu().double().numpy() @ map_kd
             parts = without.parts(model, posterior.means(), full.batch)
             counts = model.distribution(parts, log_size, full.batch.group)
             mean, slope = mean_and_slope(counts, model.measured(full.batch.group))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from pyro_mgvi.data.counts import Counts
+from pyro_mgvi.data.stores.in_memory import Counts
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.kernels.sparse import is_sparse
 

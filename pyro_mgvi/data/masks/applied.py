@@ -9,21 +9,22 @@ import pandas as pd
 from anndata import AnnData
 
 from pyro_mgvi.data import checks
-from pyro_mgvi.data.counts import Counts
+from pyro_mgvi.data.counts import matrix
 from pyro_mgvi.data.masks.entries import only_measured
 from pyro_mgvi.data.masks.reading import FeatureMasks, absent_features
 from pyro_mgvi.data.schema import Schema, Source
+from pyro_mgvi.data.stores.in_memory import Counts
+from pyro_mgvi.data.stores.on_disk import OnDisk
 from pyro_mgvi.errors import DataError
 
 
 def masked_new(
-    x: Counts,
     adata: AnnData,
     source: Source,
     genes: pd.Index,
     group_key: str | Sequence[str],
     given: FeatureMasks | None,
-) -> tuple[Counts, dict[str, tuple[str, ...]]]:
+) -> tuple[Counts | OnDisk, dict[str, tuple[str, ...]]]:
     """Return counts without what is absent, and the absent genes of each group.
 
     Raises
@@ -31,6 +32,7 @@ def masked_new(
     DataError
         If several columns make up the groups, or a mask is none.
     """
+    x = matrix(adata, source)
     if given is None:
         return x, {}
     keys = checks.columns_of_groups(group_key)
@@ -57,7 +59,7 @@ def needed_genes(obs: AnnData, schema: Schema) -> np.ndarray | None:
     return needed_g
 
 
-def masked_known(x: Counts, obs: AnnData, schema: Schema) -> Counts:
+def masked_known(x: Counts | OnDisk, obs: AnnData, schema: Schema) -> Counts | OnDisk:
     """Return counts without what is absent from a model's groups."""
     if schema.measured_bg is None:
         return x

@@ -7,21 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from pyro_mgvi.data.counts import Counts
 from pyro_mgvi.data.schema import Schema
-from pyro_mgvi.errors import DataWarning, warn
+from pyro_mgvi.data.stores.in_memory import Counts
+from pyro_mgvi.data.stores.on_disk import OnDisk
+from pyro_mgvi.errors import DataError, DataWarning, warn
 from pyro_mgvi.kernels.sparse import is_sparse
 
 ROWS = 4096  # cells looked at a time
 
 
 def only_measured(
-    x: Counts,
+    x: Counts | OnDisk,
     group_n: np.ndarray,
     measured_bg: np.ndarray | None,
     genes: Sequence[str] = (),
     groups: Sequence[str] = (),
-) -> Counts:
+) -> Counts | OnDisk:
     """Return values with zeros where a cell's group has not got the gene, as the same kind.
 
     What is written there is not looked at: numbers, NaN and negative ones alike are dropped. A
@@ -39,6 +40,11 @@ def only_measured(
     genes, groups
         Their names, for the warning; none without.
 
+    Raises
+    ------
+    DataError
+        If the counts stay in their file.
+
     Warns
     -----
     DataWarning
@@ -52,6 +58,11 @@ def only_measured(
     """
     if measured_bg is None:
         return x
+    if isinstance(x, OnDisk):
+        raise DataError(
+            "feature_masks need the counts in memory, and these stay in their file: load them "
+            "first, adata = adata.to_memory()"
+        )
     if is_sparse(x):
         kept, dropped = _sparse(x, group_n, measured_bg)
     else:

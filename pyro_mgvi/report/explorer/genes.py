@@ -8,7 +8,7 @@ import numpy as np
 
 from pyro_mgvi.analysis import normalized_expression
 from pyro_mgvi.core import DataKind
-from pyro_mgvi.data.counts import dense
+from pyro_mgvi.data.stores.in_memory import dense
 from pyro_mgvi.report.explorer.packing import rows, whole
 from pyro_mgvi.report.explorer.thinning import thinned
 from pyro_mgvi.report.result import Result

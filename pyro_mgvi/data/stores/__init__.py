@@ -1,0 +1,1 @@
+"""Where counts lie: in memory, in a file that is larger than memory, or on a device."""
