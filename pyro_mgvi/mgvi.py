@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Self
 
 from anndata import AnnData
+from numpy.typing import ArrayLike
 
 from pyro_mgvi import saving
 from pyro_mgvi.analysis import FitSummary
 from pyro_mgvi.core import Decoder, Encoder, Latent, Likelihood
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.masks import FeatureMasks
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.model.component_checks import kind_of
@@ -72,6 +74,7 @@ class MGVI(Results, Program):
         use_raw: bool = False,
         round_counts: bool = False,
         sample_key: str | None = None,
+        feature_masks: FeatureMasks | None = None,
         latents: Latent | str | Iterable[Latent | str] = LATENTS,
         encoder: Callable[..., Encoder] = SeparateEncoders,
         decoder: Callable[..., Decoder] = JointDecoder,
@@ -85,7 +88,7 @@ class MGVI(Results, Program):
 
         Parameters
         ----------
-        adata, group_key, layer, batch_key, covariate_keys, sample_key
+        adata, group_key, layer, batch_key, covariate_keys, sample_key, feature_masks
             As for :meth:`GroupedCounts.from_anndata`.
         drop_empty, use_raw, round_counts
             Leave out cells without a single count; take ``adata.raw``; round fractional counts
@@ -100,18 +103,10 @@ class MGVI(Results, Program):
         """
         where = adata, group_key, layer, batch_key, covariate_keys, drop_empty
         switches = kind_of(likelihood), use_raw, round_counts
-        data = GroupedCounts.from_anndata(*where, *switches, sample_key)
-        return cls.from_counts(
-            data,
-            latents=latents,
-            encoder=encoder,
-            decoder=decoder,
-            likelihood=likelihood,
-            observed_library=observed_library,
-            own_weight=own_weight,
-            foreign_sample=foreign_sample,
-            seed=seed,
-        )
+        data = GroupedCounts.from_anndata(*where, *switches, sample_key, feature_masks)
+        parts = latents, encoder, decoder, likelihood
+        more = observed_library, own_weight, foreign_sample, seed
+        return cls(data.schema, data.initial_values(kind_of(likelihood)), *parts, *more)
 
     @classmethod
     def from_counts(
@@ -242,6 +237,7 @@ class MGVI(Results, Program):
         accelerator: str = "auto",
         layer: str | None = None,
         use_raw: bool | None = None,
+        feature_mask: str | ArrayLike | None = None,
         progress: bool = True,
     ) -> MGVI:
         """Return a new model with one more group, learnt from that group's cells alone.
@@ -250,7 +246,8 @@ class MGVI(Results, Program):
         :func:`pyro_mgvi.training.add_group`.
         """
         used = chosen_plan(plan, max_epochs, self.plan)
-        larger, history = add_group(self, adata, used, accelerator, progress, layer, use_raw)
+        where = layer, use_raw, feature_mask
+        larger, history = add_group(self, adata, used, accelerator, progress, *where)
         larger.plan, larger.history = used, history
         return larger
 

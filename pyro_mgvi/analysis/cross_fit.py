@@ -9,9 +9,15 @@ import numpy as np
 import torch
 from anndata import AnnData
 
-from pyro_mgvi.analysis.efficient_scores import efficient_scores, q_values, recentred
-from pyro_mgvi.analysis.folds import dealt_out
+from pyro_mgvi.analysis.efficient_scores import (
+    efficient_scores,
+    mean_and_slope,
+    q_values,
+    recentred,
+)
+from pyro_mgvi.analysis.folds import dealt_out, shuffled_groups
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.masks.notes import measured_in
 from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model import Posterior
@@ -118,8 +124,15 @@ class CrossFit:
             if few or (without.averaged and (~own).sum() < LEAST_CELLS):
                 return np.full(data.shape[1], np.nan)
             found = unseen_contrast(refit, data.subset(tested), own, without, self.seed)
-            scores.append(efficient_scores(*found))
-        return recentred(np.sum(scores, axis=0) / np.sqrt(len(scores)))
+            has_bg = data.schema.measured_bg
+            has_ng = None if has_bg is None else has_bg[data.group_n[tested]]
+            scores.append(efficient_scores(*found, has_ng))
+        z_g = np.sum(scores, axis=0) / np.sqrt(len(scores))
+        groups = tuple(data.schema.groups[code] for code in named.codes)
+        known_g = measured_in(data.schema, groups)
+        z_g[~known_g] = np.nan
+        z_g[known_g] = recentred(z_g[known_g])
+        return z_g
 
 
 def cross_fit(
@@ -197,22 +210,11 @@ def shuffled_fit(
 
     Parameters are those of :func:`cross_fit`.
     """
-    shuffled = shuffled_groups(mgvi.read(adata), mgvi.seed)
-    return cross_fit(mgvi, shuffled, plan, max_epochs, progress)
-
-
-def shuffled_groups(data: GroupedCounts, seed: int) -> GroupedCounts:
-    """Return the data with groups permuted within batches: group sizes stay as they are.
-
-    Where a batch holds one group only, nothing moves within it; groups are then permuted freely.
-    """
-    rng, group_n = np.random.default_rng(seed), data.group_n.copy()
-    blocks = [np.flatnonzero(data.batch_n == b) for b in range(len(data.schema.batches))]
-    if any(len(set(group_n[block])) == 1 for block in blocks):
-        blocks = [np.arange(len(data))]
-    for block in blocks:
-        group_n[block] = rng.permutation(group_n[block])
-    return data.with_groups(group_n)
+    shuffled, null = shuffled_groups(mgvi.read(adata), mgvi.seed), mgvi
+    if mgvi.schema.absent:  # of the genes that all groups have, see shuffled_groups
+        null = mgvi.fresh(shuffled, mgvi.seed)
+        null.plan = mgvi.plan
+    return cross_fit(null, shuffled, plan, max_epochs, progress)
 
 
 class Contrast(NamedTuple):
@@ -235,6 +237,7 @@ def unseen_contrast(
     everything, model = Decoding.everything(mgvi.families), mgvi.model
     for cells, full in mgvi.posteriors(data):
         batch, log_size = full.batch, observed_size(full)
+        measured_ng = model.measured(batch.group)
         nuisance_nk[cells] = nuisance(full, log_size).cpu().numpy()
         own_n1 = torch.from_numpy(own_n[cells, None]).to(mgvi.device)
         for part in gene_parts(n_genes, seed):
@@ -242,12 +245,16 @@ def unseen_contrast(
             seen_g[part] = 0.0
             posterior = mgvi.posterior(batch, seen_g)
             with_all, with_less = (
-                model.likelihood(decoding.parts(model, posterior.means(), batch), log_size)
+                model.distribution(
+                    decoding.parts(model, posterior.means(), batch), log_size, batch.group
+                )
                 for decoding in (everything, without)
             )
-            mean, slope = with_less.mean, with_less.mean / with_less.variance
+            mean, slope = mean_and_slope(with_less, measured_ng)
             at = np.ix_(cells, part)
             delta = (with_all.mean / mean).log() * own_n1
+            if measured_ng is not None:
+                delta = delta.where(measured_ng, 0.0)
             delta_ng[at] = delta.cpu().numpy()[:, part]
             residual_ng[at] = ((batch.counts - mean) * slope).cpu().numpy()[:, part]
             weight_ng[at] = (mean * slope).cpu().numpy()[:, part]

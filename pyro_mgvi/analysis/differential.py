@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from pyro_mgvi.analysis.expression import expected
+from pyro_mgvi.analysis.expression import expected, measured_only
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.names import cell_index, named_groups
@@ -97,15 +97,24 @@ def differential_expression(
     ]
     names = ("first", "second", "lfc", "squares", "beyond")
     sums = {name: np.zeros(data.shape[1]) for name in names}
+    known = {name: np.zeros(data.shape[1]) for name in names}
     for (_, one), (_, two) in zip(*map(mgvi.posteriors, sides), strict=True):
         shares = [
-            expected(mgvi, decoding, side, side.draw(generator)).cpu().double()
+            measured_only(mgvi, side, expected(mgvi, decoding, side, side.draw(generator)))
+            .cpu()
+            .double()
             for side in (one, two)
         ]
         lfc = (shares[0] / shares[1]).log2()
-        parts = (shares[0], shares[1], lfc, lfc**2, (lfc.abs() > threshold).double())
-        sums = {k: total + part.sum(0).numpy() for (k, total), part in zip(sums.items(), parts)}
-    mean = {k: total / n_draws for k, total in sums.items()}
+        beyond = (lfc.abs() > threshold).double().where(~lfc.isnan(), torch.nan)
+        parts = (shares[0], shares[1], lfc, lfc**2, beyond)
+        # Of cells whose group has the gene, and of pairs where both have it; all without masks.
+        for name, part in zip(names, parts):
+            is_known = ~part.isnan()
+            sums[name] += part.where(is_known, 0.0).sum(0).numpy()
+            known[name] += is_known.sum(0).numpy()
+    with np.errstate(invalid="ignore"):
+        mean = {k: total / known[k] for k, total in sums.items()}
     table = pd.DataFrame(
         {
             "mean_first": 1e4 * mean["first"],

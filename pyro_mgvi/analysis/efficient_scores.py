@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from pyro.distributions import TorchDistribution
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 ROUNDING = 1e-6  # share of a prediction, in single precision, that may be an error of rounding
 THIRD_QUARTILE = 0.6744897501960817  # of the standard normal distribution
@@ -52,8 +54,18 @@ def recentred(z_g: np.ndarray) -> np.ndarray:
     return (z_g - centre) / max(1.0, float(np.median(below)) / THIRD_QUARTILE)
 
 
+def mean_and_slope(counts: TorchDistribution, measured_ng: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the mean of each count, and that over its variance; zeros where a gene is absent."""
+    mean, slope = counts.mean, counts.mean / counts.variance
+    return mean, slope if measured_ng is None else slope.where(measured_ng, 0.0)
+
+
 def efficient_scores(
-    delta_ng: np.ndarray, residual_ng: np.ndarray, weight_ng: np.ndarray, nuisance_nk: np.ndarray
+    delta_ng: np.ndarray,
+    residual_ng: np.ndarray,
+    weight_ng: np.ndarray,
+    nuisance_nk: np.ndarray,
+    measured_ng: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the self-normalised score along ``delta`` of each gene, free of the nuisance.
 
@@ -65,22 +77,40 @@ def efficient_scores(
         Quasi-score of each log mean, (x - m) m / v, and its information, m^2 / v.
     nuisance_nk
         What both are regressed on, with those weights.
+    measured_ng
+        Which cell has which gene: the others are left out. All by default.
 
     Returns
     -------
     One score per gene, standard normal if nothing changes; 0 without information.
     """
     with threadpool_limits(1):  # thousands of small products: threads only wait for each other
-        return _efficient_scores(delta_ng, residual_ng, weight_ng, nuisance_nk)
+        return _efficient_scores(delta_ng, residual_ng, weight_ng, nuisance_nk, measured_ng)
 
 
 def _efficient_scores(
-    delta_ng: np.ndarray, residual_ng: np.ndarray, weight_ng: np.ndarray, nuisance_nk: np.ndarray
+    delta_ng: np.ndarray,
+    residual_ng: np.ndarray,
+    weight_ng: np.ndarray,
+    nuisance_nk: np.ndarray,
+    measured_ng: np.ndarray | None,
 ) -> np.ndarray:
     z_g = np.zeros(delta_ng.shape[1])
     for gene in range(len(z_g)):
-        of_gene = delta_ng[:, gene], residual_ng[:, gene], weight_ng[:, gene]
-        delta, residual = _freed(*of_gene, nuisance_nk)
+        of_gene, nuisance = (
+            (delta_ng[:, gene], residual_ng[:, gene], weight_ng[:, gene]),
+            nuisance_nk,
+        )
+        if measured_ng is not None:
+            cells = np.flatnonzero(measured_ng[:, gene])
+            if len(cells) <= nuisance_nk.shape[1]:
+                continue  # nothing is left to score
+            delta_n, residual_n, weight_n = of_gene
+            of_gene, nuisance = (
+                (delta_n[cells], residual_n[cells], weight_n[cells]),
+                nuisance_nk[cells],
+            )
+        delta, residual = _freed(*of_gene, nuisance)
         product = delta * residual
         norm_ = np.sqrt((product**2).sum())
         z_g[gene] = product.sum() / norm_ if norm_ > 0 else 0.0

@@ -15,7 +15,7 @@ from pyro_mgvi.data.names import cell_index, gene_positions
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.model import Posterior
 from pyro_mgvi.model.decoding import Decoding
-from pyro_mgvi.support.values import whole_number
+from pyro_mgvi.support.values import flag, whole_number
 from pyro_mgvi.training.program import Program, check_model
 
 
@@ -24,7 +24,24 @@ def expected(
 ) -> Tensor:
     """Return expected expression of some cells for values of their latents, (n, genes)."""
     parts = decoding.parts(program.model, values, posterior.batch)
-    return program.model.likelihood.expression(parts)
+    return program.model.expression(parts, posterior.batch.group)
+
+
+def measured_only(program: Program, posterior: Posterior, share_ng: Tensor) -> Tensor:
+    """Return expression with NaN where a cell's group has not got the gene."""
+    measured_ng = program.model.measured(posterior.batch.group)
+    return share_ng if measured_ng is None else share_ng.where(measured_ng, torch.nan)
+
+
+def marked(program: Program, table: pd.DataFrame, predict_absent: bool) -> pd.DataFrame:
+    """Return a table of expression whose ``attrs`` say what was not measured, by group."""
+    if program.schema.absent:
+        listed = {
+            group: [gene for gene in table.columns if gene in set(genes)]
+            for group, genes in program.schema.absent.items()
+        }
+        table.attrs["predicted" if predict_absent else "absent"] = listed
+    return table
 
 
 @torch.no_grad()
@@ -34,6 +51,7 @@ def normalized_expression(
     latents: Sequence[str] | str | None = None,
     genes: Sequence[str] | str | None = None,
     batch: str | None = None,
+    predict_absent: bool = False,
 ) -> pd.DataFrame:
     """Return expected expression at the posterior means, as shares of a cell's counts.
 
@@ -55,10 +73,14 @@ def normalized_expression(
     batch
         Decode every cell as if it came from this batch; its own by default. The latents
         are those of the cell as it was observed.
+    predict_absent
+        Predict genes that a cell's group has not got (feature masks): what they would be, in the
+        unit of the genes that it has. They are NaN otherwise.
 
     Returns
     -------
-    Cells x genes.
+    Cells x genes. Where groups have not got all genes, ``attrs["predicted"]`` (or
+    ``attrs["absent"]``, of what is NaN) lists the genes by group.
 
     Raises
     ------
@@ -71,6 +93,7 @@ def normalized_expression(
         known = list(schema.batches) if schema.batch_key else "no batch_key"
         raise SettingsError(f"unknown batch {batch!r}; the model has {known}")
     decoding = Decoding.keeping(program.families, latents)
+    predict_absent = flag("predict_absent", predict_absent)
     names, position = gene_positions(schema, genes)
     data = program.read_for_results(adata)
     out = np.empty((len(data), len(names)), np.float32)
@@ -82,8 +105,11 @@ def normalized_expression(
             moved = posterior.batch._replace(covariates=covariates)
             posterior = Posterior(program.model, moved, posterior.moments)
         share_ng = expected(program, decoding, posterior, posterior.means())
+        if not predict_absent:
+            share_ng = measured_only(program, posterior, share_ng)
         out[cells] = share_ng[:, position].cpu().numpy()
-    return pd.DataFrame(out, index=cell_index(data, adata), columns=names)
+    table = pd.DataFrame(out, index=cell_index(data, adata), columns=names)
+    return marked(program, table, predict_absent)
 
 
 @torch.no_grad()
@@ -94,6 +120,7 @@ def expression_draws(
     genes: Sequence[str] | str | None = None,
     n_draws: int = 25,
     seed: int = 0,
+    predict_absent: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return mean and standard deviation of each cell's expression over posterior draws.
 
@@ -115,6 +142,8 @@ def expression_draws(
         Draws of each cell's latents from its posterior, at least 2.
     seed
         Of the draws.
+    predict_absent
+        As for :func:`normalized_expression`.
 
     Returns
     -------
@@ -137,6 +166,7 @@ def expression_draws(
     ((120, 80), True)
     """
     check_model(mgvi)
+    predict_absent = flag("predict_absent", predict_absent)
     n_draws = whole_number("n_draws", n_draws, least=2)
     seed = whole_number("seed", seed, least=0)
     decoding = Decoding.keeping(mgvi.families, latents)
@@ -148,11 +178,14 @@ def expression_draws(
         squares = torch.zeros_like(total)
         for _ in range(n_draws):
             draw = expected(mgvi, decoding, posterior, posterior.draw(generator))
+            if not predict_absent:
+                draw = measured_only(mgvi, posterior, draw)
             draw = draw[:, position].cpu().double()
             total, squares = total + draw, squares + draw**2
         mean[cells] = (total / n_draws).numpy()
         variance = (squares - total**2 / n_draws) / (n_draws - 1)
         std[cells] = variance.clamp(min=0).sqrt().numpy()
     index = cell_index(data, adata)
-    of_mean, of_std = (pd.DataFrame(x, index=index, columns=names) for x in (mean, std))
+    tables = (pd.DataFrame(x, index=index, columns=names) for x in (mean, std))
+    of_mean, of_std = (marked(mgvi, table, predict_absent) for table in tables)
     return of_mean, of_std

@@ -1,11 +1,14 @@
-"""Which cells are held out together: some of each group, or whole samples."""
+"""Which cells are held out together, and groups shuffled among cells."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.masks import common_absent
 from pyro_mgvi.errors import DataError
 
 
@@ -74,3 +77,21 @@ def whole_samples(data: GroupedCounts, fold_n: np.ndarray) -> bool:
     _, sample_n = np.unique(data.sample_n, return_inverse=True)
     pairs = np.unique(np.column_stack([sample_n, fold_n]), axis=0)
     return len(pairs) == sample_n.max() + 1
+
+
+def shuffled_groups(data: GroupedCounts, seed: int) -> GroupedCounts:
+    """Return the data with groups permuted within batches: group sizes stay as they are.
+
+    Where a batch holds one group only, nothing moves within it; groups are then permuted freely.
+    Of groups that have not got the same genes (feature masks), the genes that all have are left:
+    a cell cannot be given a group some of whose genes nobody has measured in it.
+    """
+    rng, group_n = np.random.default_rng(seed), data.group_n.copy()
+    blocks = [np.flatnonzero(data.batch_n == b) for b in range(len(data.schema.batches))]
+    if any(len(set(group_n[block])) == 1 for block in blocks):
+        blocks = [np.arange(len(data))]
+    for block in blocks:
+        group_n[block] = rng.permutation(group_n[block])
+    if data.schema.absent:
+        data = data.matching(replace(data.schema, absent=common_absent(data.schema)))
+    return data.with_groups(group_n)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from pyro_mgvi.core.interfaces import HasLoadings, HasPrograms
 from pyro_mgvi.data import checks
+from pyro_mgvi.data.masks.notes import measured_in
 from pyro_mgvi.data.matching import gene_columns
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.training.program import Program
@@ -45,6 +47,8 @@ def loadings(program: Program, latent: str, adata: AnnData | None = None) -> pd.
     for copy in program.families.resolve(latent):
         columns = [f"{copy.key}_{i + 1}" for i in range(copy.dim)]
         loading_gk = found[copy.latent][copy.index].cpu().numpy()
+        known_g = measured_in(program.schema, copy.groups)  # by some group that owns it
+        loading_gk = np.where(known_g[:, None], loading_gk, np.nan)
         tables[copy.key] = pd.DataFrame(loading_gk, list(program.schema.genes), columns)
     if adata is not None:
         checks.names(adata.var_names)

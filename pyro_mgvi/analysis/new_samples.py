@@ -71,7 +71,13 @@ def new_sample_scores(
         return np.full(data.shape[1], np.nan)
     folds = _folds(refits, data, named, without, used)
     units = _shifts(folds) if without.averaged else _slopes(folds)
-    return shrunk(sample_scores(units))
+    z_g = sample_scores(units)
+    measured_bg, known_g = data.schema.measured_bg, np.ones(len(z_g), bool)
+    if measured_bg is not None:  # samples are compared in genes that all of them have
+        known_g = measured_bg[np.unique(data.group_n[used])].all(0)
+    z_g[~known_g] = np.nan
+    z_g[known_g] = shrunk(z_g[known_g])
+    return z_g
 
 
 Fold = tuple[int, GroupedCounts, np.ndarray, Contrast]

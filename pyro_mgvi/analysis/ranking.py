@@ -13,6 +13,7 @@ from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, q_values
 from pyro_mgvi.analysis.new_samples import NEW, SAME, new_sample_scores
 from pyro_mgvi.core.interfaces import DataKind, gene_log_prob
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.masks.notes import measured_in, notes_of
 from pyro_mgvi.data.names import Labels, NamedGroups, labels_of, named_groups
 from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import DataError, SettingsError
@@ -88,6 +89,7 @@ def rank_genes(
     (:func:`~pyro_mgvi.analysis.new_samples.new_sample_scores`): with an averaged offset, a shift of
     the group's mean alone; with its own offset, the variation within it. The Bayes factor also
     counts what the model fits to noise; ``z_score`` does not (benchmarks/notes/RESULTS_genes.md).
+    Genes that the group has not got (feature masks) have no row, and ``attrs`` says so.
 
     With ``by``, one such block per label, largest label of the group first, indexed by label and
     gene; q-values are those of all blocks at once. Labels without a cell of the group have no
@@ -179,7 +181,10 @@ def _ranking(
         },
         index=pd.Index(mgvi.schema.genes, name="gene"),
     )
+    groups = tuple(mgvi.schema.groups[code] for code in named.codes)
+    table = table[measured_in(mgvi.schema, groups)]
     table.attrs["q_value_of"] = NEW if across_samples else SAME
+    table.attrs |= notes_of(mgvi.schema, groups)
     return table.sort_values("bayes_factor", ascending=False, kind="stable")
 
 
@@ -187,22 +192,25 @@ def _ranking(
 def _sums(mgvi: Program, data: GroupedCounts, without: Decoding) -> dict[str, np.ndarray]:
     """Return each gene's sums over cells: log ratios, cells in favour and both expressions."""
     sums = {name: np.zeros(data.shape[1]) for name in ("bf", "favour", "all", "shared")}
-    likelihood, everything = mgvi.model.likelihood, Decoding.everything(mgvi.families)
+    model, everything = mgvi.model, Decoding.everything(mgvi.families)
     for _, posterior in mgvi.posteriors(data):
         log_library = posterior.log_library()
         size = None if log_library is None else log_library.double()
+        group_n = posterior.batch.group
         # In double precision: single loses the difference beside the log-gammas of large counts.
         sides = [
             [
                 tuple(output.double() for output in part)
-                for part in decoding.parts(mgvi.model, posterior.means(), posterior.batch)
+                for part in decoding.parts(model, posterior.means(), posterior.batch)
             ]
             for decoding in (everything, without)
         ]
         counts = posterior.batch.counts.double()
-        with_all, with_less = (gene_log_prob(likelihood(parts, size), counts) for parts in sides)
+        with_all, with_less = (
+            gene_log_prob(model.distribution(parts, size, group_n), counts) for parts in sides
+        )
         gain_ng = with_all - with_less
-        share_all, share_without = (likelihood.expression(parts) for parts in sides)
+        share_all, share_without = (model.expression(parts, group_n) for parts in sides)
         sums["bf"] += gain_ng.sum(0).cpu().numpy()
         sums["favour"] += (gain_ng > 0).sum(0).cpu().numpy()
         sums["all"] += share_all.sum(0).cpu().numpy()

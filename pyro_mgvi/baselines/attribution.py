@@ -101,7 +101,7 @@ def _attributions(
 
     method = captum.IntegratedGradients(similarity)
     for _, batch in mgvi.batches(data, CELLS):
-        x = to_dense(mgvi.guide.input(batch.counts))
+        x = to_dense(mgvi.guide.input(batch.counts, group=batch.group))
         with torch.no_grad():
             fixed = h(x, batch.covariates)
         attribution_ng = method.attribute(

@@ -24,7 +24,8 @@ from pyro_mgvi.baselines.nonnegative.gmdf import GMDF
 from pyro_mgvi.baselines.nonnegative.separate_nmf import SeparateNMF
 from pyro_mgvi.baselines.nonnegative.shares import relative_expression, scaled_shares
 from pyro_mgvi.data.grouped_counts import GroupedCounts
-from pyro_mgvi.errors import ComponentWarning
+from pyro_mgvi.data.stores.in_memory import Counts
+from pyro_mgvi.errors import ComponentWarning, DataError
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.support.optional import require
 from pyro_mgvi.training import TrainingPlan
@@ -101,7 +102,7 @@ class Linear(Method):
 
     def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int | None = None) -> Fitted:
         """Train on ``data``, to convergence: it has no epochs."""
-        return factors(log_shares(data.x), data, seed, self.settings)
+        return factors(log_shares(everyones_counts(data)), data, seed, self.settings)
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Decomposed(Method):
 
     def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int | None = None) -> Fitted:
         """Train on ``data``, to convergence: it has no epochs."""
-        x_np, _ = scaled_shares(data.x, data.group_n, self.excess, self.combine)
+        x_np, _ = scaled_shares(everyones_counts(data), data.group_n, self.excess, self.combine)
         found = self.decomposition.fit(x_np, data.group_n, seed=seed)
         return estimated(data, *found.scores())
 
@@ -148,7 +149,7 @@ class Separate(Method):
 
     def train(self, data: GroupedCounts, seed: int = 0, max_epochs: int | None = None) -> Fitted:
         """Train on ``data``, to convergence: it has no epochs."""
-        x_np, _ = relative_expression(data.x, data.group_n)
+        x_np, _ = relative_expression(everyones_counts(data), data.group_n)
         programs = self.factorisations.fit(x_np, data.group_n, seed)
         return estimated(data, *programs.scores(x_np, data.group_n))
 
@@ -172,7 +173,7 @@ class ScviTools(Method):
         numpy_state = np.random.get_state()  # noqa: NPY002 (scvi-tools seeds it)
         with torch.random.fork_rng():
             scvi.settings.seed = seed
-            adata = anndata.AnnData(data.x)
+            adata = anndata.AnnData(everyones_counts(data))
             scvi.model.SCVI.setup_anndata(adata)
             model = scvi.model.SCVI(adata, n_latent=self.n_latent)
             quiet = {"enable_progress_bar": False, "logger": False, "enable_model_summary": False}
@@ -180,6 +181,23 @@ class ScviTools(Method):
             means, draws = (model.get_latent_representation(give_mean=m) for m in (True, False))
         np.random.set_state(numpy_state)  # noqa: NPY002
         return Fitted({"z": means, "t": {}}, {"z": draws, "t": {}})
+
+
+def everyones_counts(data: GroupedCounts) -> Counts:
+    """Return the counts, for a method that takes every gene for one that all groups have.
+
+    Raises
+    ------
+    DataError
+        If groups have genes of their own.
+    """
+    if data.schema.absent:
+        raise DataError(
+            f"this method cannot leave out genes that {' and '.join(data.schema.absent)} has not "
+            "got (feature masks), and would take them for zeros: give it the genes that all "
+            "groups have"
+        )
+    return data.x
 
 
 def by_group(mgvi: MGVI, data: GroupedCounts, draw: int | None = None) -> Latents:

@@ -8,7 +8,7 @@ from argparse import Namespace
 import pandas as pd
 
 from pyro_mgvi.analysis.latent_values import record
-from pyro_mgvi.cli.files import query, read_cells
+from pyro_mgvi.cli.files import feature_masks, query, read_cells
 from pyro_mgvi.cli.gene_sets import GeneSets
 from pyro_mgvi.cli.legends import PROGRAMS, RANKING, print_legend
 from pyro_mgvi.cli.outputs import (
@@ -85,6 +85,7 @@ def fit(arguments: Namespace) -> int:
         "use_raw": arguments.use_raw,
         "round_counts": arguments.round_counts,
         "sample_key": arguments.sample_key,
+        "feature_masks": feature_masks(arguments.feature_mask),
     }
     data = GroupedCounts.from_anndata(adata, **keys, drop_empty=arguments.drop_empty)
     if len(data) < adata.n_obs and arguments.backed:
@@ -207,6 +208,9 @@ def rank_genes(arguments: Namespace) -> int:
     else:
         of = table.attrs["q_value_of"]
         print(f"{(table['q_value'] < 0.1).sum()} genes at q < 0.1; q-values speak of {of}")
+    for note in ("absent_genes", "genes_of_one_group"):
+        if note in table.attrs:
+            print(table.attrs[note])
     print(f"written to {arguments.out}")
     sets.write(table)
     return 0

@@ -72,3 +72,20 @@ def _form(path: Path) -> str:
             f"h5ad, mudata.read({path.name!r})['rna'].write_h5ad('rna.h5ad'), and name that"
         )
     return form
+
+
+def feature_masks(given: list[str] | None) -> str | dict[str, str] | None:
+    """Return columns by group, or the one name of a table."""
+    if given is None or (len(given) == 1 and "=" not in given[0]):
+        return None if given is None else given[0]
+    masks: dict[str, str] = {}
+    for text in given:
+        group, is_one, column = text.rpartition("=")
+        if not is_one or not group or not column:
+            raise SettingsError(
+                f"--feature-mask {text!r} is no GROUP=COLUMN: write human=in_human mouse=in_mouse"
+            )
+        if group in masks:
+            raise SettingsError(f"--feature-mask names group {group!r} twice")
+        masks[group] = column
+    return masks

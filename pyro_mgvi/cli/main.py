@@ -134,6 +134,13 @@ def _add_fit(commands: Commands) -> None:
         "groups) NAME=A+B:5 (of the groups A and B; in names, a backslash goes before + , : = and "
         "backslash); default z:10 t:10",
     )
+    fit.add_argument(
+        "--feature-mask",
+        nargs="+",
+        metavar="GROUP=COLUMN",
+        help="which genes each group has, a column of var for each: human=in_human mouse=in_mouse; "
+        "or one name, of a table in varm or the start of keys <name>_<group> in uns",
+    )
     fit.add_argument("--drop-empty", action="store_true", help="drop cells without counts")
     fit.add_argument(
         "--epochs", type=int, help="at most (default: 60 for few cells, 20 for 2,800 or more)"

@@ -26,11 +26,14 @@ class InitialValues(NamedTuple):
     input_g
         Mean encoder input per gene, subtracted from it.
     depth
-        Library size to which the encoders' input is scaled, in counts.
+        Library size to which the encoders' input is scaled, in counts: one, or, where groups have
+        genes of their own, one for each group, (groups,).
     n_covariates
         Number of covariate columns.
     n_group_b
         Number of cells of each group, (groups,).
+    measured_bg
+        Which group has which gene, boolean (groups, genes); None where all have all.
     """
 
     log_rate_g: Tensor
@@ -42,6 +45,7 @@ class InitialValues(NamedTuple):
     depth: Tensor
     n_covariates: int = 0
     n_group_b: Tensor = torch.ones(1)
+    measured_bg: Tensor | None = None
 
     @property
     def n_genes(self) -> int:
@@ -55,12 +59,18 @@ class InitialValues(NamedTuple):
 
     @classmethod
     def blank(
-        cls, n_genes: int, n_groups: int, n_batches: int = 1, n_covariates: int = 0
+        cls,
+        n_genes: int,
+        n_groups: int,
+        n_batches: int = 1,
+        n_covariates: int = 0,
+        measured_bg: Tensor | None = None,
     ) -> InitialValues:
         """Return neutral values of the right shapes, for example before loading weights."""
         library = torch.tensor([[7.0, 1.0]]).repeat(n_batches, 1)
         zeros = torch.zeros(n_genes)
         offset = torch.zeros(n_groups, n_genes)
-        depth = torch.tensor(1e3)
+        depth = torch.tensor(1e3) if measured_bg is None else torch.full((n_groups,), 1e3)
         sizes = torch.ones(n_groups)
-        return cls(zeros, offset, zeros, zeros, library, zeros, depth, n_covariates, sizes)
+        values = zeros, offset, zeros, zeros, library, zeros, depth, n_covariates, sizes
+        return cls(*values, measured_bg)

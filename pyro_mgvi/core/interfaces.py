@@ -152,6 +152,33 @@ class Likelihood(nn.Module, ABC):
         return log_proportions(parts).exp()
 
 
+class HandlesAbsent(ABC):
+    """A likelihood of cells that have not got all genes (feature masks by group)."""
+
+    @abstractmethod
+    def of_measured(
+        self, parts: list[Part], log_library: Tensor | None, measured_ng: Tensor
+    ) -> dist.TorchDistribution:
+        """Return the distribution of the values as :meth:`Likelihood.forward` does, of some genes.
+
+        Parameters
+        ----------
+        parts, log_library
+            As for it; the library is of the genes that a cell has.
+        measured_ng
+            Which cell has which gene, boolean. Absent ones, whose values are zeros, have a
+            log-probability of 0 whose gradient is 0, mean and variance 0, and zeros as draws.
+        """
+
+    @abstractmethod
+    def expression_of_measured(self, parts: list[Part], measured_ng: Tensor) -> Tensor:
+        """Return expression as :meth:`Likelihood.expression` does, absent genes on the same scale.
+
+        Shares add up to 1 over the genes that a cell has; what an absent one would be is a
+        prediction in their units.
+        """
+
+
 class HasGeneLogProb(ABC):
     """A distribution over the genes of a cell that can tell them apart."""
 

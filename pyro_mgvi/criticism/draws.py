@@ -56,7 +56,8 @@ def draw(posterior: Posterior) -> Draw:
         prior = dist.Normal(prior.loc, prior.scale)  # log-normal: the Jacobians cancel
         log_ratio = log_ratio + prior.log_prob(log_library) - guide.log_prob(log_library)
     parts = model.decode(latents, batch.group, batch.covariates)
-    return Draw(latents, log_library, model.likelihood(parts, log_library), log_ratio)
+    counts = model.distribution(parts, log_library, batch.group)
+    return Draw(latents, log_library, counts, log_ratio)
 
 
 def dense_posteriors(

@@ -83,7 +83,8 @@ def to_arviz(
         divergences of weight 1), the log of the mean of its exponential the bound of
         :func:`~pyro_mgvi.criticism.held_out`.
     ``constant_data``
-        ``group``: the cells' groups.
+        ``group``: the cells' groups; with feature masks, ``measured``: which cell has which gene.
+        Counts of the others are zeros and mean nothing.
 
     Raises
     ------
@@ -158,7 +159,7 @@ def to_arviz(
 
     # The log-likelihood has no genes: ArviZ leaves out trailing dims there.
     dims = {"library": ["cell"], "log_weight": ["cell"], "group": ["cell"]}
-    dims["counts"] = ["cell", "gene"]
+    dims["counts"] = dims["measured"] = ["cell", "gene"]
     coords: dict[str, np.ndarray | list[str]] = {"cell": cells_.to_numpy(), "gene": names}
     for latent in families:
         subset, dimension = f"{latent.name}_subset", f"{latent.name}_dimension"
@@ -177,6 +178,8 @@ def to_arviz(
         "observed_data": {"counts": observed},
         "constant_data": {"group": np.asarray(mgvi.schema.groups)[data.group_n]},
     }
+    if mgvi.schema.measured_bg is not None:  # zeros of genes that a group has not got mean nothing
+        groups["constant_data"]["measured"] = mgvi.schema.measured_bg[data.group_n][:, position]
     warnings.warn(NOT_A_CHAIN, ChainDiagnosticsWarning, stacklevel=2)
     return _pack(groups, coords, dims)
 

@@ -124,6 +124,7 @@ def held_out(
             ess_n[cells] = np.clip(np.exp(log_ess_n), 1, n_draws)  # but for rounding errors
     measure: dict[str, object] = {
         "genes": frozenset(mgvi.schema.genes),
+        "feature masks": {k: frozenset(v) for k, v in mgvi.schema.absent.items()},
         "layer": mgvi.schema.layer,
         "use_raw": mgvi.schema.use_raw,
         "round_counts": mgvi.schema.round_counts,

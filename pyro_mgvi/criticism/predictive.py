@@ -127,21 +127,26 @@ def predictive_checks(
         )
     data = mgvi.read_for_results(adata)
     n, n_genes = data.shape
+    n_g = np.full(n_genes, n)  # cells that have the gene
+    if mgvi.schema.measured_bg is not None:
+        n_g = np.maximum(mgvi.schema.measured_bg[data.group_n].sum(0), 1)
     # sums over cells of the count, its square and its being zero: observed, and per replicate
     observed_3g, replicate_d3g = np.zeros((3, n_genes)), np.zeros((n_draws, 3, n_genes))
     per_cell = []
     with seeded(seed):
         for _, posterior in dense_posteriors(mgvi, data, progress, "predictive checks"):
             counts = posterior.batch.counts
-            observed_3g += _gene_sums(counts)
+            measured_ng = mgvi.model.measured(posterior.batch.group)
+            observed_3g += _gene_sums(counts, measured_ng)
             replicate_d2n = np.empty((n_draws, 2, len(counts)))
             for i in range(n_draws):
                 replicate = draw(posterior).counts.sample()
-                replicate_d3g[i] += _gene_sums(replicate)
-                replicate_d2n[i] = _cell_statistics(replicate)
-            per_cell.append(_table(("library", "zeros"), _cell_statistics(counts), replicate_d2n))
+                replicate_d3g[i] += _gene_sums(replicate, measured_ng)
+                replicate_d2n[i] = _cell_statistics(replicate, measured_ng)
+            found_2n = _cell_statistics(counts, measured_ng)
+            per_cell.append(_table(("library", "zeros"), found_2n, replicate_d2n))
     genes = _table(
-        ("mean", "variance", "zeros"), _moments(observed_3g, n), _moments(replicate_d3g, n)
+        ("mean", "variance", "zeros"), _moments(observed_3g, n_g), _moments(replicate_d3g, n_g)
     )
     cells = pd.concat(per_cell)
     group = pd.Categorical.from_codes(data.group_n, pd.Index(mgvi.schema.groups))
@@ -151,20 +156,27 @@ def predictive_checks(
     return PredictiveChecks(genes, cells, n_draws)
 
 
-def _gene_sums(counts_ng: Tensor) -> np.ndarray:
+def _gene_sums(counts_ng: Tensor, measured_ng: Tensor | None) -> np.ndarray:
     counts = counts_ng.cpu().double()
-    return np.stack([x.sum(0).numpy() for x in (counts, counts**2, (counts == 0).double())])
+    zeros = (counts == 0).double()
+    if measured_ng is not None:
+        zeros = zeros.where(measured_ng.cpu(), 0.0)
+    return np.stack([x.sum(0).numpy() for x in (counts, counts**2, zeros)])
 
 
-def _moments(sums_3g: np.ndarray, n: int) -> np.ndarray:
+def _moments(sums_3g: np.ndarray, n_g: np.ndarray) -> np.ndarray:
     """Return mean, variance and fraction of zeros, (..., 3, genes), from sums over n cells."""
-    mean, square, zeros = np.moveaxis(sums_3g / n, -2, 0)
+    mean, square, zeros = np.moveaxis(sums_3g / n_g, -2, 0)
     return np.stack([mean, square - mean**2, zeros], axis=-2)
 
 
-def _cell_statistics(counts_ng: Tensor) -> np.ndarray:
+def _cell_statistics(counts_ng: Tensor, measured_ng: Tensor | None) -> np.ndarray:
     counts = counts_ng.cpu().double()
-    return np.stack([counts.sum(1).numpy(), (counts == 0).double().mean(1).numpy()])
+    zeros = (counts == 0).double()
+    if measured_ng is None:
+        return np.stack([counts.sum(1).numpy(), zeros.mean(1).numpy()])
+    has = measured_ng.cpu().double()
+    return np.stack([counts.sum(1).numpy(), ((zeros * has).sum(1) / has.sum(1)).numpy()])
 
 
 def _table(names: Sequence[str], observed_s: np.ndarray, replicate_ds: np.ndarray) -> pd.DataFrame:

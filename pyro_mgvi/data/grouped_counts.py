@@ -11,9 +11,10 @@ from torch import Tensor
 
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind
+from pyro_mgvi.data.masks import FeatureMasks, only_measured
+from pyro_mgvi.data.masks.moments import initial_values
 from pyro_mgvi.data.matching import MISSING, matched
 from pyro_mgvi.data.minibatch import Minibatch, Minibatched, stratified_split
-from pyro_mgvi.data.moments import initial_values_of_counts, initial_values_of_values
 from pyro_mgvi.data.reading import Read, read_known, read_new
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.data.stores.in_memory import Counts, dense
@@ -80,6 +81,7 @@ class GroupedCounts(Minibatched):
         use_raw: bool = False,
         round_counts: bool = False,
         sample_key: str | None = None,
+        feature_masks: FeatureMasks | None = None,
     ) -> GroupedCounts:
         """Read counts and labels from ``adata``, which stays as it is.
 
@@ -90,16 +92,13 @@ class GroupedCounts(Minibatched):
         group_key, batch_key, covariate_keys
             Columns of ``obs``: the group of each cell, or several whose combinations are groups;
             (optional) its batch, and covariates, categorical or numeric.
-        drop_empty
-            Drop cells without a single count instead of refusing them.
-        data_kind
-            Refuse everything but counts, or take any finite values.
-        use_raw
-            Take counts and genes from ``adata.raw``.
-        round_counts
-            Round fractional counts, as tools leave them that correct for ambient RNA.
+        drop_empty, data_kind, use_raw, round_counts
+            Drop cells without a single count; refuse everything but counts, or take any finite
+            values; take counts and genes from ``adata.raw``; round fractional counts (SoupX).
         sample_key
             Column of ``obs``: each cell's sample (donor, animal), if errors are to be for new ones.
+        feature_masks
+            Which genes each group has: :func:`~pyro_mgvi.data.masks.absent_features`.
 
         Raises
         ------
@@ -121,7 +120,7 @@ class GroupedCounts(Minibatched):
         """
         source = Source(layer, use_raw, round_counts)
         where = adata, group_key, source, batch_key, covariate_keys
-        schema, found = read_new(*where, drop_empty, data_kind, sample_key)
+        schema, found = read_new(*where, drop_empty, data_kind, sample_key, feature_masks)
         return cls._of(found, schema)
 
     @classmethod
@@ -184,18 +183,21 @@ class GroupedCounts(Minibatched):
         if self.schema == schema:
             return self
         order, group_n, batch_n = matched(self.schema, schema, self.group_n, self.batch_n)
-        source = chosen_columns(self._source, order)
+        source, rows = chosen_columns(self._source, order), self._rows
+        if schema.absent:
+            source, rows = source if rows is None else taken(source, rows), None
+            source = only_measured(source, group_n, schema.measured_bg)
         covariate_nc = self.covariate_nc
         if schema.batch_key is not None:
             one_hot = np.eye(len(schema.batches), dtype=np.float32)[batch_n]
             covariate_nc = np.hstack([one_hot, covariate_nc[:, len(self.schema.batches) :]])
         labels = group_n, batch_n, covariate_nc, schema
-        return GroupedCounts(source, *labels, self.cells, self._rows, self.sample_n)
+        return GroupedCounts(source, *labels, self.cells, rows, self.sample_n)
 
     def with_groups(self, group_n: np.ndarray) -> GroupedCounts:
         """Return the same cells with other groups, as integer codes."""
-        labels = group_n, self.batch_n, self.covariate_nc, self.schema
-        return GroupedCounts(self._source, *labels, self.cells, self._rows, self.sample_n)
+        labels = group_n, self.batch_n, self.covariate_nc, self.schema, self.cells
+        return GroupedCounts(self._source, *labels, self._rows, self.sample_n)
 
     @property
     def mostly_zero(self) -> bool:
@@ -207,8 +209,8 @@ class GroupedCounts(Minibatched):
         too_large = 4.0 * len(self) * self.shape[1] > UNPACKED
         if not is_sparse(self._source) or self.mostly_zero or too_large:  # or on disk
             return self
-        labels = self.group_n, self.batch_n, self.covariate_nc, self.schema
-        return GroupedCounts(dense(self.x), *labels, self.cells, sample_n=self.sample_n)
+        labels = self.group_n, self.batch_n, self.covariate_nc, self.schema, self.cells
+        return GroupedCounts(dense(self.x), *labels, sample_n=self.sample_n)
 
     def rows(
         self,
@@ -280,5 +282,4 @@ class GroupedCounts(Minibatched):
 
     def initial_values(self, data_kind: DataKind = DataKind.COUNTS) -> InitialValues:
         """Return data-dependent initial values, by moments of the counts or of the values."""
-        of_counts = data_kind is DataKind.COUNTS
-        return initial_values_of_counts(self) if of_counts else initial_values_of_values(self)
+        return initial_values(self, data_kind)

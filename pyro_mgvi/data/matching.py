@@ -31,6 +31,7 @@ def gene_columns(
     genes: Sequence[str],
     missing_genes: float = MISSING,
     var: pd.DataFrame | None = None,
+    needed_g: np.ndarray | None = None,
 ) -> np.ndarray | None:
     """Return where the model's genes are among those of the data, or None if in order.
 
@@ -44,6 +45,9 @@ def gene_columns(
         Share of the latter that may be missing; these are -1.
     var
         What else is known of the genes of the data, to look for their names in.
+    needed_g
+        Which of the model's genes the cells' groups have, boolean; the others may be missing
+        without being missed. All by default.
 
     Raises
     ------
@@ -63,11 +67,14 @@ def gene_columns(
     if list(var_names) == list(genes):
         return None
     position: np.ndarray = var_names.get_indexer(pd.Index(genes))
-    missing = [gene for gene, at in zip(genes, position, strict=True) if at < 0]
-    share = len(missing) / len(genes)
-    if len(missing) == len(genes) or share > missing_genes:
+    if needed_g is None:
+        needed_g = np.ones(len(genes), bool)
+    missing = [genes[int(i)] for i in np.flatnonzero((position < 0) & needed_g)]
+    n_needed = int(needed_g.sum())
+    share = len(missing) / n_needed
+    if len(missing) == n_needed or share > missing_genes:
         raise DataError(
-            f"the data do not fit the model's {len(genes)} genes: they lack {len(missing)} of its "
+            f"the data do not fit the model's {n_needed} genes: they lack {len(missing)} of its "
             f"genes: {some(missing)}{_other_names(var_names, missing, var)}; pass the genes it was "
             f"trained on (any order); up to {missing_genes:.0%} may be missing (missing_genes of "
             "mgvi.read)"
@@ -76,7 +83,7 @@ def gene_columns(
     said = []
     if missing:
         said.append(
-            f"lack {len(missing)} of the model's {len(genes)} genes ({share:.1%}), which count as "
+            f"lack {len(missing)} of the model's {n_needed} genes ({share:.1%}), which count as "
             f"zero: {some(missing)}"
         )
     if len(extra):
@@ -123,7 +130,19 @@ def matched(
                 f"the counts were read with {field} {found!r}, the model's is {mine!r}: pass the "
                 "AnnData itself, or counts read with the model's keys"
             )
-    columns = gene_columns(pd.Index(theirs.genes), ours.genes)
+    used = [theirs.groups[code] for code in np.unique(group_n)]
+    for group in used:
+        lacking = set(theirs.absent.get(group, ())) - set(ours.absent.get(group, ()))
+        if lacking & set(ours.genes):
+            raise DataError(
+                f"the counts were read without genes that the model has of group {group!r}: "
+                f"{some(sorted(lacking & set(ours.genes)))}; read them with the model's feature "
+                "masks, mgvi.read(adata)"
+            )
+    needed_g, measured_bg = None, ours.measured_bg
+    if measured_bg is not None:
+        needed_g = np.asarray(measured_bg[[group in used for group in ours.groups]].any(0))
+    columns = gene_columns(pd.Index(theirs.genes), ours.genes, needed_g=needed_g)
     group_n = _recoded(group_n, theirs.groups, ours.groups, f"group(s) of {ours.group_key!r}")
     batch_n = _recoded(batch_n, theirs.batches, ours.batches, "batch(es)")
     return columns, group_n, batch_n

@@ -51,14 +51,14 @@ def initial_values_of_counts(data: CountsOfGroups) -> InitialValues:
     n_groups = len(data.schema.groups)
     totals_bg, zeros_g = np.zeros((n_groups, n_genes)), np.zeros(n_genes)
     library_n = np.zeros(n)
-    for cells, x in _blocks(data):
+    for cells, x in blocks(data):
         library_n[cells] = np.asarray(x.sum(1)).ravel()
         zeros_g += x.shape[0] - np.asarray((x > 0).sum(0)).ravel()
         for group in range(n_groups):
             mine = data.group_n[cells] == group
             totals_bg[group] += np.asarray(x[mine].sum(0)).ravel()
     usual = np.flatnonzero(~extreme_cells(library_n, data.group_n, data.batch_n))
-    for cells, x in _blocks(data, np.setdiff1d(np.arange(n), usual)):
+    for cells, x in blocks(data, np.setdiff1d(np.arange(n), usual)):
         zeros_g -= x.shape[0] - np.asarray((x > 0).sum(0)).ravel()
         for group in range(n_groups):
             totals_bg[group] -= np.asarray(x[data.group_n[cells] == group].sum(0)).ravel()
@@ -68,7 +68,7 @@ def initial_values_of_counts(data: CountsOfGroups) -> InitialValues:
     offset_bg = np.log((totals_bg + PSEUDOCOUNT) / (expected_bg + PSEUDOCOUNT))
     depth = float(np.median(library_n[usual]))
     squares_g, input_g = np.zeros(n_genes), np.zeros(n_genes)
-    for cells, x in _blocks(data, usual):
+    for cells, x in blocks(data, usual):
         library = library_n[cells][:, None]
         # sum (x - lp)^2 - lp, expanded so that a sparse x stays sparse
         squares_g += np.asarray(x.multiply(x).sum(0)).ravel()
@@ -82,15 +82,15 @@ def initial_values_of_counts(data: CountsOfGroups) -> InitialValues:
     batches = [log_library[data.batch_n == batch] for batch in range(len(data.schema.batches))]
     library_b2 = [[batch.mean(), max(batch.std(), 0.1)] for batch in batches]
     return InitialValues(
-        log_rate_g=_tensor(np.log(share_g)),
-        offset_bg=_tensor(offset_bg),
-        log_theta_g=_tensor(np.log(np.clip(theta_g, 0.05, 100.0))),
-        gate_logits_g=_tensor(np.log(gate_g / (1 - gate_g))),
-        log_library_b2=_tensor(library_b2),
-        input_g=_tensor(input_g / n_usual),
-        depth=_tensor(depth),
+        log_rate_g=tensor(np.log(share_g)),
+        offset_bg=tensor(offset_bg),
+        log_theta_g=tensor(np.log(np.clip(theta_g, 0.05, 100.0))),
+        gate_logits_g=tensor(np.log(gate_g / (1 - gate_g))),
+        log_library_b2=tensor(library_b2),
+        input_g=tensor(input_g / n_usual),
+        depth=tensor(depth),
         n_covariates=data.schema.n_covariates,
-        n_group_b=_tensor(np.bincount(data.group_n, minlength=n_groups)),
+        n_group_b=tensor(np.bincount(data.group_n, minlength=n_groups)),
     )
 
 
@@ -119,7 +119,7 @@ def initial_values_of_values(data: CountsOfGroups) -> InitialValues:
     n, n_genes = data.shape
     n_groups = len(data.schema.groups)
     total_bg, square_g = np.zeros((n_groups, n_genes)), np.zeros(n_genes)
-    for cells, x in _blocks(data):
+    for cells, x in blocks(data):
         square_g += np.asarray(x.multiply(x).sum(0)).ravel()
         for group in range(n_groups):
             total_bg[group] += np.asarray(x[data.group_n[cells] == group].sum(0)).ravel()
@@ -130,21 +130,23 @@ def initial_values_of_values(data: CountsOfGroups) -> InitialValues:
         n_genes, n_groups, len(data.schema.batches), data.schema.n_covariates
     )
     return blank._replace(
-        log_rate_g=_tensor(mean_g),
-        offset_bg=_tensor(mean_bg - mean_g),
-        log_theta_g=_tensor(-np.log(np.maximum(variance_g, 1e-4))),
-        input_g=_tensor(mean_g),
-        n_group_b=_tensor(size_b1[:, 0]),
+        log_rate_g=tensor(mean_g),
+        offset_bg=tensor(mean_bg - mean_g),
+        log_theta_g=tensor(-np.log(np.maximum(variance_g, 1e-4))),
+        input_g=tensor(mean_g),
+        n_group_b=tensor(size_b1[:, 0]),
     )
 
 
-def _tensor(values: ArrayLike) -> Tensor:
+def tensor(values: ArrayLike) -> Tensor:
+    """Return values as a tensor of 32-bit numbers."""
     return torch.tensor(np.asarray(values), dtype=torch.float32)
 
 
-def _blocks(
+def blocks(
     data: CountsOfGroups, cells: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, sparse.csr_matrix]]:
+    """Yield some cells at a time: where they are, and their counts in double precision."""
     cells = np.arange(len(data)) if cells is None else cells
     for start in range(0, len(cells), BLOCK):
         block = cells[start : start + BLOCK]

@@ -14,6 +14,7 @@ from pyro_mgvi.core.design import Design
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import checks
 from pyro_mgvi.data.counts import checked, matrix
+from pyro_mgvi.data.masks import FeatureMasks, masked_known, masked_new, needed_genes
 from pyro_mgvi.data.matching import gene_columns
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.data.stores.in_memory import Counts
@@ -44,6 +45,7 @@ def read_new(
     drop_empty: bool,
     data_kind: DataKind,
     sample_key: str | None,
+    feature_masks: FeatureMasks | None = None,
 ) -> tuple[Schema, Read]:
     """Read data for a new model: they decide its schema."""
     obs = checks.annotated(adata)
@@ -55,7 +57,8 @@ def read_new(
     covariate_keys = checks.columns(covariate_keys)
     checks.keys(obs, group_key, batch_key, covariate_keys, sample_key)
     genes = source.var_names(adata)
-    x = checked(matrix(adata, source), adata, genes, source, data_kind, known=False)
+    x, absent = masked_new(adata, source, genes, group_key, feature_masks)
+    x = checked(x, adata, genes, source, data_kind, known=False)
     checks.names(genes)
     if len(genes) < 2:
         raise DataError(f"the data have {len(genes)} gene(s); at least 2 are needed")
@@ -93,6 +96,7 @@ def read_new(
         use_raw=source.use_raw,
         round_counts=source.round_counts,
         sample_key=sample_key,
+        absent={name: absent[name] for name in design.groups if name in absent},
     )
     return schema, _coded(obs, x, schema, keep)
 
@@ -106,8 +110,9 @@ def read_known(
     source = source.resolved(adata)
     found = source.var_names(adata)
     checks.names(found)
-    order = gene_columns(found, schema.genes, missing_genes, source.var(adata))
-    x = chosen_columns(matrix(adata, source), order)
+    needed_g = needed_genes(obs, schema)  # those of other groups may be missing
+    order = gene_columns(found, schema.genes, missing_genes, source.var(adata), needed_g)
+    x = masked_known(chosen_columns(matrix(adata, source), order), obs, schema)
     x = checked(x, adata, pd.Index(schema.genes), source, data_kind, known=True)
     keep = checks.nonempty(obs, x, schema.drop_empty, data_kind)
     if len(keep) < adata.n_obs:
@@ -218,12 +223,7 @@ def _check_design(adata: AnnData, group_keys: Sequence[str]) -> None:
 def _warn_of_confounded(group: pd.Series, group_key: str, others: Mapping[str, pd.Series]) -> None:
     """Warn of batches and covariates that tell the group of a cell: nested in it, or the same.
 
-    Parameters
-    ----------
-    group, group_key
-        Group of each cell, and the name of its column.
-    others
-        Labels of each cell, by what to call them.
+    ``others`` are labels of each cell, by what to call them.
     """
     said = []
     for name, labels_n in others.items():

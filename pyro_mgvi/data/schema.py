@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 
 from pyro_mgvi.core.design import Design
+from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.support.values import flag
@@ -135,6 +138,9 @@ class Schema:
     sample_key
         Where the sample (donor, animal) of each cell is, or None. Which samples there are is no
         matter of the model: results may be of others.
+    absent
+        Genes that a group has not got, by group: absent is not zero. Groups with all genes are not
+        named.
     levels_gc
         Level of each column, for each group, if several columns make up the groups.
     """
@@ -152,6 +158,16 @@ class Schema:
     use_raw: bool = False
     round_counts: bool = False
     sample_key: str | None = None
+    absent: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def measured_bg(self) -> np.ndarray | None:
+        """Which group has which gene, boolean (groups, genes); None where all have all."""
+        if not self.absent:
+            return None
+        absent = [set(self.absent.get(group, ())) for group in self.groups]
+        return np.array([[gene not in none for gene in self.genes] for none in absent])
+
     levels_gc: tuple[tuple[str, ...], ...] = ()
 
     @property
@@ -172,10 +188,19 @@ class Schema:
         n_batch = len(self.batches) if self.batch_key is not None else 0
         return n_batch + sum(map(len, self.categories.values())) + len(self.moments)
 
+    def blank_values(self) -> InitialValues:
+        """Return neutral initial values of the right shapes, before weights are loaded."""
+        has_bg = self.measured_bg
+        measured_bg = None if has_bg is None else torch.from_numpy(has_bg)
+        sizes = len(self.genes), len(self.groups), len(self.batches), self.n_covariates
+        return InitialValues.blank(*sizes, measured_bg)
+
     def __repr__(self) -> str:
         batch = "" if self.batch_key is None else f", batch {self.batch_key!r}"
         sample = "" if self.sample_key is None else f", sample {self.sample_key!r}"
+        lacking = [f"{len(genes):,} of {group}" for group, genes in self.absent.items()]
+        absent = f", absent genes: {', '.join(lacking)}" if lacking else ""
         return (
             f"Schema({len(self.genes):,} genes, group {self.group_key!r}: {list(self.groups)}"
-            f"{batch}{sample}, covariates {list(self.covariate_keys)})"
+            f"{batch}{sample}{absent}, covariates {list(self.covariate_keys)})"
         )

@@ -2,6 +2,7 @@
 
 from pyro_mgvi.datasets.blood import kang_pbmc
 from pyro_mgvi.datasets.intestine import haber_intestine, prepare
+from pyro_mgvi.datasets.orthologs import pair_species
 from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped, paper_recipe, splat
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "grouped",
     "haber_intestine",
     "kang_pbmc",
+    "pair_species",
     "paper_recipe",
     "prepare",
     "splat",

@@ -26,15 +26,29 @@ def concatenate(values: Sequence[Tensor], covariates: Tensor | None = None) -> T
     return torch.cat([value.expand(*shape, -1) for value in values], -1)
 
 
-def log_proportions(parts: Sequence[tuple[Tensor, ...]]) -> Tensor:
+def log_proportions(
+    parts: Sequence[tuple[Tensor, ...]], measured_ng: Tensor | None = None
+) -> Tensor:
     """Return the log of the mean of the parts' softmax: one simplex per cell (equation 3).
+
+    Parameters
+    ----------
+    parts
+        The first tensor of each is what the softmax is taken of, (..., n, genes).
+    measured_ng
+        Which genes a cell has, boolean: the softmax is over these, and others are in their units.
+        All by default.
 
     Examples
     --------
     >>> log_proportions([(torch.zeros(1, 4),)]).exp()
     tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
     """
-    simplexes = [location.log_softmax(-1) for location, *_ in parts]
+    if measured_ng is None:
+        simplexes = [location.log_softmax(-1) for location, *_ in parts]
+    else:
+        totals = [x.where(measured_ng, -torch.inf).logsumexp(-1, keepdim=True) for x, *_ in parts]
+        simplexes = [location - total for (location, *_), total in zip(parts, totals)]
     if len(simplexes) == 1:
         return simplexes[0]
     return torch.stack(simplexes).logsumexp(0) - math.log(len(simplexes))

@@ -41,14 +41,20 @@ def _csr(crow: Tensor, column: Tensor, values: Tensor, shape: tuple[int, ...]) -
 
 
 class SparseInput(NamedTuple):
-    """Scaled log counts as encoders see them: ``x_ng - input_g``, x sparse, never made dense."""
+    """Scaled log counts as encoders see them: ``x_ng - input_g``, x sparse, never made dense.
+
+    With the ``group`` of each row, (n,), every group has a centre of its own: ``input_g`` is
+    (groups, genes), with zeros for genes that a group has not got.
+    """
 
     x_ng: Tensor
     input_g: Tensor
+    group: Tensor | None = None
 
     def to_dense(self) -> Tensor:
         """Return the input as an ordinary tensor, (n, genes)."""
-        return to_dense(self.x_ng) - self.input_g
+        centre = self.input_g if self.group is None else self.input_g[self.group]
+        return to_dense(self.x_ng) - centre
 
 
 def to_dense(x: Tensor | SparseInput) -> Tensor:
@@ -80,6 +86,22 @@ def scaled_log(counts: Tensor, factor_n: Tensor) -> Tensor:
     return _csr(counts.crow_indices(), counts.col_indices(), values, counts.shape)
 
 
+def kept_entries(counts: Tensor, keep_bg: Tensor, group_n: Tensor) -> Tensor:
+    """Return sparse counts with zeros in the columns that the group of a row does not keep.
+
+    Examples
+    --------
+    >>> keep_bg = torch.tensor([[True, False], [True, True]])
+    >>> counts = to_torch(sparse.csr_matrix(np.ones((2, 2))))
+    >>> kept_entries(counts, keep_bg, torch.arange(2)).values()
+    tensor([1., 0., 1., 1.])
+    """
+    row_group = torch.repeat_interleave(group_n, counts.crow_indices().diff())
+    keep = keep_bg[row_group, counts.col_indices().long()]
+    values = counts.values().where(keep, 0.0)
+    return _csr(counts.crow_indices(), counts.col_indices(), values, counts.shape)
+
+
 def product(x: SparseInput, covariates: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
     """Return ``[x - input_g, covariates] @ weight + bias`` for each network.
 
@@ -96,7 +118,7 @@ def product(x: SparseInput, covariates: Tensor | None, weight: Tensor, bias: Ten
     -------
     (networks, n, hidden), equal to the dense product up to rounding, as are its gradients.
     """
-    h: Tensor = _Product.apply(x.x_ng, x.input_g, covariates, weight, bias)
+    h: Tensor = _Product.apply(x.x_ng, x.input_g, x.group, covariates, weight, bias)
     return h
 
 
@@ -106,6 +128,7 @@ class _Product(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         input_g: Tensor,
+        group: Tensor | None,
         covariates: Tensor | None,
         weight: Tensor,
         bias: Tensor,
@@ -113,27 +136,33 @@ class _Product(torch.autograd.Function):
         n_genes = x.shape[1]
         h = weight.new_empty(len(weight), len(x), weight.shape[2])
         for h_i, w_i, bias_i in zip(h, weight[:, :n_genes], bias):  # w_i is in the cache by then
-            torch.add(_weighted_rows(x, w_i), bias_i - input_g @ w_i, out=h_i)
+            shift = bias_i - input_g @ w_i
+            torch.add(_weighted_rows(x, w_i), shift if group is None else shift[group], out=h_i)
         if covariates is not None and covariates.shape[1]:
             h += covariates @ weight[:, n_genes:]
-        ctx.save_for_backward(x, input_g, covariates)
+        ctx.save_for_backward(x, input_g, group, covariates)
         ctx.shape = weight.shape
         return h
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None, Tensor, Tensor]:
-        x, input_g, covariates = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None, None, Tensor, Tensor]:
+        x, input_g, group, covariates = ctx.saved_tensors
         n_genes = x.shape[1]
         transposed = to_torch(_to_scipy(x).tocsc().T)  # 10 times faster than torch
         d_weight = grad.new_empty(ctx.shape)
         d_bias = grad.sum(1, keepdim=True)
         for d_i, grad_i, sum_i in zip(d_weight, grad, d_bias):
             uncentred = _weighted_rows(transposed, grad_i)
-            torch.addr(uncentred, input_g, sum_i[0], alpha=-1, out=d_i[:n_genes])
+            if group is None:
+                torch.addr(uncentred, input_g, sum_i[0], alpha=-1, out=d_i[:n_genes])
+            else:
+                sums_bh = grad_i.new_zeros(len(input_g), grad_i.shape[1])
+                sums_bh.index_add_(0, group, grad_i)
+                torch.addmm(uncentred, input_g.T, sums_bh, alpha=-1, out=d_i[:n_genes])
         if covariates is not None and covariates.shape[1]:
             d_weight[:, n_genes:] = covariates.T @ grad
-        return None, None, None, d_weight, d_bias
+        return None, None, None, None, d_weight, d_bias
 
 
 def _weighted_rows(x: Tensor, table: Tensor) -> Tensor:

@@ -7,13 +7,22 @@ import torch
 from torch import Tensor, nn
 
 from pyro_mgvi.core.initial_values import InitialValues
-from pyro_mgvi.core.interfaces import DataKind, Likelihood, Part
+from pyro_mgvi.core.interfaces import DataKind, HandlesAbsent, Likelihood, Part
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.simplex import log_proportions
+from pyro_mgvi.likelihoods.measured import MeasuredGenes, without_absent
 from pyro_mgvi.likelihoods.zinb import ZeroInflatedNegativeBinomial
 
 
-class NB(Likelihood):
+class _OfShares(Likelihood, HandlesAbsent):
+    """A likelihood of counts whose means are shares of a cell's total."""
+
+    def expression_of_measured(self, parts: list[Part], measured_ng: Tensor) -> Tensor:
+        """Return shares of the counts of the genes that a cell has."""
+        return log_proportions(parts, measured_ng).exp()
+
+
+class NB(_OfShares):
     """Negative binomial observation model, one inverse dispersion per gene.
 
     Parameters
@@ -47,6 +56,14 @@ class NB(Likelihood):
         location = parts[0][0]
         return ZeroInflatedNegativeBinomial(location, self.log_theta, gate, log_total=log_library)
 
+    def of_measured(
+        self, parts: list[Part], log_library: Tensor | None, measured_ng: Tensor
+    ) -> ZeroInflatedNegativeBinomial:
+        """Return the distribution of the counts of the genes that a cell has."""
+        counts: ZeroInflatedNegativeBinomial
+        counts = self(without_absent(parts, measured_ng), log_library)
+        return counts
+
 
 class ZINB(NB):
     """Zero-inflated negative binomial observation model; the decoder gives the gates, too."""
@@ -54,7 +71,7 @@ class ZINB(NB):
     n_outputs = 2
 
 
-class Poisson(Likelihood):
+class Poisson(_OfShares):
     """Poisson observation model: no dispersion."""
 
     def __init__(self, initial: InitialValues):
@@ -66,8 +83,16 @@ class Poisson(Likelihood):
         counts = dist.Poisson(_log_mean(parts, log_library).exp()).to_event(1)
         return counts
 
+    def of_measured(
+        self, parts: list[Part], log_library: Tensor | None, measured_ng: Tensor
+    ) -> MeasuredGenes:
+        """Return the distribution of the counts of the genes that a cell has."""
+        log_mean = _log_mean(without_absent(parts, measured_ng), log_library)
+        # A rate of zero has no gradient: absent genes have any other.
+        return MeasuredGenes(dist.Poisson(log_mean.where(measured_ng, 0.0).exp()), measured_ng)
 
-class Gaussian(Likelihood):
+
+class Gaussian(Likelihood, HandlesAbsent):
     """Normal observation model of transformed data, one variance per gene.
 
     Identity link and no library: the mean is that of the decoder's parts.
@@ -86,6 +111,18 @@ class Gaussian(Likelihood):
         scale = torch.exp(-0.5 * self.log_precision)
         values: dist.TorchDistribution = dist.Normal(self.expression(parts), scale).to_event(1)
         return values
+
+    def of_measured(
+        self, parts: list[Part], log_library: Tensor | None, measured_ng: Tensor
+    ) -> MeasuredGenes:
+        """Return the distribution of the values of the genes that a cell has."""
+        mean_ng = self.expression(parts)
+        scale = torch.exp(-0.5 * self.log_precision)
+        return MeasuredGenes(dist.Normal(mean_ng, scale), measured_ng)
+
+    def expression_of_measured(self, parts: list[Part], measured_ng: Tensor) -> Tensor:
+        """Return each gene's expected value; genes have nothing to do with each other."""
+        return self.expression(parts)
 
     def expression(self, parts: list[Part]) -> Tensor:
         """Return each gene's expected value, on the scale of the data."""

@@ -107,7 +107,7 @@ def check_components(model: Model, guide: Guide, n_genes: int, n_covariates: int
     group = torch.arange(N) % len(model.latents.groups)
     covariates = torch.zeros(N, n_covariates, dtype=torch.float32)
     counts = torch.ones(N, n_genes, dtype=torch.float32)
-    moments = _encoded(model, guide, counts, covariates)
+    moments = _encoded(model, guide, counts, covariates, group)
     values = {latent.name: moments[latent.name][0] for latent in model.latents}
     _decoded(model, values, group, covariates, counts)
     unable = [
@@ -125,10 +125,12 @@ def check_components(model: Model, guide: Guide, n_genes: int, n_covariates: int
         )
 
 
-def _encoded(model: Model, guide: Guide, counts: Tensor, covariates: Tensor) -> Moments:
+def _encoded(
+    model: Model, guide: Guide, counts: Tensor, covariates: Tensor, group: Tensor
+) -> Moments:
     name = _name(guide.encoder)
     try:
-        moments = guide.moments(counts, covariates)
+        moments = guide.moments(counts, covariates, group=group)
     except Exception as error:
         raise SettingsError(f"encoder {name} fails on {N} cells: {error!r}") from error
     for latent in model.latents:
@@ -168,9 +170,12 @@ def _decoded(
                     f"(cells, genes), here {tuple(counts.shape)}"
                 )
     size = model.observed_log_library(counts)
+    counts = model.only_measured(counts, group)
     try:
-        distribution = model.likelihood(parts, size)
+        distribution = model.distribution(parts, size, group)
         log_p = distribution.log_prob(counts)
+    except MGVIError:
+        raise
     except Exception as error:
         raise SettingsError(f"likelihood {likelihood} fails on {N} cells: {error!r}") from error
     if tuple(log_p.shape) != (N,):

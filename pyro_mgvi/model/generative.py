@@ -14,9 +14,17 @@ from torch.nn.functional import one_hot
 
 from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.core.initial_values import InitialValues
-from pyro_mgvi.core.interfaces import DataKind, Decoder, DecoderInput, Likelihood, Part
+from pyro_mgvi.core.interfaces import (
+    DataKind,
+    Decoder,
+    DecoderInput,
+    HandlesAbsent,
+    Likelihood,
+    Part,
+)
 from pyro_mgvi.core.latents import Latent
 from pyro_mgvi.core.priors import dimension_prior
+from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.sparse import to_dense, totals
 from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.model.active_dims import ActiveDims
@@ -80,7 +88,7 @@ class Model(GroupedModule):
         active: ActiveDims | None = None,
         name: str | None = None,
     ):
-        super().__init__(latents, active, name)
+        super().__init__(latents, active, name, initial.measured_bg)
         self.observed_library = observed_library
         self.register_buffer("log_library_b2", initial.log_library_b2.clone())
         self.likelihood = likelihood(initial)
@@ -141,6 +149,8 @@ class Model(GroupedModule):
         n = len(group)
         if counts is not None and counts.layout == torch.sparse_csr:
             counts = to_dense(counts)
+        if counts is not None:
+            counts = self.only_measured(counts, group)
         log_prior = self.decoder.log_prior()
         if log_prior is not None and am_i_wrapped():  # weights are at their posterior's mode
             pyro.factor("decoder_prior", log_prior)
@@ -157,8 +167,49 @@ class Model(GroupedModule):
                 log_library = library.log()
             stacked = {name: self.from_site(value) for name, value in values.items()}
             parts = self.decode(stacked, group, covariates)
-            counts = pyro.sample("counts", self.likelihood(parts, log_library), obs=counts)
+            distribution = self.distribution(parts, log_library, group)
+            counts = pyro.sample("counts", distribution, obs=counts)
         return Generated(cells, values, log_library, counts)
+
+    def distribution(
+        self, parts: list[Part], log_library: Tensor | None, group_n: Tensor
+    ) -> dist.TorchDistribution:
+        """Return the distribution of the cells' values, of the genes that their groups have.
+
+        Parameters
+        ----------
+        parts
+            Of the decoder.
+        log_library
+            Log of the cells' totals, (n,), over the genes that they have.
+        group_n
+            Codes of the cells' groups, (n,).
+        """
+        measured_ng = self.measured(group_n)
+        if measured_ng is None:
+            values: dist.TorchDistribution = self.likelihood(parts, log_library)
+            return values
+        return self._handles_absent().of_measured(parts, log_library, measured_ng)
+
+    def expression(self, parts: list[Part], group_n: Tensor) -> Tensor:
+        """Return expected expression, (..., n, genes).
+
+        Shares add up to 1 over the genes that a cell's group has; others are predictions in their
+        units.
+        """
+        measured_ng = self.measured(group_n)
+        if measured_ng is None:
+            return self.likelihood.expression(parts)
+        return self._handles_absent().expression_of_measured(parts, measured_ng)
+
+    def _handles_absent(self) -> HandlesAbsent:
+        if not isinstance(self.likelihood, HandlesAbsent):
+            raise SettingsError(
+                f"{type(self.likelihood).__name__} does not say what to do with genes that a group "
+                "has not got (pyro_mgvi.core.HandlesAbsent): use ZINB, NB, Poisson or Gaussian, or "
+                "leave out feature_masks"
+            )
+        return self.likelihood
 
     def prior(self, latent: Latent, group_n: Tensor) -> dist.TorchDistribution:
         """Return the prior of a latent's site: the owners' for the cells that own a copy."""

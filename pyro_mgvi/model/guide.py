@@ -70,7 +70,7 @@ class Guide(GroupedModule):
         active: ActiveDims | None = None,
         name: str | None = None,
     ):
-        super().__init__(latents, active, name)
+        super().__init__(latents, active, name, initial.measured_bg)
         if foreign_sample is not None:
             foreign_sample = whole_number("foreign_sample", foreign_sample, least=1)
         self.data_kind, self.foreign_sample = data_kind, foreign_sample
@@ -95,7 +95,7 @@ class Guide(GroupedModule):
         objective to weigh by.
         """
         samples = self.foreign_samples(group)
-        moments = self.moments(counts, covariates, samples=samples)
+        moments = self.moments(counts, covariates, samples=samples, group=group)
         with self.cells(len(group), index, n_cells):
             for latent in self.latents:
                 sample = samples.get(latent.name)
@@ -127,18 +127,22 @@ class Guide(GroupedModule):
         covariates: Tensor | None = None,
         seen_g: Tensor | None = None,
         samples: Mapping[str, ForeignSample] | None = None,
+        group: Tensor | None = None,
     ) -> Moments:
         """Return location and scale of each posterior, (S, n, dim); for ``library``, of its log.
 
         Where ``seen_g`` is 0, a gene's counts are not looked at: the encoders are given its mean,
         and a cell's total is that of the others, scaled up by the share that they usually have.
+        The ``group`` of each cell is needed only where groups have genes of their own: those that
+        a cell has not got are given as their mean, and are no part of its total.
         """
+        counts = self.only_measured(counts, group)
         x_ng: Tensor | SparseInput
         if seen_g is not None:
-            x_ng, total_n = self.partial_input(to_dense(counts), seen_g)
+            x_ng, total_n = self.partial_input(to_dense(counts), seen_g, group)
         else:
             total_n = totals(counts) if self.data_kind is DataKind.COUNTS else None
-            x_ng = self.input(counts, total_n)
+            x_ng = self.input(counts, total_n, group)
         moments = self.encode(EncoderInput(x_ng, covariates, samples or {}))
         correction = moments.pop("library", None)
         if total_n is not None:
@@ -149,13 +153,18 @@ class Guide(GroupedModule):
             moments["library"] = log_total_n + correction[0], correction[1]
         return moments
 
-    def input(self, counts: Tensor, total_n: Tensor | None = None) -> Tensor | SparseInput:
+    def input(
+        self, counts: Tensor, total_n: Tensor | None = None, group: Tensor | None = None
+    ) -> Tensor | SparseInput:
         """Return what all encoders see: log counts at one depth, centred per gene.
 
         Raw counts would let them learn depth and cell types. ``total_n`` holds the cells' totals,
-        if they are known already.
+        if they are known already. Genes that a cell's ``group`` has not got are at their centre.
         """
         mostly_zero = counts.layout == torch.sparse_csr
+        measured_ng = self.measured(group)
+        if measured_ng is not None:
+            return self._measured_input(counts, total_n, group, measured_ng)
         if self.data_kind is not DataKind.COUNTS:
             return SparseInput(counts, self.input_g) if mostly_zero else counts - self.input_g
         total_n = totals(counts) if total_n is None else total_n
@@ -164,13 +173,47 @@ class Guide(GroupedModule):
             return SparseInput(scaled_log(counts, factor_n), self.input_g)
         return _centred_log(counts, factor_n.unsqueeze(-1), self.input_g)
 
-    def partial_input(self, counts: Tensor, seen_g: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _measured_input(
+        self, counts: Tensor, total_n: Tensor | None, group: Tensor | None, measured_ng: Tensor
+    ) -> Tensor | SparseInput:
+        """Return the input where groups have genes of their own; absent ones have no count."""
+        values = self.data_kind is not DataKind.COUNTS
+        if not values:
+            total_n = totals(counts) if total_n is None else total_n
+            factor_n = self.depth[group] / total_n.clamp(min=1.0)
+        if counts.layout == torch.sparse_csr:
+            assert self.measured_bg is not None  # for this method
+            x_ng = counts if values else scaled_log(counts, factor_n)
+            return SparseInput(x_ng, self.input_g * self.measured_bg, group)
+        if values:
+            return (counts - self.input_g).where(measured_ng, 0.0)
+        centred_ng = _centred_log(counts, factor_n.unsqueeze(-1), self.input_g)
+        return centred_ng.where(measured_ng, 0.0)
+
+    def partial_input(
+        self, counts: Tensor, seen_g: Tensor, group: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the encoders' input from some genes alone, and the totals that these suggest."""
         if self.data_kind is not DataKind.COUNTS:
-            return (counts - self.input_g) * seen_g, None
+            return to_dense(self.input(counts, group=group)) * seen_g, None
         usual_g = self.input_g.expm1()
-        total_n = (counts @ seen_g) * (usual_g.sum() / (usual_g @ seen_g).clamp(min=1e-6))
-        return to_dense(self.input(counts, total_n)) * seen_g, total_n
+        if self.measured_bg is None:
+            share = usual_g.sum() / (usual_g @ seen_g).clamp(min=1e-6)
+        else:
+            usual_bg = usual_g * self.measured_bg
+            share = (usual_bg.sum(1) / (usual_bg @ seen_g).clamp(min=1e-6))[group]
+        total_n = (counts @ seen_g) * share
+        return to_dense(self.input(counts, total_n, group)) * seen_g, total_n
+
+    def depths_with(self, measured_bg: Tensor | None) -> Tensor:
+        """Return the depth of the input with one more group, whose genes may be a part of all."""
+        if measured_bg is None:
+            return self.depth
+        usual_g = self.input_g.expm1()
+        share_b = measured_bg.to(usual_g) @ usual_g / usual_g.sum()
+        before = self.depth.expand(len(share_b) - 1)
+        new = (before / share_b[:-1]).mean() * share_b[-1]
+        return torch.cat([before, new.unsqueeze(0)])
 
     def encode(self, x: EncoderInput) -> Moments:
         """Return location and scale of each posterior from the encoders' input, (S, n, dim).

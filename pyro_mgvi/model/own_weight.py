@@ -23,7 +23,11 @@ def default_weight(latent: Latent, groups: tuple[str, ...], initial: InitialValu
     where more groups share it, and noise of few cells is left to the likelihood.
     """
     owners = float((latent.membership(groups).float() @ initial.n_group_b).mean())
-    noise: float = (initial.n_genes / max(owners, 1.0)) ** 0.5
+    n_genes: float = initial.n_genes
+    if initial.measured_bg is not None:  # that some owner of a copy has
+        reached_sg = latent.membership(groups).float() @ initial.measured_bg.float() > 0
+        n_genes = float(reached_sg.sum(1).float().mean())
+    noise: float = (n_genes / max(owners, 1.0)) ** 0.5
     return WEIGHT * (1 + noise)
 
 

@@ -107,7 +107,7 @@ class Posterior:
             A draw of each latent, (S, n, dim).
         """
         parts = self.model.decode(values, self.batch.group, self.batch.covariates)
-        counts: dist.TorchDistribution = self.model.likelihood(parts, self.log_library())
+        counts = self.model.distribution(parts, self.log_library(), self.batch.group)
         return counts.log_prob(self.batch.counts)
 
     def log_library(self) -> Tensor | None:

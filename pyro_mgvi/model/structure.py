@@ -7,12 +7,14 @@ from typing import Any
 from uuid import uuid4
 
 import pyro
+import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
 from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.core.latents import Latent
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.kernels.sparse import kept_entries
 from pyro_mgvi.model.active_dims import ActiveDims
 
 
@@ -27,9 +29,19 @@ class GroupedModule(PyroModule):
         Which dimensions are active: the same object in model and guide. By default all are.
     name
         Root of the parameter names in Pyro's store; by default one that no other module has.
+    measured_bg
+        Which group has which gene, boolean; None where all have all.
     """
 
-    def __init__(self, latents: Latents, active: ActiveDims | None = None, name: str | None = None):
+    measured_bg: Tensor | None
+
+    def __init__(
+        self,
+        latents: Latents,
+        active: ActiveDims | None = None,
+        name: str | None = None,
+        measured_bg: Tensor | None = None,
+    ):
         # A module made in this mode trains both ways: by SVI through the global parameter store,
         # and as a torch module of its own (module_local_params), which fit() uses.
         with pyro.settings.context(module_local_params=True):
@@ -39,6 +51,7 @@ class GroupedModule(PyroModule):
         for latent in latents:
             member_sg = latents.membership(latent.name)
             self.register_buffer(f"member_{latent.name}", member_sg, persistent=False)
+        self.register_buffer("measured_bg", measured_bg, persistent=False)
 
     def _unique_name(self) -> str:
         # Two modules of one name share parameter-store entries: one of them would not train.
@@ -62,6 +75,30 @@ class GroupedModule(PyroModule):
                 'a copy in part is said at the guide\'s site, infer={"owned": ...}'
             )
         return self.get_buffer(f"member_{latent.name}")[:, group_n]
+
+    def measured(self, group_n: Tensor | None) -> Tensor | None:
+        """Return which cell has which gene, boolean (n, genes); None where all have all.
+
+        Raises
+        ------
+        SettingsError
+            If that depends on the group, which is not given.
+        """
+        if self.measured_bg is None:
+            return None
+        if group_n is None:
+            raise SettingsError("groups have not got the same genes: give the cells' group, too")
+        return self.measured_bg[group_n]
+
+    def only_measured(self, counts: Tensor, group_n: Tensor | None) -> Tensor:
+        """Return values with zeros where a cell has not got the gene, whatever is there."""
+        if self.measured_bg is None:
+            return counts
+        if counts.layout == torch.sparse_csr and group_n is not None:
+            return kept_entries(counts, self.measured_bg, group_n)
+        measured_ng = self.measured(group_n)
+        assert measured_ng is not None  # there are masks
+        return counts.where(measured_ng, 0.0)
 
     def cells(self, n: int, index_n: Tensor | None, n_cells: int | None) -> pyro.plate:
         """Return the ``cells`` plate; a minibatch (with ``index``) is scaled to ``n_cells``.

@@ -17,6 +17,7 @@ from pyro_mgvi.core.interfaces import (
     Part,
 )
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.networks.comparable import Comparable, filled
 
 
 class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
@@ -75,6 +76,8 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
         self.levels = nn.ParameterList(
             level.clone() for level in (initial.log_rate_g, initial.gate_logits_g)[:n_outputs]
         )
+        measured_bg = initial.measured_bg
+        self.comparable = None if measured_bg is None else Comparable(measured_bg)
         self.register_buffer("terms_bt", latents.terms.float(), persistent=False)
         start_tg = as_terms(initial.offset_bg, self.terms_bt, initial.n_group_b)
         self.offset = nn.Parameter(start_tg) if offset else None
@@ -103,6 +106,8 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
         """Replace the offsets in place, by the closest that the terms add up to."""
         if self.offset is None:
             raise SettingsError("the decoder was built without offsets: there are none to replace")
+        if self.comparable is not None:
+            offset_bg = self.comparable.fixed_at_zero(offset_bg)
         self.offset.copy_(as_terms(offset_bg, self.terms_bt))
 
     def forward(self, x: DecoderInput) -> list[Part]:
@@ -113,5 +118,6 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
         )
         location = self.levels[0] + self.log_scale.exp() * (f_nk @ w_gk.T)
         if self.offset is not None:
-            location = location + x.group_weights @ self.terms_bt @ self.offset
+            offset_tg = filled(self.comparable, self.offset)
+            location = location + x.group_weights @ self.terms_bt @ offset_tg
         return [(location, *(gate.expand_as(location) for gate in self.levels[1:]))]

@@ -24,6 +24,7 @@ from pyro_mgvi.core.interfaces import (
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.grouped_product import add_products
 from pyro_mgvi.kernels.log_cauchy import log_cauchy
+from pyro_mgvi.networks.comparable import Comparable, filled, reached
 from pyro_mgvi.networks.layers import ListOf
 from pyro_mgvi.support.values import number, whole_number
 
@@ -109,17 +110,26 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         if linear and hidden:
             weight_gk = nn.Linear(n_inputs, initial.n_genes, bias=False).weight.detach()
             self.linear = nn.Parameter(weight_gk.T.contiguous())
+        measured_bg = initial.measured_bg
+        self.comparable = None if measured_bg is None else Comparable(measured_bg)
         start_tg = as_terms(initial.offset_bg, terms_bt, initial.n_group_b)
         self.offset = nn.Parameter(start_tg) if offset else None
         self.response = None
         if response != 0 and n_shared:
             self.response = nn.Parameter(torch.zeros(len(start_tg) * n_shared, initial.n_genes))
-            scale = start_tg.abs().median() * RESPONSE if response is None else response
+            scale = self.typical_shift(start_tg) * RESPONSE if response is None else response
             self.register_buffer("response_scale", torch.as_tensor(scale).clamp(min=1e-3))
         self.register_buffer("own_gk", self.own_inputs(latents), persistent=False)
         several = None if is_identity(terms_bt) else terms_bt.float()  # of one column: no product
         self.register_buffer("terms_bt", several, persistent=False)
         self.start_at(initial)
+        if measured_bg is not None:
+            self.keep_reached(reached(latents, measured_bg))
+
+    def typical_shift(self, start_tg: Tensor) -> Tensor:
+        """Return how far the median gene differs between the groups that have it."""
+        shift_tg = start_tg.abs()
+        return (shift_tg if self.comparable is None else self.comparable.known(shift_tg)).median()
 
     def further_layers(self, hidden: int) -> nn.Module:
         """Return what lies between the hidden layer and the heads, both ``hidden`` wide."""
@@ -154,6 +164,15 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
                     self.linear[: self.n_latent] *= 0.4
 
     @torch.no_grad()
+    def keep_reached(self, reached_kg: Tensor) -> None:
+        """Set loadings to zero that nothing tells: of genes that no owner of a copy has."""
+        if self.linear is not None:
+            self.linear[: self.n_latent] *= reached_kg
+        if self.trunk is None:
+            for head in self.heads:
+                head.weight[:, : self.n_latent] *= reached_kg.T
+
+    @torch.no_grad()
     def start_dimension(self, copy: Copy, dim: int, start: DimensionStart) -> None:
         """Set a latent dimension's log-linear loadings."""
         column, loading_g = self.first_input[copy.key] + dim, start.loading_g
@@ -183,6 +202,8 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         """Replace the offsets in place, by the closest that the terms add up to."""
         if self.offset is None:
             raise SettingsError("the decoder was built without offsets: there are none to replace")
+        if self.comparable is not None:  # groups of one column, whose terms are their own
+            offset_bg = self.comparable.fixed_at_zero(offset_bg)
         if self.terms_bt is not None:
             offset_bg = as_terms(offset_bg, self.terms_bt)
         self.offset.copy_(offset_bg)
@@ -218,11 +239,11 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         if self.terms_bt is not None:
             weight_nt = weight_nt @ self.terms_bt
         if self.offset is not None:
-            terms.append((weight_nt, self.offset))
+            terms.append((weight_nt, filled(self.comparable, self.offset)))
         if self.response is not None:
             z_nk = x.joined(self.shared)
             per_term = (weight_nt.unsqueeze(-1) * z_nk.unsqueeze(-2)).flatten(-2)
-            terms.append((per_term, self.response))  # of (n, terms * k)
+            terms.append((per_term, filled(self.comparable, self.response)))  # (n, terms * k)
         head = self.heads[0]
         if not terms:
             return [(head(features), *gate)]

@@ -187,7 +187,8 @@ def expression(
     others = np.setdiff1d(chosen, own)
     shared = [latent.name for latent in mgvi.families.shared]
     sides = [("all", None, PALETTE[0]), ("shared only", shared, PALETTE[1])]
-    tables = [normalized_expression(mgvi, data, kept, genes).to_numpy() for _, kept, _ in sides]
+    found = (normalized_expression(mgvi, data, k, genes, predict_absent=True) for _, k, _ in sides)
+    tables = [table.to_numpy() for table in found]
     figure = new_figure(2.6 * len(genes), 3.2, show)
     axes = axes_grid(figure, 1, len(genes))
     for side, ((name, _, colour), table) in enumerate(zip(sides, tables)):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 import torch
 
-from pyro_mgvi.core import InitialValues, Latent
+from pyro_mgvi.core import Latent
 from pyro_mgvi.data import Schema
 from pyro_mgvi.errors import ModelFileError, SettingsError
 from pyro_mgvi.model.own_weight import given_weights
@@ -153,10 +153,7 @@ def load(kind: type[AnyProgram], path: str | Path, components: Iterable[type] = 
     saved = read(path, components)
     schema = saved.arguments["schema"]
     try:
-        blank = InitialValues.blank(
-            len(schema.genes), len(schema.groups), len(schema.batches), schema.n_covariates
-        )
-        mgvi = kind(initial=blank, **saved.arguments)
+        mgvi = kind(initial=schema.blank_values(), **saved.arguments)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ModelFileError(f"the saved model {path} cannot be built again: {reason}") from error
@@ -246,6 +243,7 @@ def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
     schema["moments"] = {
         k: (float(mean), float(std)) for k, (mean, std) in schema["moments"].items()
     }
+    schema["absent"] = {k: _texts(v) for k, v in schema.get("absent", {}).items()}
     latents = [
         Latent(
             item["name"],

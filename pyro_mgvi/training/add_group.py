@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind, HasGroupEntries, HasGroupOffsets
 from pyro_mgvi.core.latents import Latent
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.masks import absent_of_new
 from pyro_mgvi.data.matching import new_group
 from pyro_mgvi.data.moments import PSEUDOCOUNT
 from pyro_mgvi.errors import SettingsError
@@ -38,6 +39,7 @@ def add_group(
     progress: bool = True,
     layer: str | None = None,
     use_raw: bool | None = None,
+    feature_mask: str | ArrayLike | None = None,
 ) -> tuple[AnyProgram, pd.DataFrame]:
     """Return a new model with one more group, learnt from the cells of that group alone.
 
@@ -65,6 +67,9 @@ def add_group(
     layer, use_raw
         Where the new cells' counts are, if not where the model's were; as for
         :meth:`Program.read <pyro_mgvi.training.program.Program.read>`.
+    feature_mask
+        Which genes of ``adata`` the new group has (a column of ``var``, or one value per gene);
+        the model's others are absent.
 
     Returns
     -------
@@ -108,13 +113,15 @@ def add_group(
     _telling(program)
     old = program.schema
     group = new_group(adata, old)
-    schema = replace(old, groups=(*old.groups, group))
     source = old.source.elsewhere(layer, use_raw)
+    schema = replace(old, groups=(*old.groups, group))
+    if feature_mask is not None:
+        absent = absent_of_new(adata, source.resolved(adata), schema, group, feature_mask)
+        schema = replace(schema, absent=absent)
     data = GroupedCounts.for_schema(adata, schema, program.data_kind, source, missing_genes=0)
-    n_batches = len(schema.batches)
     larger = type(program)(
         schema,
-        InitialValues.blank(len(schema.genes), len(schema.groups), n_batches, schema.n_covariates),
+        schema.blank_values(),
         [extended(latent, old.groups, group) for latent in program.families],
         observed_library=program.model.observed_library,
         own_weight=program.own_weight,
@@ -206,6 +213,9 @@ def copy_weights(old: Program, larger: Program, new: Entries) -> None:
     for part in sources:
         source = sources[part].state_dict()
         for name, target in targets[part].state_dict().items():
+            if f"{part}.{name}" == "guide.depth":
+                target.copy_(old.guide.depths_with(larger.guide.measured_bg))
+                continue
             entries = new.get(f"{part}.{name}", torch.tensor(False)).expand(target.shape)
             if (~entries).sum() != source[name].numel():
                 raise SettingsError(
@@ -238,7 +248,7 @@ def start_group(program: Program, data: GroupedCounts) -> None:
     seen_g, expected_g = np.zeros(data.shape[1]), np.zeros(data.shape[1])
     for cells, posterior in program.posteriors(data):
         parts = shared.parts(model, posterior.means(), posterior.batch)
-        expected = model.likelihood.expression(parts).cpu().double().numpy()
+        expected = model.expression(parts, posterior.batch.group).cpu().double().numpy()
         x = data.counts(cells)
         if program.data_kind is DataKind.COUNTS:
             expected = expected * np.asarray(x.sum(1), float).reshape(-1, 1)
@@ -249,6 +259,10 @@ def start_group(program: Program, data: GroupedCounts) -> None:
     else:
         shift_g = (seen_g - expected_g) / len(data)
     changed = offset.detach().clone()
+    if model.measured_bg is not None:  # the mean of the groups that have a gene
+        has_bg = model.measured_bg[:-1].to(offset)
+        changed[-1] = (has_bg * changed[:-1]).sum(0) / has_bg.sum(0).clamp(min=1)
+        shift_g = shift_g * model.measured_bg[-1].cpu().numpy()
     changed[-1] += torch.from_numpy(shift_g).to(offset)
     decoder.set_group_offsets(changed)
 

@@ -156,6 +156,7 @@ def _identity(setup: TrainingSetup) -> dict[str, str]:
         "batches": repr((schema.batch_key, schema.batches)),
         "covariates": repr((schema.covariate_keys, schema.categories)),
         "genes": _digest(np.array(schema.genes, str)),
+        "feature masks": repr(schema.absent),
         "labels of cells": _labels(setup),
         "counts": _counts(setup),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -109,11 +110,8 @@ class Program(Trainable):
         self.plan: TrainingPlan | None = None
         self.history = pd.DataFrame()
         self.interrupted = False
-        self.components: dict[str, Callable[..., Any]] = {
-            "encoder": encoder,
-            "decoder": decoder,
-            "likelihood": likelihood,
-        }
+        parts = {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
+        self.components: dict[str, Callable[..., Any]] = dict(parts)
         bound = Latents(latents, schema.design)
         self.given_weight = given_weights(own_weight, bound)
         self.own_weight = own_weights(own_weight, bound, initial)
@@ -219,10 +217,11 @@ class Program(Trainable):
 
     def fresh(self, data: GroupedCounts, seed: int) -> Self:
         """Return a new program like this one, where it is, started from the moments of ``data``."""
+        schema = replace(self.schema, absent=data.schema.absent)
         with warnings.catch_warnings():  # what its parts cannot do was said of this program
             warnings.simplefilter("ignore", ComponentWarning)
             made = type(self)(
-                self.schema,
+                schema,
                 data.initial_values(self.data_kind),
                 self.model.latents.families,
                 **self.components,
@@ -292,5 +291,6 @@ class Program(Trainable):
     @torch.no_grad()
     def posterior(self, batch: Minibatch, seen_g: torch.Tensor | None = None) -> Posterior:
         """Return what the guide says of some cells, from all genes or from some (``seen_g``)."""
-        moments = self.guide.moments(batch.counts, batch.covariates, seen_g)
+        batch = batch._replace(counts=self.model.only_measured(batch.counts, batch.group))
+        moments = self.guide.moments(batch.counts, batch.covariates, seen_g, group=batch.group)
         return Posterior(self.model, batch, moments)

@@ -8,7 +8,15 @@ from scipy import sparse
 
 import pyro_mgvi
 from pyro_mgvi import MGVI, WassersteinTraceELBO
-from pyro_mgvi.kernels.sparse import SparseInput, product, scaled_log, to_dense, to_torch, totals
+from pyro_mgvi.kernels.sparse import (
+    SparseInput,
+    kept_entries,
+    product,
+    scaled_log,
+    to_dense,
+    to_torch,
+    totals,
+)
 from pyro_mgvi.training.objective import Objective
 
 LATENTS = (pyro_mgvi.shared(3), pyro_mgvi.private(2))
@@ -40,6 +48,31 @@ def test_the_product_and_its_gradients_are_those_of_the_formula(n_covariates):
     grad = torch.randn_like(expected)
     ours, truth = (torch.autograd.grad(h, (weight, bias), grad) for h in (found, expected))
     torch.testing.assert_close(ours, truth, rtol=1e-5, atol=1e-5)
+
+
+def test_the_product_of_groups_with_centres_of_their_own_is_that_of_the_formula():
+    x = to_torch(sparse.random(9, 31, 0.2, "csr", np.float32, np.random.default_rng(0)))
+    centre_bg, group = torch.rand(3, 31), torch.tensor([0, 2, 1, 0, 0, 2, 2, 1, 0])
+    dense = to_dense(x) - centre_bg[group]
+    given = SparseInput(x, centre_bg, group)
+    torch.testing.assert_close(given.to_dense(), dense)
+    weight = torch.randn(3, 31, 4, requires_grad=True)
+    bias = torch.randn(3, 1, 4, requires_grad=True)
+    found, expected = product(given, None, weight, bias), dense @ weight + bias
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    grad = torch.randn_like(expected)
+    ours, truth = (torch.autograd.grad(h, (weight, bias), grad) for h in (found, expected))
+    torch.testing.assert_close(ours, truth, rtol=1e-5, atol=1e-5)
+
+
+def test_entries_are_kept_by_the_group_of_their_row():
+    rng = np.random.default_rng(0)
+    x = sparse.random(9, 31, 0.4, "csr", np.float32, rng)
+    keep_bg, group = torch.from_numpy(rng.random((3, 31)) > 0.5), torch.arange(9) % 3
+    x.data[::3] = np.nan
+    found = to_dense(kept_entries(to_torch(x), keep_bg, group))
+    truth = torch.where(keep_bg[group], torch.from_numpy(x.toarray()), 0.0)
+    torch.testing.assert_close(found, truth, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("encoder", [pyro_mgvi.SeparateEncoders, pyro_mgvi.SharedTrunk])

@@ -6,6 +6,7 @@ import torch
 from pyro_mgvi.kernels import zinb_terms
 from pyro_mgvi.kernels.compiled import compilation
 from pyro_mgvi.kernels.zinb_terms import CellLogProb, gene_log_prob
+from pyro_mgvi.likelihoods.measured import NOWHERE
 
 
 def random_counts(n=37, genes=23, dtype=torch.float32):
@@ -93,3 +94,35 @@ def test_a_mean_of_zero_gives_what_its_limit_gives(shares, gated):
     with torch.no_grad():
         mean[:, 5] = -torch.inf
     assert CellLogProb.apply(*args)[0] == -torch.inf
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("total", [False, True])
+@pytest.mark.parametrize("gated", [False, True])
+def test_what_is_absent_is_exactly_nothing(compiled, total, gated):
+    """A location of nowhere and no drop-out: a log-probability of 0, and gradients of 0."""
+    x, location, theta, gate = random_counts()
+    absent = torch.rand(x.shape) < 0.3
+    absent[:, 0] = True  # in all cells
+    absent[:, 1] = False
+    x = x.where(~absent, 0.0)
+    location, theta = location.detach().where(~absent, NOWHERE), theta.detach()
+    gate = gate.detach().where(~absent, 0.0) if gated else None
+    log_total = torch.log(x.sum(-1, keepdim=True) + 1) if total else None
+    inputs = [v.requires_grad_() for v in (location, log_total, theta, gate) if v is not None]
+    with compilation(compiled):
+        log_p = CellLogProb.apply(x, location, log_total, theta, gate)
+        gradients = dict(zip(map(id, inputs), torch.autograd.grad(log_p.sum(), inputs)))
+    assert (gradients[id(location)][absent] == 0).all()
+    assert gradients[id(theta)][0, 0] == 0
+    if gate is not None:
+        assert (gradients[id(gate)][absent] == 0).all()
+    # The cells' log-probability is that of the genes that they have.
+    for cell in (0, 5, 11):
+        has = ~absent[cell]
+        log_mean = location[cell, has]
+        if log_total is not None:
+            log_mean = log_mean.log_softmax(-1) + log_total[cell]
+        of_gate = None if gate is None else gate[cell, has]
+        alone = gene_log_prob(x[cell, has], log_mean, theta[0, has], of_gate).sum()
+        torch.testing.assert_close(log_p[cell], alone, rtol=1e-4, atol=1e-3)

@@ -1,5 +1,6 @@
 """One more group: what is learnt, and that nothing else changes."""
 
+import warnings
 from dataclasses import replace
 from functools import partial
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.masked import masked
 from sklearn.linear_model import LogisticRegression
 
 import pyro_mgvi
@@ -298,3 +300,34 @@ def test_an_own_component_with_weights_per_group_is_refused_by_name(adata):
     mgvi = MGVI.from_anndata(of(adata, "group1", "group2"), "group", decoder=Mine)
     with pytest.raises(SettingsError, match=r"model\.decoder\.mine.*own component"):
         mgvi.add_group(of(adata, "group3"), QUICK, progress=False)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_new_group_may_lack_genes(adata, before):
+    """Its counts of the others are no part of it, and the old groups' results stay as they are."""
+    has_bg = np.ones((3, adata.n_vars), bool)
+    has_bg[2, 10:20] = False
+    if before:
+        has_bg[0, 3], has_bg[1, 5] = False, False
+    some = masked(adata, has_bg)
+    old, new = of(some, "group1", "group2"), of(some, "group3")
+    masks = {"group1": "in_group1", "group2": "in_group2"} if before else None
+    mgvi = MGVI.from_anndata(old, "group", latents=LATENTS, feature_masks=masks)
+    mgvi.fit(old, QUICK, progress=False)
+    junk = masked(adata, has_bg, 7.0)
+    found = []
+    for cells in (new, of(junk, "group3"), new[:, has_bg[2]]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pyro_mgvi.DataWarning)
+            found.append(mgvi.add_group(cells, QUICK, feature_mask="in_group3", progress=False))
+    larger = found[0]
+    assert set(larger.schema.absent["group3"]) == set(adata.var_names[10:20])
+    for key, table in mgvi.latents(old).items():
+        np.testing.assert_array_equal(larger.latents(old)[key], table)
+    own = larger.latents(new)["t_group3"]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.latents(new)["t_group3"], own)
+    expression = larger.normalized_expression(new)
+    np.testing.assert_array_equal(expression.notna().all(), has_bg[2])
+    with pytest.raises(DataError, match="group 'group3' has none of the model's genes"):
+        mgvi.add_group(new, QUICK, feature_mask=np.zeros(adata.n_vars), progress=False)

@@ -44,6 +44,8 @@ class Effects:
         (d, genes): Fisher's information of a Poisson count at 10,000 counts a cell, the mean times
         the squared change of its logarithm. A rare gene tells little, however large its fold
         change. For transformed data, the squared change of the value.
+    measured_g
+        Which genes some of the cells have, boolean; the others' numbers are zeros.
     """
 
     copy: Copy
@@ -53,6 +55,7 @@ class Effects:
     effect_dg: np.ndarray
     mean_g: np.ndarray
     information_dg: np.ndarray
+    measured_g: np.ndarray
 
     @property
     def orientation_d(self) -> np.ndarray:
@@ -103,10 +106,16 @@ def effects(
     mean_nd, sd_d = _spread(program, data, copy, dims)
     n_genes = data.shape[1]
     effect_dg, mean_g = np.zeros((len(dims), n_genes)), np.zeros(n_genes)
+    cells_g = np.full(n_genes, len(data))  # that have the gene
+    if program.schema.measured_bg is not None:
+        cells_g = program.schema.measured_bg[data.group_n].sum(0)
     everything = Decoding.everything(program.families)
     counts = program.data_kind is DataKind.COUNTS
     for _, posterior in program.posteriors(data):
         share_ng = expected(program, everything, posterior, posterior.means())
+        measured_ng = program.model.measured(posterior.batch.group)
+        if measured_ng is not None:
+            share_ng = share_ng.where(measured_ng, 0.0)
         mean_g += share_ng.sum(0).cpu().double().numpy()
         for i, (dim, sd) in enumerate(zip(dims, sd_d)):
             sides = (_moved(program, posterior, copy, dim, step * sd) for step in (0.5, -0.5))
@@ -114,13 +123,16 @@ def effects(
             if counts:  # a share may be too small for its precision
                 up_ng, down_ng = (share.clamp(min=TINY).log2() for share in (up_ng, down_ng))
             change_ng = up_ng - down_ng
+            if measured_ng is not None:
+                change_ng = change_ng.where(measured_ng, 0.0)
             effect_dg[i] += change_ng.sum(0).cpu().double().numpy()
-    effect_dg, mean_g = effect_dg / len(data), mean_g / len(data)
+    each_g = np.maximum(cells_g, 1)
+    effect_dg, mean_g = effect_dg / each_g, mean_g / each_g
     information_dg = effect_dg**2
     if counts:
         mean_g = DEPTH * mean_g
         information_dg = mean_g * (np.log(2) * effect_dg) ** 2
-    return Effects(copy, dims, mean_nd, sd_d, effect_dg, mean_g, information_dg)
+    return Effects(copy, dims, mean_nd, sd_d, effect_dg, mean_g, information_dg, cells_g > 0)
 
 
 def _moved(

@@ -16,6 +16,7 @@ from pyro_mgvi.analysis.new_samples import SAME
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.masks.notes import notes_of
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.training.program import Program
 
@@ -97,16 +98,19 @@ def programs(
     refits = calibration if testable and isinstance(calibration, CrossFit) else None
     if refits is not None:
         refits.check(data)
-    parts = []
+    parts: list[pd.DataFrame] = []
+    notes: dict[str, str] = {}
     for copy in copies:
         own = owned(mgvi, data, copy)
         found = effects(mgvi, data.subset(own), copy)
+        notes |= notes_of(mgvi.schema, copy.groups)
         z_dg = np.full(found.effect_dg.shape, np.nan)
         if refits is not None and not copy.shared and len(found.dims):
             z_dg = unseen_scores(refits, data, own, found)
+            z_dg[:, ~found.measured_g] = np.nan
         parts += _tables(found, z_dg, np.array(mgvi.schema.genes))
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
-    table.attrs["q_value_of"] = SAME
+    table.attrs |= {"q_value_of": SAME, **notes}
     return table
 
 
@@ -150,6 +154,7 @@ def _tables(found: Effects, z_dg: np.ndarray, genes: np.ndarray) -> list[pd.Data
             "q_value": discovery_rates(_p_values(z_g, effect_g)),
         }
         order = np.argsort(-found.information_dg[i], kind="stable")
+        order = order[found.measured_g[order]]
         tables.append(pd.DataFrame(columns)[list(COLUMNS)].iloc[order])
     return tables
 

@@ -14,7 +14,7 @@ from pyro_mgvi.analysis.cross_fit import (
     nuisance_width,
     observed_size,
 )
-from pyro_mgvi.analysis.efficient_scores import THIRD_QUARTILE, efficient_scores
+from pyro_mgvi.analysis.efficient_scores import THIRD_QUARTILE, efficient_scores, mean_and_slope
 from pyro_mgvi.analysis.gene_effects.effects import Effects
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
@@ -116,6 +116,8 @@ def _fold_scores(
     (n, n_genes), n_dims, model = data.shape, map_kd.shape[1], refit.model
     kept = frozenset(other.key for other in refit.families.copies) - {copy.key}
     without, z_dg = Decoding(kept, averaged=False), np.zeros((n_dims, n_genes))
+    has_bg = refit.schema.measured_bg
+    has_ng = None if has_bg is None else has_bg[data.group_n]
     for part in gene_parts(n_genes, seed):
         seen_g = torch.ones(n_genes, device=refit.device)
         seen_g[part] = 0.0
@@ -128,13 +130,16 @@ def _fold_scores(
             hidden_nk = _columns(posterior.mean(copy.latent)[copy.index])
             place_nd[cells] = hidden_nk.cpu().double().numpy() @ map_kd
             parts = without.parts(model, posterior.means(), full.batch)
-            counts = model.likelihood(parts, log_size)
-            mean, slope = counts.mean, counts.mean / counts.variance
+            counts = model.distribution(parts, log_size, full.batch.group)
+            mean, slope = mean_and_slope(counts, model.measured(full.batch.group))
             residual = (full.batch.counts - mean) * slope
             residual_ng[cells] = residual.cpu().numpy()[:, part]
             weight_ng[cells] = (mean * slope).cpu().numpy()[:, part]
         for dim in range(n_dims):
             others = np.column_stack([nuisance_nk, np.delete(place_nd, dim, axis=1)])
             place_ng = np.broadcast_to(place_nd[:, dim, None], residual_ng.shape)
-            z_dg[dim, part] = efficient_scores(place_ng, residual_ng, weight_ng, others)
+            of_part = place_ng, residual_ng, weight_ng, others
+            z_dg[dim, part] = efficient_scores(
+                *of_part, None if has_ng is None else has_ng[:, part]
+            )
     return z_dg

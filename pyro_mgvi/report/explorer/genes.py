@@ -70,7 +70,9 @@ def expected(result: Result, cells: np.ndarray, names: list[str]) -> dict[str, A
     counts = result.mgvi.data_kind is DataKind.COUNTS
     both = []
     for latents in (None, shared):
-        share_ng = normalized_expression(result.mgvi, some, latents, names).to_numpy(float)
+        share_ng = normalized_expression(
+            result.mgvi, some, latents, names, predict_absent=True
+        ).to_numpy(float)
         both.append((np.log1p(PER * share_ng) if counts else share_ng).T)
     full, alone = rows(*both)
     return {

@@ -104,14 +104,15 @@ def find_directions(
                 continue
             if not searchable(owner_b, data, families, settings, alone=copies is not None):
                 continue
+            free_g = searched_g & _of_all(groups, owner_b)
             larger = [each for each in taken if (each.owner_b >= owner_b).all()]
-            untaken_g = searched_g.clone()
+            untaken_g = free_g.clone()
             for each in larger:
                 untaken_g &= ~each.genes_g
             kinds = (groups,) if unhidden is groups else (groups, unhidden)
             searches = [(residuals, untaken_g) for residuals in kinds]
             if larger:  # owners' own programs may agree in some genes, and these are taken then
-                searches += [(residuals, searched_g) for residuals in kinds]
+                searches += [(residuals, free_g) for residuals in kinds]
             directions, seen_g = _first_found(searches, owner_b, larger, shared, settings)
             if directions:
                 found[copy] = directions
@@ -133,10 +134,8 @@ def _first_found(
     """Return the directions of the first search that has any, and the genes it has looked at."""
     for groups, genes_g in searches:
         own = units([groups[b] for b in groups if owner_b[b]], settings.least_cells)
-        others = [groups[b].r_ng for b in groups if not owner_b[b]]
-        found, left_g = leading_directions(
-            own, torch.cat(others) if others else None, genes_g, settings
-        )
+        others = [groups[b] for b in groups if not owner_b[b]]
+        found, left_g = leading_directions(own, others, genes_g, settings)
         directions = [
             each
             for each in found
@@ -145,6 +144,15 @@ def _first_found(
         if directions:
             break
     return directions, genes_g & ~left_g
+
+
+def _of_all(groups: dict[int, Residuals], owner_b: np.ndarray) -> Tensor:
+    """Return which genes all owners have, boolean; True where nobody lacks any."""
+    common = torch.tensor(True)
+    for b, group in groups.items():
+        if owner_b[b] and group.measured_g is not None:
+            common = common & group.measured_g
+    return common
 
 
 def _known(direction: Direction, larger: list[Taken], settings: SearchSettings) -> bool:
@@ -182,6 +190,9 @@ def _best_seen(groups: dict[int, Residuals], settings: SearchSettings) -> Tensor
     """Return which genes are searched, boolean: those in which a change shows best."""
     slopes = [group.slope_g for group in groups.values()]
     slope_g = sum(slopes[1:], start=slopes[0]) if slopes else torch.zeros(0)
+    has = [group.measured_g for group in groups.values() if group.measured_g is not None]
+    if has:  # a gene of few groups shows in these as well as a gene of all in all
+        slope_g = slope_g / torch.stack(has).sum(0).clamp(min=1)
     free_g = torch.zeros(len(slope_g), dtype=torch.bool)
     free_g[slope_g.topk(min(settings.max_genes, len(slope_g))).indices] = True
     return free_g

@@ -168,9 +168,11 @@ def _direction(
             values = {name: value.clone() for name, value in posterior.means().items()}
             values[copy.latent][copy.index][:, dim] += step * sd
             parts = model.decode(values, batch.group, batch.covariates)
-            expression = model.likelihood.expression(parts)
+            expression = model.expression(parts, batch.group)
             counts = model.data_kind is DataKind.COUNTS
             sides.append(expression.clamp(min=1e-12).log() if counts else expression)
         total_g += ((sides[0] - sides[1]) / (2 * STEP)).sum(0).cpu()
+    if model.measured_bg is not None:  # nothing is known of genes that no owner has
+        total_g *= model.measured_bg[np.unique(part.group_n[own])].any(0).cpu()
     score_n = torch.from_numpy((z_n - z_n.mean()) / sd).float()
     return Direction(total_g / len(own), score_n, own)

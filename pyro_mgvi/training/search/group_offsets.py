@@ -65,17 +65,25 @@ def recentre_offsets(
         for cluster in range(settings.clusters):
             cells = np.flatnonzero((part.group_n == group) & (cluster_n == cluster))
             totals[b, cluster] = np.asarray(part.counts(cells).sum(0)).ravel()
+    measured_bg = data.schema.measured_bg
+    has_bg = None if measured_bg is None else measured_bg[groups]
     blocks = [block_bt[groups].numpy() for block_bt in program.families.term_blocks]
     blocks = [block_bt[:, block_bt.any(0)].astype(float) for block_bt in blocks]
-    centred = torch.from_numpy(two_way_offsets(totals, blocks)).to(offset)
+    centred = torch.from_numpy(two_way_offsets(totals, blocks, has_bg)).to(offset)
+    level_g = offset[groups].mean(0)
+    if has_bg is not None:
+        weight_bg = torch.from_numpy(has_bg).to(offset)
+        level_g = (weight_bg * offset[groups]).sum(0) / weight_bg.sum(0).clamp(min=1)
     changed = offset.detach().clone()
-    changed[groups] = offset[groups].mean(0) + centred
+    changed[groups] = level_g + centred
     decoder.set_group_offsets(changed)
     return True
 
 
 def two_way_offsets(
-    totals_bcg: np.ndarray, blocks: Sequence[np.ndarray] | None = None
+    totals_bcg: np.ndarray,
+    blocks: Sequence[np.ndarray] | None = None,
+    measured_bg: np.ndarray | None = None,
 ) -> np.ndarray:
     r"""Return each group's log effect on each gene, beside one effect per cluster and gene.
 
@@ -93,10 +101,14 @@ def two_way_offsets(
     blocks
         Which terms add up to the effect of each group, groups x terms, one block after the other
         (:attr:`Latents.term_blocks <pyro_mgvi.Latents.term_blocks>`); each group's own by default.
+    measured_bg
+        Which group has which gene, if not all: the fit is of these entries, and the others' effects
+        are 0.
 
     Returns
     -------
-    o, (groups, genes), with mean zero over groups, shrunk towards zero by two counts.
+    o, (groups, genes), with mean zero over the groups that have a gene, shrunk towards zero by two
+    counts.
 
     Examples
     --------
@@ -108,20 +120,22 @@ def two_way_offsets(
     """
     totals_bc1 = size_bc1 = totals_bcg.sum(2, keepdims=True)
     totals_bg = totals_bcg.sum(1)
+    has_bg = np.ones(totals_bg.shape) if measured_bg is None else measured_bg.astype(float)
     blocks = [np.eye(len(totals_bcg))] if blocks is None else blocks
     parts = [np.zeros_like(totals_bg) for _ in blocks]  # of the offset: what each block adds
     for _ in range(ROUNDS):
         for i, block_bt in enumerate(blocks):
             rest_bg = sum(parts, -parts[i])
-            scale_bg = np.exp(rest_bg + parts[i])
+            scale_bg = has_bg * np.exp(rest_bg + parts[i])
             expected_cg = (size_bc1 * scale_bg[:, None]).sum(0)
             share_cg = totals_bcg.sum(0) / np.maximum(expected_cg, 1e-9)
-            expected_bg = (size_bc1 * share_cg).sum(1) * np.exp(rest_bg)
+            expected_bg = has_bg * ((size_bc1 * share_cg).sum(1) * np.exp(rest_bg))
             seen_tg, expected_tg = block_bt.T @ totals_bg, block_bt.T @ expected_bg
             term_tg = np.log((seen_tg + PSEUDOCOUNT) / (expected_tg + PSEUDOCOUNT))
-            parts[i] = block_bt @ term_tg
-            parts[i] -= parts[i].mean(0)
-            sums_bc1 = (share_cg * np.exp(rest_bg + parts[i])[:, None]).sum(2, keepdims=True)
+            parts[i] = has_bg * (block_bt @ term_tg)
+            parts[i] -= has_bg * (parts[i].sum(0) / np.maximum(has_bg.sum(0), 1))
+            scale_bg = has_bg * np.exp(rest_bg + parts[i])
+            sums_bc1 = (share_cg * scale_bg[:, None]).sum(2, keepdims=True)
             size_bc1 = totals_bc1 / np.maximum(sums_bc1, 1e-9)
     offset_bg: np.ndarray = sum(parts[1:], parts[0])
     return offset_bg

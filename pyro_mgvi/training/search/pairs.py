@@ -14,7 +14,7 @@ from pyro_mgvi.training.search.residuals import Direction, Residuals
 
 
 def leading_directions(
-    own: list[Residuals], others: Tensor | None, free_g: Tensor, settings: SearchSettings
+    own: list[Residuals], others: list[Residuals], free_g: Tensor, settings: SearchSettings
 ) -> tuple[list[Direction], Tensor]:
     """Return the directions of one copy, and which genes are then left to search.
 
@@ -23,7 +23,7 @@ def leading_directions(
     own
         Residuals of each group that owns the copy.
     others
-        Residuals of the other groups' cells, (n, genes), or None.
+        Residuals of the other groups, none if there are no others.
     free_g
         Which genes to search, boolean.
     settings
@@ -61,7 +61,7 @@ def _leading(pairs_p2: Tensor, covariance_p: Tensor, n_genes: int) -> Tensor:
 
 
 def _pairs(
-    own: list[Tensor], others: Tensor | None, free_g: Tensor, settings: SearchSettings
+    own: list[Tensor], others: list[Residuals], free_g: Tensor, settings: SearchSettings
 ) -> tuple[Tensor, Tensor]:
     """Return the pairs of genes that covary in all owners, (P, 2), and their covariance."""
     index = free_g.nonzero()[:, 0]
@@ -77,11 +77,23 @@ def _pairs(
     mean, error = torch.stack(means), torch.stack(errors)
     chosen = (mean.abs() > threshold * error).all(0)
     chosen &= (mean > 0).all(0) | (mean < 0).all(0)
-    if others is not None:
-        mean_others, error_others = _moments(others, pairs)
+    if others:
+        mean_others, error_others = _moments(torch.cat([each.r_ng for each in others]), pairs)
+        if others[0].measured_g is not None:  # over the cells that have both genes, if any have
+            share_p = _share_with_both(others, pairs)
+            chosen &= share_p > 0
+            mean_others, error_others = mean_others / share_p, error_others / share_p
         gap, gap_error = (mean - mean_others).abs(), (error**2 + error_others**2).sqrt()
         chosen &= (gap > threshold * gap_error).all(0)
     return pairs[chosen], mean.mean(0)[chosen]
+
+
+def _share_with_both(others: list[Residuals], pairs_p2: Tensor) -> Tensor:
+    """Return the share of the cells that have both genes of a pair; residuals are 0 elsewhere."""
+    sizes = torch.tensor([float(len(each.cells)) for each in others])
+    has = [each.measured_g for each in others if each.measured_g is not None]
+    both_bp = torch.stack(has)[:, pairs_p2].all(-1)
+    return sizes @ both_bp.float() / sizes.sum()
 
 
 def _strength(r_ng: Tensor) -> Tensor:

@@ -55,6 +55,7 @@ class Residuals(NamedTuple):
     slope_g: Tensor
     cells: np.ndarray
     small: bool = False
+    measured_g: Tensor | None = None  # which genes its cells have; all if not given
 
 
 def searched_groups(design: Design, sizes_b: np.ndarray, least_cells: int) -> np.ndarray:
@@ -92,15 +93,19 @@ def residuals_of_groups(
         for _, posterior in program.posteriors(data.subset(cells)):
             batch = posterior.batch
             parts = model.decode(posterior.means(), batch.group, batch.covariates)
-            fit = model.likelihood(parts, model.observed_log_library(batch.counts))
+            log_size = model.observed_log_library(batch.counts)
+            fit = model.distribution(parts, log_size, batch.group)
             sd = fit.variance.clamp(min=1e-8).sqrt()
             residuals.append(((batch.counts - fit.mean) / sd).cpu())
             counts = model.data_kind is DataKind.COUNTS
             change = fit.mean if counts else torch.ones_like(sd)
             slope_g = slope_g + (change / sd).sum(0).cpu()
         r_ng = torch.cat(residuals).clamp_(-settings.largest_residual, settings.largest_residual)
+        measured_bg = program.model.measured_bg
+        has_g = None if measured_bg is None else measured_bg[code].cpu()
         small = bool(sizes[code] < settings.least_cells)
-        groups[int(code)] = Residuals(r_ng - r_ng.mean(0), slope_g / len(r_ng), cells, small)
+        centred_ng, slope_g = r_ng - r_ng.mean(0), slope_g / len(r_ng)
+        groups[int(code)] = Residuals(centred_ng, slope_g, cells, small, has_g)
     return groups
 
 

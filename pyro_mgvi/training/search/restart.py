@@ -152,7 +152,7 @@ def _plant(
 ) -> None:
     chosen = np.random.default_rng(seed).permutation(len(direction.cells))[: settings.start_cells]
     batch = data.rows(direction.cells[chosen]).to(program.device)
-    x_ng = to_dense(program.guide.input(batch.counts))
+    x_ng = to_dense(program.guide.input(batch.counts, group=batch.group))
     score_n = direction.score_n[chosen].to(x_ng)
     start = DimensionStart(direction.loading_g, EncoderInput(x_ng, batch.covariates), score_n)
     program.model.active.open(copy, dim)

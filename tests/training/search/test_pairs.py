@@ -42,15 +42,18 @@ def test_pairs_are_those_of_the_formula(seed, n_own, has_others):
     others = rng.normal(size=(200, 15)) if has_others else None
     as_tensor = [torch.tensor(x, dtype=torch.float32) for x in own]
     free = torch.ones(15, dtype=torch.bool)
-    others_as_tensor = None if others is None else torch.tensor(others, dtype=torch.float32)
-    pairs, covariance = _pairs(as_tensor, others_as_tensor, free, SEARCH)
+    compared = []
+    if others is not None:
+        r_ng = torch.tensor(others, dtype=torch.float32)
+        compared = [Residuals(r_ng, torch.ones(15), np.arange(200))]
+    pairs, covariance = _pairs(as_tensor, compared, free, SEARCH)
     truth = pairs_by_loops(own, others)
     found = {tuple(p): c for p, c in zip(pairs.tolist(), covariance.tolist())}
     assert set(found) == set(truth)
     for pair, value in truth.items():
         assert found[pair] == pytest.approx(value, rel=1e-3)
     free[0] = False
-    assert 0 not in _pairs(as_tensor, None, free, SEARCH)[0]
+    assert 0 not in _pairs(as_tensor, [], free, SEARCH)[0]
 
 
 def everything(n_genes):
@@ -66,7 +69,7 @@ def test_what_is_shared_does_not_hide_what_is_not():
     r = torch.from_numpy(both / both.std((0, 1))).float()
     r = r - r.mean(1, keepdim=True)
     groups = [Residuals(r[b], torch.ones(genes), np.arange(b, 2 * n, 2)) for b in range(2)]
-    shared, _ = leading_directions(groups, None, everything(genes), SEARCH)
+    shared, _ = leading_directions(groups, [], everything(genes), SEARCH)
     assert [int((x.loading_g != 0).sum()) for x in shared] == [60]
     own, other = (without(group, shared) for group in groups)
     for group in (own, other):
@@ -74,9 +77,9 @@ def test_what_is_shared_does_not_hide_what_is_not():
         torch.testing.assert_close(
             shared[0].score_n[at] @ group.r_ng, torch.zeros(genes), atol=0.05, rtol=0
         )
-    (found,), _ = leading_directions([own], other.r_ng, everything(genes), SEARCH)
+    (found,), _ = leading_directions([own], [other], everything(genes), SEARCH)
     assert sorted(found.loading_g.abs().topk(12).indices.tolist()) == list(range(12))
-    hidden, _ = leading_directions([groups[0]], groups[1].r_ng, everything(genes), SEARCH)
+    hidden, _ = leading_directions([groups[0]], [groups[1]], everything(genes), SEARCH)
     assert not hidden
 
 
@@ -89,7 +92,7 @@ def test_genes_of_directions_are_taken_from_those_left_to_search():
     free_g = everything(genes)
     free_g[0] = False  # another copy has it
     own = [Residuals(r_ng, torch.ones(genes), np.arange(n))]
-    found, left_g = leading_directions(own, None, free_g, SEARCH)
+    found, left_g = leading_directions(own, [], free_g, SEARCH)
     followed = [set(each.loading_g.nonzero()[:, 0].tolist()) for each in found]
     assert sorted(followed, key=len) == [set(range(1, 10)), set(range(10, 25))]
     assert not left_g[:25].any() and left_g[25:].sum() > 20  # but for a pair by chance

@@ -1,0 +1,67 @@
+"""Masks on counts that are being read: for a new model, and for one that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from pyro_mgvi.data import checks
+from pyro_mgvi.data.counts import matrix
+from pyro_mgvi.data.masks.entries import only_measured
+from pyro_mgvi.data.masks.reading import FeatureMasks, absent_features
+from pyro_mgvi.data.schema import Schema, Source
+from pyro_mgvi.data.stores.in_memory import Counts
+from pyro_mgvi.data.stores.on_disk import OnDisk
+from pyro_mgvi.errors import DataError
+
+
+def masked_new(
+    adata: AnnData,
+    source: Source,
+    genes: pd.Index,
+    group_key: str | Sequence[str],
+    given: FeatureMasks | None,
+) -> tuple[Counts | OnDisk, dict[str, tuple[str, ...]]]:
+    """Return counts without what is absent, and the absent genes of each group.
+
+    Raises
+    ------
+    DataError
+        If several columns make up the groups, or a mask is none.
+    """
+    x = matrix(adata, source)
+    if given is None:
+        return x, {}
+    keys = checks.columns_of_groups(group_key)
+    if len(keys) > 1:
+        raise DataError(
+            "feature_masks are of the groups of one column: join the columns into one, or leave "
+            "out the masks"
+        )
+    checks.names(genes)
+    group = checks.labels(checks.annotated(adata), keys[0])
+    groups = tuple(group.cat.categories)
+    absent = absent_features(adata, source, genes, groups, given)
+    has_bg = np.array([~genes.isin(absent.get(name, ())) for name in groups])
+    return only_measured(x, group.cat.codes.to_numpy(), has_bg, tuple(genes), groups), absent
+
+
+def needed_genes(obs: AnnData, schema: Schema) -> np.ndarray | None:
+    """Return which genes the groups of some cells have; None where all groups have all genes."""
+    measured_bg = schema.measured_bg
+    if measured_bg is None:
+        return None
+    group_n = checks.codes(obs, str(schema.group_key), schema.groups)
+    needed_g: np.ndarray = np.any(measured_bg[np.unique(group_n)], axis=0)
+    return needed_g
+
+
+def masked_known(x: Counts | OnDisk, obs: AnnData, schema: Schema) -> Counts | OnDisk:
+    """Return counts without what is absent from a model's groups."""
+    if schema.measured_bg is None:
+        return x
+    group_n = checks.codes(obs, str(schema.group_key), schema.groups)
+    return only_measured(x, group_n, schema.measured_bg, schema.genes, schema.groups)

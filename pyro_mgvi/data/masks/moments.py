@@ -1,0 +1,148 @@
+"""Initial values where groups have not got all genes: each gene's moments over those that have."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyro_mgvi.core.initial_values import InitialValues
+from pyro_mgvi.core.interfaces import DataKind
+from pyro_mgvi.data.moments import (
+    GATE_SHARE,
+    PSEUDOCOUNT,
+    CountsOfGroups,
+    blocks,
+    initial_values_of_counts,
+    initial_values_of_values,
+    tensor,
+)
+
+ROUNDS = 100  # of the alternating fit of shares and sizes
+
+
+def initial_values(data: CountsOfGroups, data_kind: DataKind) -> InitialValues:
+    """Return initial values of counts or of transformed values, with or without absent genes."""
+    measured_bg, counts = data.schema.measured_bg, data_kind is DataKind.COUNTS
+    if measured_bg is None:
+        return initial_values_of_counts(data) if counts else initial_values_of_values(data)
+    if counts:
+        return initial_values_of_measured(data, measured_bg)
+    return initial_values_of_measured_values(data, measured_bg)
+
+
+def shares_of_measured(totals_bg: np.ndarray, measured_bg: np.ndarray) -> np.ndarray:
+    r"""Return each gene's share of the counts of a cell in which all genes are measured.
+
+    The fit by alternating maximum likelihood of :math:`X_{bg} \sim \mathrm{Poisson}(s_b r_g)` over
+    the entries that are measured, with one size for each group.
+
+    Parameters
+    ----------
+    totals_bg
+        Counts by group and gene, zeros where a gene is not measured.
+    measured_bg
+        Which group has which gene.
+
+    Returns
+    -------
+    Positive shares that add up to 1, (genes,).
+
+    Examples
+    --------
+    >>> measured_bg = np.array([[True, True, False], [True, False, True]])
+    >>> totals_bg = 1e6 * np.array([[0.2, 0.3, 0.0], [0.4, 0.0, 0.1]])
+    >>> shares_of_measured(totals_bg, measured_bg).round(3)
+    array([0.364, 0.545, 0.091])
+    """
+    n_genes, total_g = totals_bg.shape[1], totals_bg.sum(0)
+    share_g = np.full(n_genes, 1.0 / n_genes)
+    for _ in range(ROUNDS):
+        size_b = totals_bg.sum(1) / (measured_bg @ share_g)
+        exposure_g = size_b @ measured_bg
+        share_g = (total_g + 0.5) / np.maximum(exposure_g, 1.0)
+        share_g = share_g / share_g.sum()
+    return share_g
+
+
+def initial_values_of_measured(data: CountsOfGroups, measured_bg: np.ndarray) -> InitialValues:
+    """Do as :func:`~pyro_mgvi.data.moments.initial_values_of_counts`, over what is measured.
+
+    A cell's total stands for the share of all genes that its group has: two species' cells are
+    brought to one depth by what their common genes say. An offset is that of a group's gene which
+    another group has, too; others are 0.
+    """
+    n, n_genes = data.shape
+    n_groups = len(data.schema.groups)
+    totals_bg, seen_g, library_n = np.zeros((n_groups, n_genes)), np.zeros(n_genes), np.zeros(n)
+    for cells, x in blocks(data):
+        library_n[cells] = np.asarray(x.sum(1)).ravel()
+        seen_g += np.asarray((x > 0).sum(0)).ravel()
+        for group in range(n_groups):
+            totals_bg[group] += np.asarray(x[data.group_n[cells] == group].sum(0)).ravel()
+    share_g = shares_of_measured(totals_bg, measured_bg)
+    part_b = measured_bg @ share_g  # of all genes' counts that a group's genes have
+    whole_n = library_n / part_b[data.group_n]
+    whole_b = np.bincount(data.group_n, whole_n, n_groups)
+    offset_bg = np.log((totals_bg + PSEUDOCOUNT) / (whole_b[:, None] * share_g + PSEUDOCOUNT))
+    size_b = np.bincount(data.group_n, minlength=n_groups)
+    cells_g = np.maximum(size_b @ measured_bg, 1)
+    squared_g = np.bincount(data.group_n, whole_n**2, n_groups) @ measured_bg
+    depth = float(np.median(whole_n))
+    squares_g, input_g = np.zeros(n_genes), np.zeros(n_genes)
+    for cells, x in blocks(data):
+        whole = whole_n[cells][:, None]
+        squares_g += np.asarray(x.multiply(x).sum(0)).ravel()
+        squares_g -= 2 * share_g * np.asarray(x.multiply(whole).sum(0)).ravel()
+        input_g += np.asarray(x.multiply(depth / whole).log1p().sum(0)).ravel()
+    squares_g += share_g**2 * squared_g - share_g * (whole_b @ measured_bg)
+    theta_g = share_g**2 * squared_g / np.maximum(squares_g, 1e-3)
+    gate_g = np.clip(GATE_SHARE * (cells_g - seen_g) / cells_g, 1e-4, 0.5)
+    log_library = np.log(library_n)
+    batches = [log_library[data.batch_n == batch] for batch in range(len(data.schema.batches))]
+    return InitialValues(
+        log_rate_g=tensor(np.log(share_g)),
+        offset_bg=tensor(np.where(comparable(measured_bg), offset_bg, 0.0)),
+        log_theta_g=tensor(np.log(np.clip(theta_g, 0.05, 100.0))),
+        gate_logits_g=tensor(np.log(gate_g / (1 - gate_g))),
+        log_library_b2=tensor([[each.mean(), max(each.std(), 0.1)] for each in batches]),
+        input_g=tensor(input_g / cells_g),
+        depth=tensor(depth * part_b),
+        n_covariates=data.schema.n_covariates,
+        n_group_b=tensor(size_b),
+        measured_bg=tensor(measured_bg).bool(),
+    )
+
+
+def comparable(measured_bg: np.ndarray) -> np.ndarray:
+    """Return which entries are measured, of genes that at least two groups have."""
+    several: np.ndarray = measured_bg & (measured_bg.sum(0) > 1)
+    return several
+
+
+def initial_values_of_measured_values(
+    data: CountsOfGroups, measured_bg: np.ndarray
+) -> InitialValues:
+    """Do as :func:`~pyro_mgvi.data.moments.initial_values_of_values`, over what is measured."""
+    n_groups, n_genes = measured_bg.shape
+    total_bg, square_g = np.zeros((n_groups, n_genes)), np.zeros(n_genes)
+    for cells, x in blocks(data):
+        square_g += np.asarray(x.multiply(x).sum(0)).ravel()
+        for group in range(n_groups):
+            total_bg[group] += np.asarray(x[data.group_n[cells] == group].sum(0)).ravel()
+    size_b1 = np.bincount(data.group_n, minlength=n_groups)[:, None]
+    cells_g = np.maximum((size_b1 * measured_bg).sum(0), 1)
+    mean_g, mean_bg = total_bg.sum(0) / cells_g, total_bg / np.maximum(size_b1, 1)
+    variance_g = (square_g - (size_b1 * mean_bg**2 * measured_bg).sum(0)) / cells_g
+    blank = InitialValues.blank(
+        n_genes,
+        n_groups,
+        len(data.schema.batches),
+        data.schema.n_covariates,
+        tensor(measured_bg).bool(),
+    )
+    return blank._replace(
+        log_rate_g=tensor(mean_g),
+        offset_bg=tensor(np.where(comparable(measured_bg), mean_bg - mean_g, 0.0)),
+        log_theta_g=tensor(-np.log(np.maximum(variance_g, 1e-4))),
+        input_g=tensor(mean_g),
+        n_group_b=tensor(size_b1[:, 0]),
+    )

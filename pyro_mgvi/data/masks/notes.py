@@ -1,0 +1,50 @@
+"""What to say of genes that a group has not got, where a table has no row or no number for them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyro_mgvi.data.schema import Schema
+
+
+def measured_in(schema: Schema, groups: tuple[str, ...]) -> np.ndarray:
+    """Return which genes any of some groups has, boolean (genes,).
+
+    Examples
+    --------
+    >>> schema = Schema("species", None, None, (), ("A", "B"), ("x", "y"), ("all",), {}, {})
+    >>> measured_in(schema, ("x",)).tolist()
+    [True, True]
+    """
+    measured_bg = schema.measured_bg
+    if measured_bg is None:
+        return np.ones(len(schema.genes), bool)
+    rows = [schema.groups.index(group) for group in groups]
+    has_g: np.ndarray = np.any(measured_bg[rows], axis=0)
+    return has_g
+
+
+def notes_of(schema: Schema, groups: tuple[str, ...]) -> dict[str, str]:
+    """Return sentences for the ``attrs`` of a table of some groups' genes; none without masks.
+
+    ``absent_genes`` says why genes have no row; ``genes_of_one_group``, what cannot be told of
+    genes that no other group has.
+    """
+    notes: dict[str, str] = {}
+    measured_bg = schema.measured_bg
+    if measured_bg is None:
+        return notes
+    has_g, named = measured_in(schema, groups), " and ".join(groups)
+    if not has_g.all():
+        notes["absent_genes"] = (
+            f"{(~has_g).sum():,} genes have no row: the feature masks say that {named} has not "
+            "got them"
+        )
+    others = [name not in groups for name in schema.groups]
+    alone = int((has_g & ~measured_bg[others].any(0)).sum())
+    if alone:
+        notes["genes_of_one_group"] = (
+            f"{alone:,} genes are in no other group than {named}: a shift of their mean cannot be "
+            "told, and what is said of them is their variation within it"
+        )
+    return notes

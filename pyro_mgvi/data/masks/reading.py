@@ -1,0 +1,202 @@
+"""Masks of features by group, as an AnnData or a user gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import ArrayLike
+from scipy import sparse
+
+from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.schema import Schema, Source
+from pyro_mgvi.errors import DataError
+
+#: By group, a column of ``var`` or one value per gene; or the name of a table of all groups.
+FeatureMasks = str | Mapping[str, str | ArrayLike]
+
+
+def absent_features(
+    adata: AnnData,
+    source: Source,
+    genes: pd.Index,
+    groups: Sequence[str],
+    given: FeatureMasks,
+) -> dict[str, tuple[str, ...]]:
+    """Return the genes that each group has not got, by group; groups with all genes are left out.
+
+    Parameters
+    ----------
+    adata, source
+        Where the masks are: ``var`` and ``varm`` are those of ``adata.raw`` if the counts are.
+    genes
+        Their names.
+    groups
+        All groups of the data.
+    given
+        For every group, a column of ``var``, or one value per gene (a Series is aligned by the
+        names of the genes); 1 or True where the group has the gene. Or one name: of a table in
+        ``varm``, whose columns are the groups (of an array, in alphabetical order); or the first
+        part of the keys ``<name>_<group>`` in ``uns``.
+
+    Raises
+    ------
+    DataError
+        If a group has no mask or a mask no group, a value is neither 0 nor 1, a group has no
+        gene, or none that any other group has, or a gene is in no group.
+    """
+    columns = _columns(adata, source, genes, groups, given)
+    has_bg = np.array([_boolean(columns[group], group, genes) for group in groups])
+    empty = [group for group, has_g in zip(groups, has_bg) if not has_g.any()]
+    if empty:
+        raise DataError(
+            f"group(s) {some(empty)} have no feature at all: look at their masks, or leave their "
+            "cells out"
+        )
+    nowhere = genes[np.flatnonzero(~has_bg.any(0))]
+    if len(nowhere):
+        raise DataError(
+            f"{len(nowhere)} feature(s) are in no group: {some(nowhere)}; leave them out "
+            "(adata[:, ...]), or correct the masks"
+        )
+    overlap_bb = has_bg.astype(int) @ has_bg.T.astype(int)
+    alone = [g for g, of_others in zip(groups, overlap_bb - np.diag(np.diag(overlap_bb)))
+             if not of_others.any()]  # fmt: skip
+    if alone:
+        raise DataError(
+            f"group(s) {some(alone)} share no feature with any other group: nothing tells what "
+            "their cells have in common with others; name features that are the same (orthologs) "
+            "alike"
+        )
+    return {
+        group: tuple(map(str, genes[~has_g]))
+        for group, has_g in zip(groups, has_bg)
+        if not has_g.all()
+    }
+
+
+def absent_of_new(
+    adata: AnnData, source: Source, schema: Schema, group: str, mask: str | ArrayLike
+) -> dict[str, tuple[str, ...]]:
+    """Return the absent genes of all groups, with those of a new one that ``schema`` has already.
+
+    Raises
+    ------
+    DataError
+        If the mask is none, the new group has none of the model's genes, or none that any other
+        group has.
+    """
+    genes = source.var_names(adata)
+    (column,) = _columns(adata, source, genes, [group], {group: mask}).values()
+    has = set(genes[np.flatnonzero(_boolean(column, group, genes))])
+    absent = tuple(gene for gene in schema.genes if gene not in has)
+    if len(absent) == len(schema.genes):
+        raise DataError(f"group {group!r} has none of the model's genes: look at its feature mask")
+    return {**schema.absent, group: absent} if absent else dict(schema.absent)
+
+
+def _columns(
+    adata: AnnData, source: Source, genes: pd.Index, groups: Sequence[str], given: Any
+) -> dict[str, Any]:
+    """Return what is given for each group."""
+    if isinstance(given, str):
+        columns = _named_table(adata, source, groups, given)
+    elif isinstance(given, Mapping):
+        columns = {str(group): mask for group, mask in given.items()}
+    else:
+        raise DataError(
+            f"feature_masks is a {type(given).__name__}: give a column of var for each group, "
+            f"{{{groups[0]!r}: 'in_{groups[0]}', ...}}, or the name of a table in varm"
+        )
+    unknown = [group for group in columns if group not in groups]
+    if unknown:
+        raise DataError(
+            f"feature_masks name group(s) that no cell is of: {some(unknown)}; the groups are "
+            f"{some(groups, 20)}"
+        )
+    without = [group for group in groups if group not in columns]
+    if without:
+        raise DataError(
+            f"feature_masks say nothing of group(s) {some(without)}: give every group a mask, "
+            "also one that has all features"
+        )
+    var = source.var(adata)
+    for group, mask in columns.items():
+        if isinstance(mask, str):
+            if mask not in var.columns:
+                raise DataError(
+                    f"the feature mask of {group!r}, {mask!r}, is not a column of adata.var; it "
+                    f"has: {some(var.columns, 20) or 'no column'}"
+                )
+            columns[group] = var[mask].to_numpy()
+        elif isinstance(mask, pd.Series):
+            columns[group] = _aligned(mask, group, genes)
+    return columns
+
+
+def _named_table(
+    adata: AnnData, source: Source, groups: Sequence[str], name: str
+) -> dict[str, Any]:
+    """Return the columns of a table in ``varm``, or entries of ``uns``, by group."""
+    varm = adata.raw.varm if source.use_raw else adata.varm
+    if name in varm:
+        table = varm[name]
+        if isinstance(table, pd.DataFrame):
+            return {str(group): table[group].to_numpy() for group in table}
+        array = table.toarray() if sparse.issparse(table) else np.asarray(table)
+        if array.ndim != 2 or array.shape[1] != len(groups):
+            raise DataError(
+                f"varm[{name!r}] has shape {array.shape}, and there are {len(groups)} groups "
+                f"({some(groups)}): give it one column for each, or make it a DataFrame"
+            )
+        return dict(zip(groups, array.T))
+    keys = {group: f"{name}_{group}" for group in groups}
+    if any(key in adata.uns for key in keys.values()):
+        found = {group: adata.uns[key] for group, key in keys.items() if key in adata.uns}
+        return {
+            group: mask if isinstance(mask, pd.Series) else np.asarray(mask).ravel()
+            for group, mask in found.items()
+        }
+    raise DataError(
+        f"feature_masks={name!r} is neither a table in adata.varm nor the start of keys in "
+        f"adata.uns ({', '.join(map(repr, keys.values()))})"
+    )
+
+
+def _aligned(mask: pd.Series, group: str, genes: pd.Index) -> np.ndarray:
+    """Return a mask in the order of the genes."""
+    index = mask.index.map(str)
+    missing = genes.difference(index)
+    if index.has_duplicates or len(missing):
+        raise DataError(
+            f"the feature mask of {group!r} is a Series whose index does not hold every gene "
+            f"once; missing: {some(missing) or 'none'}"
+        )
+    ordered: np.ndarray = mask.set_axis(index).reindex(genes).to_numpy()
+    return ordered
+
+
+def _boolean(mask: object, group: str, genes: pd.Index) -> np.ndarray:
+    """Return a mask as booleans; refuse anything but 0 and 1."""
+    try:
+        column = pd.Series(np.asarray(mask).ravel() if not isinstance(mask, pd.Series) else mask)
+    except ValueError as error:
+        raise DataError(f"the feature mask of {group!r} is no column: {error}") from error
+    if len(column) != len(genes):
+        raise DataError(
+            f"the feature mask of {group!r} has {len(column)} value(s), and there are "
+            f"{len(genes)} genes"
+        )
+    missing = column.isna().to_numpy()
+    known = np.array([not gone and value in (0, 1) for value, gone in zip(column, missing)], bool)
+    if not known.all():
+        at = int(np.argmin(known))
+        raise DataError(
+            f"the feature mask of {group!r} is {column.iloc[at]} for gene {genes[at]!r}: it "
+            "must be 1 (True) where the group has the gene, and 0 (False) where not"
+        )
+    has_g: np.ndarray = column.to_numpy().astype(bool)
+    return has_g
