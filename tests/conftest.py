@@ -1,5 +1,11 @@
 """Fixtures: small simulated data, a small model, and the reference data where they exist."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes on two cores: more threads only wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+
 from pathlib import Path
 
 import hypothesis

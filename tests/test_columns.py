@@ -155,6 +155,7 @@ def test_a_group_cannot_be_added(fitted):
         mgvi.add_group(adata)
 
 
+@pytest.mark.slow
 def test_the_report_shows_columns_and_levels(fitted):
     adata, mgvi, _ = fitted
     for model in (mgvi, None):

@@ -282,9 +282,7 @@ def observed_size(posterior: Posterior) -> torch.Tensor:
 
 def nuisance(posterior: Posterior, log_size: torch.Tensor) -> torch.Tensor:
     """Return what scores are freed from, (n, k): 1, the log size, shared latents, their squares."""
-    families = posterior.model.latents
-    shared = [posterior.mean(x.name).movedim(0, 1).flatten(1) for x in families.shared]
-    z_nk = torch.cat(shared or [posterior.batch.counts[:, :0]], -1)
+    z_nk = posterior.shared_means()
     return torch.cat([torch.ones_like(log_size)[:, None], log_size[:, None], z_nk, z_nk**2], -1)
 
 

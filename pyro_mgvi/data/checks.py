@@ -60,8 +60,6 @@ def keys(
 ) -> None:
     """Refuse keys that ``obs`` lacks, and keys that say the same thing twice."""
     group_keys = columns_of_groups(group_key)
-    if len(set(group_keys)) < len(group_keys):
-        raise DataError(f"group_key names a column twice: {some(group_keys)}; name each once")
     wanted: list[tuple[str, object]] = [("group_key", key) for key in group_keys]
     wanted += [("batch_key", batch_key)]
     wanted += [("covariate_keys", key) for key in covariate_keys]
@@ -76,6 +74,8 @@ def keys(
         if key is None and option in ("batch_key", "sample_key"):
             continue
         column(adata, key, option)
+        if seen.get(key) == option == "group_key":
+            raise DataError(f"group_key names a column twice: {some(group_keys)}; name each once")
         if key in seen and (option != "sample_key" or group_keys == (key,)):
             raise DataError(
                 f"{option} {key!r} is also the {seen[key]}: it would be registered but add nothing"

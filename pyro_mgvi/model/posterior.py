@@ -46,6 +46,13 @@ class Posterior:
         """Return the posterior means of all latents."""
         return {latent.name: self.mean(latent.name) for latent in self.model.latents}
 
+    def shared_means(self) -> Tensor:
+        """Return the means of all shared latents side by side, (n, k): no column without any."""
+        shared = [self.mean(x.name).movedim(0, 1).flatten(1) for x in self.model.latents.shared]
+        counts = self.batch.counts
+        none = torch.zeros(len(counts), 0, dtype=counts.dtype, device=counts.device)
+        return torch.cat(shared or [none], -1)
+
     def owned(self, name: str) -> Tensor:
         """Return which cells own which copy, boolean (S, n)."""
         return self.model.member(self.model.latents[name], self.batch.group)

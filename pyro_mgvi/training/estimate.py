@@ -105,9 +105,9 @@ def estimate(
 
     Notes
     -----
-    Under an even load it was within a factor of 1.5 of what was then measured, on the data of
-    benchmarks/notes/RESULTS_scale.md. A machine that is busier in training than now takes longer by
-    as much.
+    When the loss will be flat is not known before: how many epochs to expect was chosen on six
+    sets, on which it is within a factor of 1.5 (benchmarks/notes/RESULTS_scale.md). A machine that
+    is busier in training than now takes longer by as much.
 
     Examples
     --------

@@ -108,6 +108,10 @@ class TrainingSetup:
     def begin_epoch(self, epoch: int) -> bool:
         """Seed Pyro and search, if it is time; return whether the decoder has changed."""
         pyro.set_rng_seed(self.seeds(epoch)[0])
+        return self.change(epoch)
+
+    def change(self, epoch: int) -> bool:
+        """Search or hand over, if it is time; return whether the decoder has changed."""
         if epoch == self.plan.search_epoch:
             return self.search()
         return epoch == self.plan.hand_over_epoch and self.hand_over()

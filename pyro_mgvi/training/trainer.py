@@ -223,15 +223,13 @@ class Trainer:
 
     def _begin(self, epoch: int) -> bool:
         torch.manual_seed(self.setup.seeds(epoch)[0])
-        if epoch == self.setup.plan.hand_over_epoch and self.setup.hand_over():
+        changed = self.setup.change(epoch)
+        searched = epoch == self.setup.plan.search_epoch
+        if searched:
+            self.before_search = self.best
+        if searched or changed:
             self._keep(float("inf"), epoch)  # what was best before it is past
-            return True
-        if epoch != self.setup.plan.search_epoch:
-            return False
-        planted = self.setup.search()
-        self.before_search = self.best
-        self._keep(float("inf"), epoch)  # what was best before it is past
-        return planted
+        return changed
 
     @torch.no_grad()
     def _validate(self) -> dict[str, torch.Tensor]:

@@ -70,6 +70,7 @@ def test_each_prefix_has_latents_of_its_own(adata, trained):
             trained.write_latents(cells, prefix=prefix)
 
 
+@pytest.mark.slow
 def test_what_wrote_the_latents_is_recorded_and_enough_for_a_report(adata, tmp_path):
     cells = adata.copy()
     cells.obs["donor"] = ["d1", "d2"] * 60

@@ -8,9 +8,9 @@ from benchmarks.kill_and_resume import MOMENTS, _equal, kill_and_resume
 
 @pytest.mark.slow
 def test_a_killed_training_ends_bit_equal(tmp_path):
-    table = kill_and_resume(6, tmp_path)
+    table = kill_and_resume(len(MOMENTS), tmp_path)  # twenty: python -m benchmarks.kill_and_resume
     assert table["equal"].all(), table.to_string()
-    assert table["killed"].sum() >= 4, table.to_string()  # the outputs may be faster than the kill
+    assert table["killed"].sum() >= 3, table.to_string()  # the outputs may be faster than the kill
     assert set(table["moment"]) == set(MOMENTS)
     searched = table.loc[table["moment"] == "search", "epochs done"]
     assert searched.between(10, 12).all()

@@ -254,9 +254,9 @@ def of_model():
                    partial(build, **settings), None,
                    "(?i)encoder|decoder|likelihood|SharedTrunk")  # fmt: skip
     groups = {
-        "None": None, "another": "region", "number": 3, "list": ["group"], "tuple": ("group",),
-        "bytes": b"group", "dict": {}, "set": {"group"}, "array": np.array(["group"]),
-            "nan": float("nan"),
+        "None": None, "another": "region", "number": 3, "list": [["group"]], "no column": (),
+        "twice": ("group", "group"), "bytes": b"group", "dict": {}, "set": {"group"},
+        "array": np.array(["group"]), "nan": float("nan"),
         "True": True, "slice": slice(1), "object": object(), "empty": "", "a column": np.arange(36),
         "upper case": "Group", "with a space": "group ",
     }  # fmt: skip
@@ -264,6 +264,7 @@ def of_model():
         yield Case("setting of a model", f"group_key={name}", lambda bench: bench.adata,
                    partial(build, group_key=value), None, "group_key")  # fmt: skip
     right = {
+        "group_key": ({"list": ["group"], "tuple": ("group",)}, "group"),
         "seed": ({k: v for k, v in dresses(0).items()}, 0),
         "foreign_sample": (dresses(2), 2),
         "observed_library": ({"NumPy": np.True_}, True),

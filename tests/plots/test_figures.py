@@ -41,6 +41,7 @@ def test_a_notebook_shows_every_figure_once(first, tmp_path, monkeypatch):
     assert notebook.cells[-1].outputs[0]["data"]["text/plain"] == "[]"
 
 
+@pytest.mark.slow
 def test_a_script_does_not_get_pyplot_unasked(strict):
     code = (
         "import sys, pandas as pd\nfrom pyro_mgvi import plots\n"

@@ -55,11 +55,8 @@ def recentre_offsets(
         rng.permutation(np.flatnonzero(data.group_n == b))[: settings.max_cells] for b in groups
     )
     part = data.subset(np.sort(np.concatenate([*sample])))
-    latents_nk = []
-    for _, posterior in program.posteriors(part):
-        means = [posterior.mean(latent.name).movedim(0, 1).flatten(1) for latent in shared]
-        latents_nk.append(torch.cat(means, -1).cpu())
-    cluster_n = clusters(torch.cat(latents_nk).numpy(), settings.clusters, seed)
+    latents_nk = torch.cat([x.shared_means().cpu() for _, x in program.posteriors(part)])
+    cluster_n = clusters(latents_nk.numpy(), settings.clusters, seed)
     totals = np.zeros((len(groups), settings.clusters, data.shape[1]))
     for b, group in enumerate(groups):
         for cluster in range(settings.clusters):
