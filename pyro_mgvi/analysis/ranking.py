@@ -133,7 +133,7 @@ def rank_genes(
     refits = calibration if isinstance(calibration, CrossFit) else None
     if by is None:
         return _ranking(mgvi, data, named, without, chosen, own, refits)
-    label_n = labels_of(adata, data, by)
+    label_n = labels_of(adata, by, data, "by")
     sizes = pd.Series(label_n[own]).value_counts()  # None is no label
     if not len(sizes):
         raise DataError(f"no cell of group {str(group)!r} has a label: say another column (by)")

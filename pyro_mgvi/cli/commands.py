@@ -187,7 +187,7 @@ def rank_genes(arguments: Namespace) -> int:
         adata, data, named_groups(mgvi.families, arguments.group), cells
     )  # refused before the refits
     if arguments.by is not None:
-        labels_of(adata, data, arguments.by, "--by")
+        labels_of(adata, arguments.by, data, "--by")
     table = mgvi.rank_genes(
         adata,
         arguments.group,

@@ -155,17 +155,28 @@ def orders(
     shuffle: bool = True,
 ) -> list[np.ndarray]:
     """Return the positions of the cells of each minibatch, as `GroupedCounts.minibatches` says."""
-    if size < 2:
-        raise SettingsError(f"a minibatch needs at least 2 cells, not {size}")
-    n = len(group_n)
-    order = np.arange(n)
+    _check_size(size)
+    order = np.arange(len(group_n))
     if shuffle:
-        if seed is None:
-            seed = int(torch.randint(2**31, ()))
-        generator = np.random.default_rng(seed)
-        order = generator.permutation(n)
+        generator = _generator(seed)
+        order = generator.permutation(len(group_n))
         if stratified:
             order = interleaved(order, group_n, generator)
+    return _evened_out(order, size)
+
+
+def _check_size(size: int) -> None:
+    if size < 2:
+        raise SettingsError(f"a minibatch needs at least 2 cells, not {size}")
+
+
+def _generator(seed: int | np.random.Generator | None) -> np.random.Generator:
+    return np.random.default_rng(int(torch.randint(2**31, ())) if seed is None else seed)
+
+
+def _evened_out(order: np.ndarray, size: int) -> list[np.ndarray]:
+    """Return an order in minibatches of about so many cells, none of them small."""
+    n = len(order)
     return np.array_split(order, max(1, min(round(n / size), n // 2)))
 
 
@@ -201,9 +212,8 @@ def near_orders(
     >>> len(orders), np.array_equal(np.sort(np.concatenate(orders)), np.arange(1000))
     (10, True)
     """
-    if size < 2:
-        raise SettingsError(f"a minibatch needs at least 2 cells, not {size}")
-    generator = np.random.default_rng(int(torch.randint(2**31, ())) if seed is None else seed)
+    _check_size(size)
+    generator = _generator(seed)
     blocks: list[np.ndarray] = []
     for group in np.unique(group_n):
         mine = np.flatnonzero(group_n == group)
@@ -216,8 +226,7 @@ def near_orders(
         if stratified:
             part = part[interleaved(np.arange(len(part)), group_n[part], generator)]
         cells[start : start + buffer] = part
-    n = len(cells)
-    return np.array_split(cells, max(1, min(round(n / size), n // 2)))
+    return _evened_out(cells, size)
 
 
 def stratified_split(

@@ -164,7 +164,7 @@ def known_labels(labels: Labels, name: str = "labels") -> tuple[np.ndarray, np.n
 
 
 def labels_of(
-    adata: AnnData | GroupedCounts, data: GroupedCounts, by: Labels | str, name: str = "by"
+    adata: AnnData | GroupedCounts, labels: Labels | str, data: GroupedCounts, name: str = "labels"
 ) -> np.ndarray:
     """Return the label of each cell of ``data`` as text; None where it has none.
 
@@ -172,35 +172,47 @@ def labels_of(
     ----------
     adata
         What ``data`` were read from.
+    labels
+        A column of ``obs``, or a label of each cell of ``adata``, or of those that the model has
+        kept; a Series is aligned by name.
     data
         The cells that a model uses.
-    by
-        A column of ``obs``, or a label of each cell of ``adata``; a Series is aligned by name.
     name
-        What to call it in an error.
+        What to call them in an error.
 
     Raises
     ------
     DataError
         If there is no such column, or there are not as many labels as cells.
     """
-    if isinstance(by, str):
+    names = None if isinstance(adata, GroupedCounts) else adata.obs_names
+    if isinstance(labels, str):
         if isinstance(adata, GroupedCounts):
             raise DataError(
-                f"{name} {by!r} is a column of obs, which GroupedCounts has not got: pass AnnData, "
-                "or a label of each cell"
+                f"{name} {labels!r} is a column of obs, which GroupedCounts has not got: pass "
+                "AnnData, or a label of each cell"
             )
-        if by not in adata.obs:
-            raise DataError(f"{name} {by!r} is no column of obs; there are {some(adata.obs, 40)}")
-        by = adata.obs[by]
-    elif isinstance(by, pd.Series) and isinstance(adata, AnnData):
-        missing = adata.obs_names.difference(by.index)
-        if by.index.has_duplicates or len(missing):
-            raise DataError(f"{name} has no single label of cell(s) {some(missing) or by.index}")
-        by = by.reindex(adata.obs_names)
-    text_n, _ = known_labels(by, name)
-    n = len(data) if isinstance(adata, GroupedCounts) else adata.n_obs
-    if len(text_n) != n:
-        raise DataError(f"{name} has {len(text_n)} labels, there are {n} cells: give one for each")
-    labels: np.ndarray = text_n[data.cells] if len(data) < n else text_n
-    return labels
+        if labels not in adata.obs:
+            known = some(adata.obs, 40)
+            raise DataError(f"{name} {labels!r} is no column of obs; there are {known}")
+        labels = adata.obs[labels]
+    elif isinstance(labels, pd.Series) and names is not None:
+        shared = names.isin(labels.index)
+        in_order = any(labels.index.equals(cells) for cells in (names, names[data.cells]))
+        if shared.all() and labels.index.is_unique:
+            labels = labels.reindex(names)  # the same cells, perhaps in another order
+        elif shared.any() and not in_order:
+            missing = some(names[~shared]) or "none, but some are there twice"
+            raise DataError(
+                f"{name} is a Series that knows only some of the cells by name; missing: "
+                f"{missing}: these have no single label"
+            )
+    text_n, _ = known_labels(labels, name)
+    if names is not None and len(text_n) == len(names) != len(data):
+        text_n = text_n[data.cells]  # without those that the model leaves out
+    if text_n.shape != (len(data),):
+        raise DataError(
+            f"{name} has {len(text_n)} labels, there are {len(data)} cells: give one label for "
+            f"each of the {len(data)} cells"
+        )
+    return text_n

@@ -197,7 +197,7 @@ def _seconds_of_likelihood(trainer: Trainer) -> float:
     with torch.no_grad(), setup.program.at_rest():
         posterior = setup.program.posterior(batch)
         parts = setup.model.decode(posterior.means(), batch.group, batch.covariates)
-        drawn = setup.model.likelihood(parts, posterior.log_library())
+        drawn = setup.model.distribution(parts, posterior.log_library(), batch.group)
         return _median_seconds(lambda: drawn.log_prob(batch.counts))
 
 

@@ -12,7 +12,6 @@ from anndata import AnnData
 from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, shuffled_fit, shuffled_groups
 from pyro_mgvi.analysis.diagnosis.probes import (
     Given,
-    labels_of,
     nested_in_groups,
     nuisance_labels,
     owned_cells,
@@ -23,6 +22,7 @@ from pyro_mgvi.analysis.latent_values import latent_values
 from pyro_mgvi.analysis.metrics import linear_cka
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.names import labels_of
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.training import TrainingPlan
 from pyro_mgvi.training.program import Program, check_model
@@ -133,7 +133,7 @@ def diagnose(
         if given is not None and not isinstance(given, CrossFit):
             raise SettingsError(f"{name} must come from cross_fit, not {given!r}")
     data = mgvi.read_for_results(adata)
-    label_n = labels_of(adata, labels, data)
+    label_n = None if labels is None else labels_of(adata, labels, data)
     nuisances = nuisance_labels(adata, batch, data)
     if refits is None:
         refits = cross_fit(mgvi, data, plan, max_epochs, progress)

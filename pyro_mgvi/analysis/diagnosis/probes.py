@@ -12,8 +12,8 @@ from pyro_mgvi.analysis.latent_values import latent_values
 from pyro_mgvi.analysis.metrics import FOLDS, in_use, probe_and_chance
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
-from pyro_mgvi.data.names import known_labels
-from pyro_mgvi.errors import DataError, DataWarning, warn
+from pyro_mgvi.data.names import labels_of
+from pyro_mgvi.errors import DataWarning, warn
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.clusters import clusters
 
@@ -103,35 +103,6 @@ def nested_in_groups(data: GroupedCounts, nuisances: dict[str, np.ndarray]) -> f
         for name, label_n in nuisances.items()
         if pd.Series(data.group_n).groupby(label_n).nunique().max() == 1
     )
-
-
-def labels_of(
-    adata: AnnData | GroupedCounts, labels: Given, data: GroupedCounts, name: str = "labels"
-) -> np.ndarray | None:
-    """Return one label per cell as text, None where it is missing."""
-    if labels is None:
-        return None
-    names = None if isinstance(adata, GroupedCounts) else adata.obs_names
-    if isinstance(labels, str):
-        if isinstance(adata, GroupedCounts) or labels not in adata.obs:
-            raise DataError(f"{name} {labels!r} is not a column of adata.obs")
-        labels = adata.obs[labels]
-    elif isinstance(labels, pd.Series) and names is not None:
-        shared = names.isin(labels.index)
-        in_order = any(labels.index.equals(cells) for cells in (names, names[data.cells]))
-        if shared.all() and labels.index.is_unique:
-            labels = labels.reindex(names)  # the same cells, perhaps in another order
-        elif shared.any() and not in_order:
-            raise DataError(
-                f"{name} is a Series that knows only some of the cells by name; "
-                f"missing: {some(names[~shared])}"
-            )
-    text_n, _ = known_labels(labels, name)
-    if names is not None and len(text_n) == len(names) != len(data):
-        text_n = text_n[data.cells]  # without those that the model leaves out
-    if text_n.shape != (len(data),):
-        raise DataError(f"{name} must hold one label for each of the {len(data)} cells")
-    return text_n
 
 
 def nuisance_labels(
