@@ -10,7 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 from pyro_mgvi.core.copies import Latents
-from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.checks import column, some
 from pyro_mgvi.data.grouped_counts import GroupedCounts
 from pyro_mgvi.data.schema import Schema
 from pyro_mgvi.errors import DataError
@@ -192,10 +192,7 @@ def labels_of(
                 f"{name} {labels!r} is a column of obs, which GroupedCounts has not got: pass "
                 "AnnData, or a label of each cell"
             )
-        if labels not in adata.obs:
-            known = some(adata.obs, 40)
-            raise DataError(f"{name} {labels!r} is no column of obs; there are {known}")
-        labels = adata.obs[labels]
+        labels = column(adata, labels, name)
     elif isinstance(labels, pd.Series) and names is not None:
         shared = names.isin(labels.index)
         in_order = any(labels.index.equals(cells) for cells in (names, names[data.cells]))

@@ -61,7 +61,7 @@ def test_a_label_of_other_groups_alone_is_left_out(mgvi, cells):
 @pytest.mark.parametrize(
     ("by", "said"),
     [
-        ("kinds", "'kinds' is no column of obs"),
+        ("kinds", "'kinds' is not a column of adata.obs"),
         (["a"], "1 labels, there are 400 cells"),
         ([None] * 400, "no cell of group 'group1' has a label"),
         (pd.Series(["a"], index=["cell_1"]), "no single label"),
