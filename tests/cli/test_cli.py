@@ -360,7 +360,7 @@ def test_rank_genes_ends_with_one_line_on_bad_input(h5ad, model, tmp_path, capsy
         ((model, h5ad, "--group", "ileum", "--out", out), "'ileum' is unknown"),
         ((model, h5ad, *group, "--where", "group == 'group2'", "--out", out), "foreign cell"),
         ((model, h5ad, *group, "--where", "celltype == 'T99'", "--out", out), "no cell"),
-        ((model, h5ad, *group, "--by", "organ", "--out", out), "--by 'organ' is no column"),
+        ((model, h5ad, *group, "--by", "organ", "--out", out), "--by 'organ' is not a column"),
         ((model, h5ad, *group, "--where", "organ == 1", "--out", out), "celltype"),
         ((model, h5ad, *group, "--where", "@os.getcwd()", "--out", out), "does not work"),
         ((model, h5ad, *group, "--where", "celltype", "--out", out), "not true or false"),
