@@ -47,11 +47,14 @@ def test_the_code_about_scale_runs(heading, regions, tmp_path, monkeypatch):
 
 
 HOW_TO = python_blocks("docs/howto.md")
+NEEDED = {"Ask which gene sets a dimension holds": "decoupler"}  # packages of an extra
 
 
 @pytest.mark.filterwarnings("ignore:.*ArviZ")
 @pytest.mark.parametrize("heading", HOW_TO)
 def test_a_recipe_runs(heading, regions, tmp_path, monkeypatch):
+    if heading in NEEDED:
+        pytest.importorskip(NEEDED[heading])
     monkeypatch.chdir(tmp_path)
     run(HOW_TO[heading], regions)
 
