@@ -10,7 +10,13 @@ import pandas as pd
 from anndata import AnnData
 
 from benchmarks.peers.methods import Found
-from pyro_mgvi.analysis.metrics import in_use, kmeans_ari, probe_and_chance
+from pyro_mgvi.analysis.metrics import (
+    completeness,
+    in_use,
+    kmeans_ari,
+    log_shares,
+    probe_and_chance,
+)
 
 RESOLUTIONS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.4, 2.0)  # of Leiden, the best of which counts
 LEAST = 20  # cells of a group within a label, for the group to be probed there
@@ -28,6 +34,8 @@ def scores(adata: AnnData, found: Found) -> dict[str, float]:
         "mixing": mixed,
         "harmonic mean": 2 * ari * mixed / (ari + mixed) if ari + mixed > 0 else 0.0,
     }
+    if "held_out" in adata.var:
+        out |= held_out(adata, found)
     leaks, programs = [], []
     for name, t in found.t.items():
         own = np.isfinite(t).all(1)
@@ -44,6 +52,33 @@ def scores(adata: AnnData, found: Found) -> dict[str, float]:
         in_z = [scaled_probe(z[group == g], adata.obs["program"][group == g]) for g in found.t]
         out |= {"program in z": float(np.mean(in_z))} if in_z else {}
     return out
+
+
+def held_out(adata: AnnData, found: Found) -> dict[str, float]:
+    """Return how much of genes that no method has seen the latents predict within labels.
+
+    A mean over groups, from z and the group's own latent together; beside it what all other genes
+    predict, and the share in units of what as many principal components do.
+    """
+    log_ng, out = np.asarray(log_shares(adata.X)), adata.var["held_out"].to_numpy()
+    group, label = adata.obs["group"].to_numpy(), adata.obs["label"].to_numpy()
+    shares = []
+    for name in np.unique(group):
+        mine = group == name
+        t = found.t.get(name)
+        latent = found.z if t is None else np.concatenate([found.z, t], axis=1)
+        shares.append(completeness(latent[mine], *_split(log_ng[mine], out), label[mine]))
+    mean = np.mean(shares, axis=0)
+    return {
+        "held-out genes": mean[0],
+        "held-out genes, all others": mean[2],
+        "held-out genes, of components": mean[0] / mean[1] if mean[1] > 0 else np.nan,
+    }
+
+
+def _split(log_ng: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the genes that are held out, and those that methods have seen."""
+    return log_ng[:, out], log_ng[:, ~out]
 
 
 def scaled_probe(latent_nk: np.ndarray, text: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from anndata import AnnData
 from benchmarks.peers import sets
 from benchmarks.peers.methods import Found
 from benchmarks.peers.page import losses, table
-from benchmarks.peers.scores import scaled_probe, scores, within
+from benchmarks.peers.scores import held_out, scaled_probe, scores, within
 
 CELLS = 400
 
@@ -50,6 +50,18 @@ def test_a_latent_that_tells_the_group_is_not_mixed(planted):
     assert found["mixing"] < 0.1 and found["harmonic mean"] < 0.2
     assert within(z, adata.obs["group"].to_numpy(), adata.obs["label"].to_numpy()) < 0.15
     assert "label in t" not in found  # there is none
+
+
+def test_what_latents_say_of_genes_that_no_method_has_seen(planted):
+    adata, z, t, group = planted
+    rng = np.random.default_rng(2)
+    rate = np.exp(0.5 * t @ rng.normal(size=(2, 60)) / 4 + 3)
+    var = pd.DataFrame({"held_out": np.arange(60) < 20}, index=[f"gene{i}" for i in range(60)])
+    cells = AnnData(rng.poisson(rate).astype(float), obs=adata.obs, var=var)
+    whole, without = (held_out(cells, Found(z, x)) for x in (own(t, group), {}))
+    assert whole["held-out genes"] > 5 * without["held-out genes"]
+    assert whole["held-out genes"] > 0.8 * whole["held-out genes, all others"] > 0.1
+    assert whole["held-out genes, of components"] > 0.9
 
 
 def test_an_empty_latent_says_nothing(planted):
