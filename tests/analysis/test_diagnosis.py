@@ -136,7 +136,8 @@ def test_a_latent_that_harms_unseen_cells_holds_nothing_however_bad_the_shuffled
     adata = clear_recipe(0, n_cells=100, n_shared_genes=20, n_program_genes=20)
     mgvi = MGVI.from_anndata(adata, "group")
     keys = ["z", "t_group1", "t_group2"]
-    dimensions = pd.DataFrame({"latent": keys, "active": True})
+    again = {"dimension": 0, "found_again": 0.9, "in_shared": 0.0}
+    dimensions = pd.DataFrame({"latent": keys, "active": True, **again})
     row = {"worth": worth, "worth_se": 0.1, "shuffled": shuffled, "shuffled_se": 0.1}
     copies = pd.DataFrame([row | {"agreement": 1.0}] * 3, index=keys)
     copies.loc["z", list(row)] = np.nan  # all groups own it
@@ -152,9 +153,10 @@ def said_of():
     adata = clear_recipe(0, n_cells=100, n_shared_genes=20, n_program_genes=20)
     mgvi = MGVI.from_anndata(adata, "group")
     keys = ["z", "t_group1", "t_group2"]
-    dimensions = pd.DataFrame({"latent": keys, "active": True})
 
-    def said(agreement, worth=2.0, probes=(), nested=frozenset()):
+    def said(agreement, worth=2.0, probes=(), nested=frozenset(), again=0.9, shared=0.0):
+        places = {"dimension": 3, "found_again": again, "in_shared": shared}
+        dimensions = pd.DataFrame({"latent": keys, "active": True, **places})
         row = {"worth": worth, "worth_se": 0.1, "shuffled": -1.0, "shuffled_se": 0.1}
         copies = pd.DataFrame([row | {"agreement": agreement}] * 3, index=keys)
         copies.loc["z", list(row)] = np.nan  # all groups own it
@@ -162,6 +164,23 @@ def said_of():
         return list(verdict(mgvi, dimensions, copies, table, nested))
 
     return said
+
+
+@pytest.mark.parametrize(
+    ("again", "shared", "expected"),
+    [
+        (0.9, 0.9, None),
+        (0.1, 0.8, "Of unit 3 the refits' shared latents predict 80% of the variance"),
+        (0.1, 0.2, "No refit finds unit 3 again"),
+        (np.nan, np.nan, None),
+    ],
+)
+def test_units_that_refits_hold_elsewhere_or_nowhere_are_named(said_of, again, shared, expected):
+    places = ("shared latents predict", "No refit finds")
+    found = [each for each in said_of(1.0, again=again, shared=shared) if "variation" in each]
+    assert len(found) == 2  # one sentence for each private latent
+    for sentence in found:
+        assert (expected in sentence) if expected else not any(x in sentence for x in places)
 
 
 def test_a_latent_that_holds_something_and_differs_between_refits_is_one_statement(said_of):

@@ -10,6 +10,7 @@ import torch
 from anndata import AnnData
 
 from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, shuffled_fit, shuffled_groups
+from pyro_mgvi.analysis.diagnosis.again import found_again
 from pyro_mgvi.analysis.diagnosis.probes import (
     Given,
     nested_in_groups,
@@ -36,7 +37,11 @@ class Diagnosis:
     ----------
     dimensions
         Per latent copy and dimension, over the cells that own it: ``kl`` in nats per cell,
-        ``variance`` of the posterior means and whether the unit is ``active``.
+        ``variance`` of the posterior means and whether the unit is ``active``; ``found_again``,
+        the share of this variance that the same latent of the refits predicts, and ``in_shared``,
+        that which the refits' shared latents do (:func:`~pyro_mgvi.metrics.recovered`, means over
+        the refits; NaN where a unit is not in use). A private unit that refits hold in their shared
+        latents alone is no group's own.
     copies
         Per latent copy that not all groups own: ``worth``, by how many nats per unseen cell it
         raises the bound on the likelihood, with its standard error; the same for the refit on
@@ -139,7 +144,7 @@ def diagnose(
         refits = cross_fit(mgvi, data, plan, max_epochs, progress)
     if shuffled is None:
         shuffled = shuffled_fit(mgvi, data, plan, max_epochs, progress)
-    dimensions = _dimensions(mgvi, data)
+    dimensions = pd.concat([_dimensions(mgvi, data), found_again(mgvi, refits, data)], axis=1)
     copies = pd.concat(
         [_worth(refits, data), _worth(shuffled, shuffled_groups(data, mgvi.seed))], axis=1
     )

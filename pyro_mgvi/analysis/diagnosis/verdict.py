@@ -53,6 +53,7 @@ def verdict(
                     f" Two refits find different parts of it (linear CKA {row['agreement']:.2f}): "
                     "there is more than one training finds, so read what several seeds agree on."
                 )
+            parts += _places(dimensions[dimensions["latent"] == copy.key])
             yield f"{about}: holds variation that belongs to {copy.owners} ({figures}).{parts}"
         else:
             yield (
@@ -75,6 +76,28 @@ def verdict(
                 f"{latent}: leaks the {what} (linear probe {accuracy:.2f}, "
                 f"chance {chance:.2f}){advice}."
             )
+
+
+def _places(dimensions: pd.DataFrame) -> str:
+    """Return which units of a private latent refits hold elsewhere, or nowhere."""
+    lost = dimensions[dimensions["active"] & (dimensions["found_again"] < AGREE)]
+    moved_d = lost["in_shared"] >= AGREE
+    said = ""
+    if moved_d.any():
+        share = lost.loc[moved_d, "in_shared"].min()
+        said += (
+            f" Of {_units(lost[moved_d])} the refits' shared latents predict {share:.0%} of the "
+            "variance and their own latents less than half: it is probably shared."
+        )
+    if not moved_d.all():
+        said += f" No refit finds {_units(lost[~moved_d])} again: do not interpret it alone."
+    return said
+
+
+def _units(dimensions: pd.DataFrame) -> str:
+    """Return the numbers of some units in words."""
+    numbers = [str(number) for number in dimensions["dimension"]]
+    return f"unit {numbers[0]}" if len(numbers) == 1 else f"units {', '.join(numbers)}"
 
 
 def _holds(row: pd.Series) -> bool:

@@ -1,6 +1,7 @@
 """Scores of latents: what is in them, what is wrongly in them, and what is missing."""
 
 from pyro_mgvi.analysis.metrics.completeness import Completeness, bent, completeness
+from pyro_mgvi.analysis.metrics.recovery import recovered
 from pyro_mgvi.analysis.metrics.scores import (
     FOLDS,
     active_units,
@@ -31,5 +32,6 @@ __all__ = [
     "probe",
     "probe_and_chance",
     "program_score",
+    "recovered",
     "silhouette",
 ]

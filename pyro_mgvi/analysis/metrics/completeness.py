@@ -113,10 +113,10 @@ def completeness(
     latent_nk = latent_nk[:, in_use(latent_nk)]
     components_nk = _principal_components(seen_ng, latent_nk.shape[1], seed)
     shares = (
-        _predicted(_standardised(_centred(x, code_n)), target_nh, regressor, seed)
+        predicted_shares(_standardised(_centred(x, code_n)), target_nh, regressor, seed).mean()
         for x in (latent_nk, components_nk, seen_ng)
     )
-    return Completeness(*shares)
+    return Completeness(*(max(0.0, float(share)) for share in shares))
 
 
 def _centred(x_nk: np.ndarray, code_n: np.ndarray) -> np.ndarray:
@@ -130,8 +130,8 @@ def _centred(x_nk: np.ndarray, code_n: np.ndarray) -> np.ndarray:
 def _standardised(x_nk: np.ndarray) -> np.ndarray:
     """Return the columns that vary, with a standard deviation of one."""
     varies = x_nk.std(0) > 1e-9
-    standardised: np.ndarray = x_nk[:, varies] / x_nk[:, varies].std(0)
-    return standardised
+    scaled: np.ndarray = x_nk[:, varies] / x_nk[:, varies].std(0)
+    return scaled
 
 
 def _principal_components(x_ng: np.ndarray, n_components: int, seed: int) -> np.ndarray:
@@ -181,15 +181,19 @@ def _ridge() -> RegressorMixin:
     return regressor
 
 
-def _predicted(
-    x_nk: np.ndarray, y_nh: np.ndarray, regressor: RegressorMixin | None, seed: int
-) -> float:
-    """Return the share of the variance of y that x predicts on unseen cells, at least 0."""
+def predicted_shares(
+    x_nk: np.ndarray, y_nh: np.ndarray, regressor: RegressorMixin | None = None, seed: int = 0
+) -> np.ndarray:
+    """Return the share of the variance of each column of y that x predicts on unseen cells.
+
+    Negative where a prediction is worse than the mean. Columns of y have a mean of zero.
+    """
     from sklearn.model_selection import KFold, cross_val_predict
 
     if not x_nk.shape[1]:
-        return 0.0
+        return np.zeros(y_nh.shape[1])
     folds = KFold(FOLDS, shuffle=True, random_state=seed)
     predicted_nh = cross_val_predict(regressor or _ridge(), x_nk, y_nh, cv=folds)
-    left = ((y_nh - predicted_nh.reshape(y_nh.shape)) ** 2).sum()
-    return float(max(0.0, 1 - left / (y_nh**2).sum()))
+    left_h = ((y_nh - predicted_nh.reshape(y_nh.shape)) ** 2).sum(0)
+    shares: np.ndarray = 1 - left_h / (y_nh**2).sum(0)
+    return shares
