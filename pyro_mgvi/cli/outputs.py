@@ -13,7 +13,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import anndata
 import h5py
 import numpy as np
 import pandas as pd
@@ -22,6 +21,11 @@ from anndata import AnnData
 from pyro_mgvi import saving
 from pyro_mgvi.errors import DataError, MGVIError, SettingsError
 from pyro_mgvi.support.whole_files import written_whole
+
+try:
+    from anndata.io import write_elem
+except ModuleNotFoundError:  # before anndata 0.11
+    from anndata.experimental import write_elem
 
 
 class Kind(Enum):
@@ -146,8 +150,8 @@ def write_backed(adata: AnnData, source: Path, path: Path) -> None:
         shutil.copyfile(source, part)
         with h5py.File(part, "r+") as file:
             for key in [key for key in adata.obsm if key.startswith("X_mgvi_")]:
-                anndata.io.write_elem(file.require_group("obsm"), key, np.asarray(adata.obsm[key]))
-            anndata.io.write_elem(file.require_group("uns"), "mgvi", adata.uns["mgvi"])
+                write_elem(file.require_group("obsm"), key, np.asarray(adata.obsm[key]))
+            write_elem(file.require_group("uns"), "mgvi", adata.uns["mgvi"])
 
 
 def write_table(table: pd.DataFrame, path: Path, index: bool = True) -> None:

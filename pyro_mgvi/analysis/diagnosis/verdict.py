@@ -87,7 +87,7 @@ def _places(dimensions: pd.DataFrame) -> str:
         share = lost.loc[moved_d, "in_shared"].min()
         said += (
             f" Of {_units(lost[moved_d])} the refits' shared latents predict {share:.0%} of the "
-            "variance and their own latents less than half: it is probably shared."
+            "variance and their own latents less than half: probably shared variation."
         )
     if not moved_d.all():
         said += f" No refit finds {_units(lost[~moved_d])} again: do not interpret it alone."

@@ -226,7 +226,9 @@ def test_a_file_that_changes_in_training_is_refused(tmp_path, monkeypatch, how):
 def test_a_file_that_was_cut_off_before_is_refused(tmp_path):
     path = tmp_path / "x.h5ad"
     written(path, counts(n=300, n_genes=40))
-    found = OnDisk.of(backed(path))
+    adata = backed(path)
+    found = OnDisk.of(adata)
+    adata.file.close()  # an open file is not looked at anew
     os.truncate(path, path.stat().st_size // 2)
     stamped = OnDisk(found.path, on_disk._stamp(path), found.shape, found.indptr, found.rows)
     with pytest.raises(DataError, match=r"cannot be read .*damaged or truncated"):
