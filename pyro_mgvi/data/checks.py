@@ -98,7 +98,7 @@ def columns(covariate_keys: object) -> tuple[str, ...]:
     return tuple(covariate_keys)
 
 
-def column(adata: AnnData, key: object, option: str) -> pd.Series:
+def column(adata: object, key: object, option: str) -> pd.Series:
     """Return a column of ``obs``; refuse a key of none, or of several.
 
     Parameters
@@ -110,6 +110,11 @@ def column(adata: AnnData, key: object, option: str) -> pd.Series:
     option
         What the key was given as.
     """
+    if not isinstance(adata, AnnData):
+        raise DataError(
+            f"{option} {key!r} is a column of obs, which a {type(adata).__name__} has not got: "
+            "pass AnnData"
+        )
     if isinstance(key, Iterable) and not isinstance(key, (str, bytes, tuple)):
         raise DataError(
             f"{option} must be the name of one column of adata.obs, not the "

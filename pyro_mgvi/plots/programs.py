@@ -16,7 +16,7 @@ from pyro_mgvi.analysis.gene_effects.table import owned
 from pyro_mgvi.analysis.metrics import log_shares
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.checks import column, some
 from pyro_mgvi.data.names import gene_positions
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.plots.colours import MISSING, SEQUENTIAL, Levels, colours_in, is_number
@@ -90,12 +90,8 @@ def program(
     't_group1, dimension 1'
     """
     check(show, save)
-    if label_key is not None and (isinstance(adata, GroupedCounts) or label_key not in adata.obs):
-        columns = [] if isinstance(adata, GroupedCounts) else adata.obs.columns
-        raise DataError(
-            f"label_key {label_key!r} is not a column of adata.obs; it has: "
-            f"{some(columns, 20) or 'no column'}"
-        )
+    if label_key is not None:
+        column(adata, label_key, "label_key")
     copies = {copy.key: copy for copy in mgvi.families.copies}
     if key not in copies:
         raise SettingsError(f"unknown latent {key!r}; the model has {list(copies)}")

@@ -241,7 +241,17 @@ def test_the_summary_of_a_dimension_is_what_its_values_say(trained, adata):
     np.testing.assert_allclose(left["nats"], float(nats.mean()), rtol=1e-4)
     with pytest.raises(DataError, match="label_key 'organ' is not a column"):
         trained.program_summary(adata, label_key="organ")
-    assert "labels_explain" not in trained.program_summary(trained.read(adata))
+    with pytest.raises(DataError, match="label_key must be the name of one column"):
+        trained.program_summary(adata, label_key=["celltype"])
+    counts = trained.read(adata)
+    with pytest.raises(DataError, match="a column of obs, which a GroupedCounts has not got"):
+        trained.program_summary(counts, label_key="celltype")
+    assert "labels_explain" not in trained.program_summary(counts)
+
+
+def test_a_calibration_is_refits_or_yes_or_no(trained, adata):
+    with pytest.raises(SettingsError, match="calibration must be True or False, not 'yes'"):
+        trained.programs(adata, calibration="yes")
 
 
 @pytest.mark.slow

@@ -56,6 +56,7 @@ def test_what_cannot_be_drawn_is_said(mgvi, adata):
         (("t_group9",), pyro_mgvi.SettingsError, "unknown latent 't_group9'"),
         (("t_group1", 3), pyro_mgvi.SettingsError, "dimension 3 of t_group1 is not in use"),
         (("t_group1", 1, "organ"), pyro_mgvi.DataError, "label_key 'organ' is not a column"),
+        (("t_group1", 1, ["organ"]), pyro_mgvi.DataError, "label_key must be the name of one"),
     ):
         with pytest.raises(error, match=message):
             plots.program(mgvi, adata, *options)

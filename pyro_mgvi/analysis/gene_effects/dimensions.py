@@ -13,8 +13,7 @@ from pyro_mgvi.analysis.gene_effects.table import chosen_copies, owned
 from pyro_mgvi.analysis.metrics import known_labels
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.checks import some
-from pyro_mgvi.errors import DataError
+from pyro_mgvi.data.checks import column
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.pruning import dimension_divergence
 
@@ -76,11 +75,8 @@ def program_summary(
     copies, obs = chosen_copies(mgvi, latents), pd.DataFrame()
     if not isinstance(adata, GroupedCounts):
         obs = adata.obs
-    if label_key is not None and label_key not in obs:
-        raise DataError(
-            f"label_key {label_key!r} is not a column of adata.obs; it has: "
-            f"{some(obs.columns, 20) or 'no column'}"
-        )
+    if label_key is not None:
+        column(adata, label_key, "label_key")
     data, rows = mgvi.read_for_results(adata), []
     obs = obs.iloc[data.cells] if len(obs.columns) else obs
     numbers = _numbers(obs)

@@ -18,6 +18,7 @@ from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.masks.notes import notes_of
 from pyro_mgvi.errors import DataError
+from pyro_mgvi.support.values import flag
 from pyro_mgvi.training.program import Program
 
 COLUMNS = (
@@ -89,6 +90,8 @@ def programs(
     (80, True)
     """
     copies = chosen_copies(mgvi, latents)
+    if not isinstance(calibration, CrossFit):
+        calibration = flag("calibration", calibration)
     data = mgvi.read_for_results(adata)
     testable = mgvi.data_kind is DataKind.COUNTS and any(
         not copy.shared and len(dims_in_use(mgvi, copy)) for copy in copies
