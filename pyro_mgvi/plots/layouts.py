@@ -76,7 +76,9 @@ def umap(latent_nk: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of scanpy's own dependencies
         cells = AnnData(np.asarray(latent_nk, np.float32))
-        scanpy.pp.neighbors(cells, n_neighbors=min(15, len(latent_nk) - 1), use_rep="X")
+        # Exact neighbours: scanpy's approximate ones, of many cells, fail with pynndescent 0.7.
+        exact = {"transformer": "sklearn", "use_rep": "X"}
+        scanpy.pp.neighbors(cells, n_neighbors=min(15, len(latent_nk) - 1), **exact)
         scanpy.tl.umap(cells, random_state=0)
     return cells.obsm["X_umap"]
 

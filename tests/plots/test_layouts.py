@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pyro_mgvi.metrics import kmeans_ari
 
 from pyro_mgvi import DataError, plots
 from pyro_mgvi.plots.layouts import placed
@@ -32,3 +33,12 @@ def test_nothing_is_no_layout():
 def test_too_few_cells_for_umap_are_laid_out_by_components_and_said_to_be():
     xy, axis = placed(np.eye(3), plots.umap)
     assert axis == "PC" and xy.shape == (3, 2)
+
+
+@pytest.mark.slow
+def test_many_cells_are_laid_out_as_few_are():
+    pytest.importorskip("scanpy")
+    rng = np.random.default_rng(0)
+    cluster = rng.integers(3, size=9000)  # from 8,192 cells on, scanpy would approximate
+    xy = plots.umap(20 * np.eye(3)[cluster] + rng.normal(size=(9000, 3)))
+    assert kmeans_ari(xy, cluster) > 0.99
