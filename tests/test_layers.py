@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import pyro_mgvi
+
 PACKAGE = Path(__file__).resolve().parents[1] / "pyro_mgvi"
 #: From the ground up: each layer may import those before it, and itself.
 LAYERS = (
@@ -26,6 +28,7 @@ LAYERS = (
     ("plots",),
     ("report",),
     ("cli",),
+    ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -144,6 +147,12 @@ def test_the_version_is_told_without_torch():
         "assert not {'torch', 'pyro', 'numpy', 'pandas', 'anndata'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "pyro_mgvi", "--version"]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == pyro_mgvi.__version__
 
 
 OLD_PATHS = (

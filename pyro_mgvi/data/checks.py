@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,20 +111,14 @@ def column(adata: object, key: object, option: str) -> pd.Series:
         What the key was given as.
     """
     if not isinstance(adata, AnnData):
-        raise DataError(
-            f"{option} {key!r} is a column of obs, which a {type(adata).__name__} has not got: "
-            "pass AnnData"
-        )
+        kind = type(adata).__name__
+        raise DataError(f"{option} {key!r} is a column of obs, which a {kind} has not got")
     if isinstance(key, Iterable) and not isinstance(key, (str, bytes, tuple)):
         raise DataError(
             f"{option} must be the name of one column of adata.obs, not the "
             f"{type(key).__name__} {some(key)}"
         )
-    try:
-        hash(key)
-        times = list(adata.obs.columns).count(key)
-    except TypeError:  # what is no name at all
-        times = 0
+    times = list(adata.obs.columns).count(key) if isinstance(key, Hashable) else 0
     if times > 1:
         raise DataError(f"adata.obs has several columns {key!r} ({option}): rename them")
     if not times:
