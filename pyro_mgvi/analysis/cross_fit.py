@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
@@ -123,10 +124,12 @@ class CrossFit:
             few = own.sum() < LEAST_CELLS or len(tested) < CELLS_PER_NUISANCE * n_columns
             if few or (without.averaged and (~own).sum() < LEAST_CELLS):
                 return np.full(data.shape[1], np.nan)
-            found = unseen_contrast(refit, data.subset(tested), own, without, self.seed)
-            has_bg = data.schema.measured_bg
-            has_ng = None if has_bg is None else has_bg[data.group_n[tested]]
-            scores.append(efficient_scores(*found, has_ng))
+            has_bg, unseen = data.schema.measured_bg, data.subset(tested)
+            of_fold_g = np.empty(data.shape[1])
+            for part, found in unseen_contrasts(refit, unseen, own, without, self.seed):
+                has_ng = None if has_bg is None else has_bg[:, part][unseen.group_n]
+                of_fold_g[part] = efficient_scores(*found, has_ng)
+            scores.append(of_fold_g)
         z_g = np.sum(scores, axis=0) / np.sqrt(len(scores))
         groups = tuple(data.schema.groups[code] for code in named.codes)
         known_g = measured_in(data.schema, groups)
@@ -218,7 +221,7 @@ def shuffled_fit(
 
 
 class Contrast(NamedTuple):
-    """What :func:`~pyro_mgvi.analysis.efficient_scores.efficient_scores` takes."""
+    """What :func:`~pyro_mgvi.analysis.efficient_scores.efficient_scores` takes, of some genes."""
 
     delta_ng: np.ndarray
     residual_ng: np.ndarray
@@ -227,23 +230,26 @@ class Contrast(NamedTuple):
 
 
 @torch.no_grad()
-def unseen_contrast(
+def unseen_contrasts(
     mgvi: Program, data: GroupedCounts, own_n: np.ndarray, without: Decoding, seed: int
-) -> Contrast:
-    """Return predictions and residuals of cells that ``mgvi`` has not seen, from other genes."""
+) -> Iterator[tuple[np.ndarray, Contrast]]:
+    """Yield genes, and predictions and residuals of cells that ``mgvi`` has not seen.
+
+    A tenth of the genes at a time, predicted from the others: no more is in memory.
+    """
     n, n_genes = data.shape
-    delta_ng, residual_ng, weight_ng = (np.empty((n, n_genes), np.float32) for _ in range(3))
-    nuisance_nk = np.empty((n, nuisance_width(mgvi)))
     everything, model = Decoding.everything(mgvi.families), mgvi.model
-    for cells, full in mgvi.posteriors(data):
-        batch, log_size = full.batch, observed_size(full)
-        measured_ng = model.measured(batch.group)
-        nuisance_nk[cells] = nuisance(full, log_size).cpu().numpy()
-        own_n1 = torch.from_numpy(own_n[cells, None]).to(mgvi.device)
-        for part in gene_parts(n_genes, seed):
+    nuisance_nk = np.concatenate(
+        [nuisance(x, observed_size(x)).cpu().numpy() for _, x in mgvi.posteriors(data)]
+    ).astype(float)
+    for part in gene_parts(n_genes, seed):
+        delta_ng, residual_ng, weight_ng = (np.empty((n, len(part)), np.float32) for _ in range(3))
+        for cells, batch in mgvi.batches(data):
             seen_g = batch.counts.new_ones(n_genes)
             seen_g[part] = 0.0
             posterior = mgvi.posterior(batch, seen_g)
+            batch, log_size = posterior.batch, observed_size(posterior)
+            measured_ng = model.measured(batch.group)
             with_all, with_less = (
                 model.distribution(
                     decoding.parts(model, posterior.means(), batch), log_size, batch.group
@@ -251,14 +257,14 @@ def unseen_contrast(
                 for decoding in (everything, without)
             )
             mean, slope = mean_and_slope(with_less, measured_ng)
-            at = np.ix_(cells, part)
+            own_n1 = torch.from_numpy(own_n[cells, None]).to(mgvi.device)
             delta = (with_all.mean / mean).log() * own_n1
             if measured_ng is not None:
                 delta = delta.where(measured_ng, 0.0)
-            delta_ng[at] = delta.cpu().numpy()[:, part]
-            residual_ng[at] = ((batch.counts - mean) * slope).cpu().numpy()[:, part]
-            weight_ng[at] = (mean * slope).cpu().numpy()[:, part]
-    return Contrast(delta_ng, residual_ng, weight_ng, nuisance_nk)
+            delta_ng[cells] = delta.cpu().numpy()[:, part]
+            residual_ng[cells] = ((batch.counts - mean) * slope).cpu().numpy()[:, part]
+            weight_ng[cells] = (mean * slope).cpu().numpy()[:, part]
+        yield part, Contrast(delta_ng, residual_ng, weight_ng, nuisance_nk)
 
 
 def gene_parts(n_genes: int, seed: int) -> list[np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from pyro_mgvi.analysis.cross_fit import (
     Contrast,
     CrossFit,
     nuisance_width,
-    unseen_contrast,
+    unseen_contrasts,
 )
 from pyro_mgvi.analysis.efficient_scores import freed_products
 from pyro_mgvi.analysis.folds import whole_samples
@@ -80,7 +80,8 @@ def new_sample_scores(
     return z_g
 
 
-Fold = tuple[int, GroupedCounts, np.ndarray, Contrast]
+Parts = Iterable[tuple[np.ndarray, Contrast]]  # genes, and what a refit says of them
+Fold = tuple[int, GroupedCounts, np.ndarray, Parts]
 
 
 def _used(data: GroupedCounts, named: NamedGroups, averaged: bool, cells: np.ndarray) -> np.ndarray:
@@ -131,38 +132,47 @@ def _folds(
         tested = data.subset(used[refits.fold_n[used] == fold])
         if len(tested):
             own = named.own(tested.group_n)
-            yield fold, tested, own, unseen_contrast(refit, tested, own, without, refits.seed)
+            yield fold, tested, own, unseen_contrasts(refit, tested, own, without, refits.seed)
 
 
 def _shifts(folds: Iterator[Fold]) -> Units:
     """Return the units of a shift of the group's mean; the design of nested or crossed ones."""
     scores, information, rows = [], [], []
-    for fold, data, own, found in folds:
-        for sample in np.unique(data.sample_n):
-            for side in (False, True):
-                of_unit = (data.sample_n == sample) & (own == side)
-                if of_unit.any():
-                    scores.append(found.residual_ng[of_unit].sum(0, dtype=float))
-                    information.append(found.weight_ng[of_unit].sum(0, dtype=float))
-                    rows.append((fold, sample, side))
+    for fold, data, own, parts in folds:
+        units = [(sample, side) for sample in np.unique(data.sample_n) for side in (False, True)]
+        member_un = np.array([(data.sample_n == sample) & (own == side) for sample, side in units])
+        there_u: np.ndarray = np.any(member_un, axis=1)
+        rows += [(fold, *unit) for unit, there in zip(units, there_u) if there]
+        score_ug, information_ug = (np.zeros((there_u.sum(), data.shape[1])) for _ in range(2))
+        for part, found in parts:
+            for u, mine in enumerate(member_un[there_u]):
+                score_ug[u, part] = found.residual_ng[mine].sum(0, dtype=float)
+                information_ug[u, part] = found.weight_ng[mine].sum(0, dtype=float)
+        scores.append(score_ug)
+        information.append(information_ug)
     fold_u, sample_u, own_u = map(np.array, zip(*rows))
     crossed = len(np.unique(sample_u)) < len(sample_u)
     levels = sample_u if crossed else fold_u  # a sample's level holds that of its fold
     blocks_ub = levels[:, None] == np.unique(levels)
     design = np.column_stack([blocks_ub, own_u]).astype(float)
-    return Units(np.array(scores), np.array(information), design)
+    return Units(np.concatenate(scores), np.concatenate(information), design)
 
 
 def _slopes(folds: Iterator[Fold]) -> Units:
     """Return the units of variation within the group: one-sided, along the prediction."""
     scores, information = [], []
-    for _, data, _, found in folds:
-        samples = np.unique(data.sample_n)
-        of_sample_ns = data.sample_n[:, None] == samples
-        nuisance_nk = np.column_stack([of_sample_ns, found.nuisance_nk[:, 1:]])  # for the 1
-        score_ng, information_ng = freed_products(*found[:3], nuisance_nk)
-        scores.append(of_sample_ns.T.astype(float) @ score_ng)
-        information.append(of_sample_ns.T.astype(float) @ information_ng)
+    for _, data, _, parts in folds:
+        of_sample_ns = (data.sample_n[:, None] == np.unique(data.sample_n)).astype(float)
+        score_sg, information_sg = (
+            np.zeros((of_sample_ns.shape[1], data.shape[1])) for _ in range(2)
+        )
+        for part, found in parts:
+            nuisance_nk = np.column_stack([of_sample_ns, found.nuisance_nk[:, 1:]])  # for the 1
+            score_ng, information_ng = freed_products(*found[:3], nuisance_nk)
+            score_sg[:, part] = of_sample_ns.T @ score_ng
+            information_sg[:, part] = of_sample_ns.T @ information_ng
+        scores.append(score_sg)
+        information.append(information_sg)
     score_ug, information_ug = np.concatenate(scores), np.concatenate(information)
     # Samples whose refit predicts nothing cannot be asked; they had no say in that themselves.
     asked_u: np.ndarray = np.any(information_ug, axis=1)

@@ -79,9 +79,10 @@ def test_a_paired_shift_is_the_paired_t_test_of_residuals(fits, nested, monkeypa
     for fold, refit in enumerate(refits.refits):
         tested = data.subset(np.flatnonzero(refits.fold_n == fold))
         own = tested.group_n == 1
-        _, residual, weight, _ = new_samples.unseen_contrast(
-            refit, tested, own, without, refits.seed
-        )
+        residual, weight = np.zeros(tested.shape), np.zeros(tested.shape)
+        of_fold = refit, tested, own, without, refits.seed
+        for part, found in new_samples.unseen_contrasts(*of_fold):
+            residual[:, part], weight[:, part] = found.residual_ng, found.weight_ng
         for sample in set(tested.sample_n):
             for side in (True, False):
                 unit = (tested.sample_n == sample) & (own == side)
@@ -163,14 +164,16 @@ def contrast_of(rng, n_donors, slope, genes=300, affected=20):
     found = new_samples.Contrast(ones * program_n1, counts - mean, ones * mean, nuisance)
     labels = np.zeros(n, int), np.zeros(n, int), np.zeros((n, 0)), None, np.arange(n)
     data = GroupedCounts(counts, *labels, sample_n=donor_n.astype(str))
-    return 0, data, np.ones(n, bool), found
+    return 0, data, np.ones(n, bool), [(np.arange(genes), found)]
 
 
 def test_what_the_cells_of_a_sample_have_in_common_is_no_slope():
-    fold, data, own, found = contrast_of(np.random.default_rng(1), 5, 1.0)
+    fold, data, own, [(genes, found)] = contrast_of(np.random.default_rng(1), 5, 1.0)
     level_ng = np.random.default_rng(2).normal(0, 3, (5, 300))[data.sample_n.astype(int)]
     moved = found._replace(residual_ng=found.residual_ng + found.weight_ng * level_ng)
-    units, others = (new_samples._slopes(iter([(fold, data, own, x)])) for x in (found, moved))
+    units, others = (
+        new_samples._slopes(iter([(fold, data, own, [(genes, x)])])) for x in (found, moved)
+    )
     np.testing.assert_allclose(others.score_ug, units.score_ug, atol=1e-6)
     np.testing.assert_allclose(others.information_ug, units.information_ug)
 
