@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import anndata
 import h5py
@@ -47,6 +48,7 @@ def read_cells(path: Path, backed: bool = False) -> AnnData:
             if form == "zarr" and backed:
                 raise DataError(f"{path} is a zarr folder, and --backed is for h5ad: leave it out")
             if form == "zarr":
+                _check_chunks(path)
                 return anndata.read_zarr(path)
             return anndata.read_h5ad(path, backed="r" if backed else None)
     except DataError:
@@ -72,6 +74,25 @@ def _form(path: Path) -> str:
             f"h5ad, mudata.read({path.name!r})['rna'].write_h5ad('rna.h5ad'), and name that"
         )
     return form
+
+
+def _check_chunks(path: Path) -> None:
+    """Refuse sparse counts of which a chunk is missing: zarr reads it as zeros, without a word."""
+    import zarr  # not all who read h5ad have it
+
+    root: Any = zarr.open_group(str(path), mode="r")
+    layers = [f"layers/{name}" for name in root["layers"]] if "layers" in root else []
+    for name in ("X", "raw/X", *layers):
+        if name not in root or "indptr" not in root[name]:
+            continue
+        for part in ("data", "indices", "indptr"):
+            array = root[f"{name}/{part}"]
+            missing = array.nchunks - array.nchunks_initialized
+            if missing:
+                raise DataError(
+                    f"{path} has lost {missing} of {array.nchunks} chunk(s) of {name}/{part}: "
+                    "copy the folder anew, with all its files"
+                )
 
 
 def feature_masks(given: list[str] | None) -> str | dict[str, str] | None:

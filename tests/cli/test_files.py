@@ -72,6 +72,19 @@ def test_both_formats_are_told_by_what_is_there(adata, tmp_path):
         pd.testing.assert_frame_equal(found.obs, adata.obs)
 
 
+@pytest.mark.parametrize("part", ["data", "indices", "indptr"])
+def test_a_zarr_that_has_lost_a_chunk_is_refused(adata, tmp_path, part):
+    path = tmp_path / "a.zarr"
+    write_cells(adata, path)
+    assert read_cells(path).n_obs == adata.n_obs
+    described = {"zarr.json", ".zarray", ".zattrs"}
+    files = (path / "X" / part).rglob("*")
+    chunk = next(file for file in files if file.is_file() and file.name not in described)
+    chunk.unlink()
+    with pytest.raises(DataError, match=rf"has lost 1 of \d+ chunk\(s\) of X/{part}: copy the"):
+        read_cells(path)
+
+
 def test_mudata_is_told_what_to_write(adata, tmp_path):
     with h5py.File(tmp_path / "in.h5mu", "w") as file:
         file.attrs["encoding-type"] = "MuData"
