@@ -45,6 +45,13 @@ def equal(first: State, second: State) -> bool:
     )
 
 
+def heed_warnings(action: str) -> None:
+    """Do so with every warning but those of anndata's own use of pandas' options."""
+    warnings.simplefilter(action)
+    options = r"(mode\.chained_assignment|future\.infer_string)"
+    warnings.filterwarnings("ignore", rf"The '{options}' option is deprecated")
+
+
 @contextmanager
 def may_lack_abilities() -> Iterator[None]:
     """Let a model be built whose parts cannot start a dimension."""
@@ -85,7 +92,7 @@ class Case:
     def untrained(self, adata: AnnData) -> MGVI:
         """Return a model that is not trained; what its parts cannot do has been said once."""
         with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
+            heed_warnings("always")
             mgvi = MGVI.from_anndata(adata, **settings(self.chosen))
         able = (isinstance(x, StartsDimensions) for x in (mgvi.guide.encoder, mgvi.model.decoder))
         expected = [] if all(able) else [ComponentWarning]
@@ -129,7 +136,7 @@ class Case:
         weights = state(self.mgvi) if trained else {}
         before, drawn = self._fingerprint(), _random_state()
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            heed_warnings("error")
             yield
         assert self._fingerprint() == before, "the caller's cells have changed"
         changed = [name for name, value in _random_state().items() if value != drawn[name]]

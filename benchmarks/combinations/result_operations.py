@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from benchmarks.combinations.case import Case
+from benchmarks.combinations.case import Case, heed_warnings
 from benchmarks.combinations.cells import whole_or_not
 from benchmarks.combinations.factors import FIRST, SECOND
 from pyro_mgvi import ChainDiagnosticsWarning
@@ -151,7 +151,7 @@ def arviz(case: Case) -> None:
     """Check the dimensions of draws, and that what was observed is what was given."""
     mgvi, n = case.mgvi, len(case.kept)
     with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+        heed_warnings("always")
         found = to_arviz(mgvi, case.adata, n_draws=3, progress=False)
     assert [warning.category for warning in said] == [ChainDiagnosticsWarning]
     np.testing.assert_allclose(found["observed_data"]["counts"], case.values, rtol=1e-6)
