@@ -105,6 +105,14 @@ def test_foreign_cells_and_cells_without_a_label_are_left_out():
     assert whole == part
 
 
+def test_a_label_of_few_cells_is_as_if_they_were_not_there():
+    z_nk, genes_ng = planted(4)
+    label_n = np.array(["A rare one"] * 4 + ["a", "b"] * (CELLS // 2 - 2))  # the first code
+    whole = completeness(z_nk, genes_ng[:, :20], genes_ng[:, 20:], label_n)
+    part = completeness(z_nk[4:], genes_ng[4:, :20], genes_ng[4:, 20:], label_n[4:])
+    assert whole == part
+
+
 def test_bad_input_is_named():
     z_nk, genes_ng = planted(5)
     held_out, seen = genes_ng[:, :20], genes_ng[:, 20:]

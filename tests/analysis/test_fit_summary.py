@@ -11,7 +11,7 @@ from helpers.fitting import fitted, untrained
 
 from pyro_mgvi import MGVI, FitSummary, TrainingPlan
 from pyro_mgvi.analysis.fit_summary.convergence import FALL, Convergence
-from pyro_mgvi.analysis.fit_summary.hints import hints, next_step
+from pyro_mgvi.analysis.fit_summary.hints import crowded, hints, next_step
 
 
 def falling(n, by):
@@ -184,3 +184,25 @@ def test_a_notebook_shows_names_as_they_are(adata):
     parser.handle_starttag = lambda tag, attributes: tags.append(tag)
     parser.feed(found._repr_html_())
     assert "table" in tags and not {"b", "i"} & set(tags)
+
+
+def test_a_shared_latent_whose_dimensions_are_all_in_use_may_lack_room(adata):
+    mgvi = MGVI.from_anndata(adata, "group", latents=["z:10", "t:5"])
+    (said,) = crowded(mgvi)
+    assert said.startswith("10 of the 10 dimensions of z are in use") and "z:20" in said
+    closed = torch.zeros(1, 10, dtype=torch.bool)
+    closed[0, :2] = True
+    mgvi.model.active.close({"z": closed})
+    assert not list(crowded(mgvi))
+    alone = MGVI.from_anndata(adata, "group", latents=["z:10"])
+    assert not list(crowded(alone))  # no other latent takes what it has no room for
+
+
+def test_a_crowded_latent_is_said_of_a_training_that_converged(adata):
+    mgvi = MGVI.from_anndata(adata, "group", latents=["z:2", "t:2"])
+    mgvi.fit(adata, max_epochs=2, progress=False)
+    assert not [hint for hint in mgvi.summary(adata).hints if "dimensions of z" in hint]
+    mgvi.plan = TrainingPlan(max_epochs=60)
+    mgvi.history = pd.DataFrame({"validation": np.full(60, 100.0), "epoch": 1 + np.arange(60)})
+    found = mgvi.summary(adata)
+    assert found.converged and [hint for hint in found.hints if "2 of the 2 dimensions" in hint]

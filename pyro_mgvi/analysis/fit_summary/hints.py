@@ -14,6 +14,7 @@ from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.residuals import searched_groups
 
+CROWDED = 0.9  # share of its dimensions from which a shared latent may lack room
 LARGE = 0.9  # share of the cells from which a group pulls its own program into the shared latents
 SHALLOW = 200  # counts of a cell, in the genes of the model
 UNEQUAL = 3.0  # times as many counts in the cells of one group as in those of another
@@ -86,6 +87,25 @@ def _depth(groups: np.ndarray, sampled: GroupedCounts) -> Iterator[str]:
             f"times the counts of one of {groups[present[low]]}: what only deep cells show may "
             f"look private; compare with cells of {groups[present[high]]} thinned to the same depth"
         )
+
+
+def crowded(program: Program) -> Iterator[str]:
+    """Yield which shared latents may lack dimensions: what they have no room for looks private.
+
+    On cell lines of three protocols, with 9 or 10 of 10 dimensions in use, the label was read
+    from a private latent at 0.31 and 0.53; with 20 dimensions at 0.22 and 0.24, chance being 0.20
+    (benchmarks/notes/RESULTS.md).
+    """
+    if not program.families.specific:
+        return
+    for copy in program.families.copies:
+        used = int(program.model.active.of(copy).sum())
+        if copy.shared and used >= CROWDED * copy.dim:
+            yield (
+                f"{used} of the {copy.dim} dimensions of {copy.key} are in use: variation that it "
+                "has no room for may be in the private latents; compare with a model that has "
+                f"{2 * copy.dim} (latents, {copy.key}:{2 * copy.dim})"
+            )
 
 
 def next_step(converged: bool | None, max_epochs: int, used: list[str], trained: bool) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 from pyro_mgvi.analysis.fit_summary.convergence import Convergence
-from pyro_mgvi.analysis.fit_summary.hints import hints, next_step
+from pyro_mgvi.analysis.fit_summary.hints import crowded, hints, next_step
 from pyro_mgvi.analysis.gene_effects.dimensions import first_genes
 from pyro_mgvi.analysis.gene_effects.effects import dims_in_use, effects, owners
 from pyro_mgvi.core.copies import Copy
@@ -180,7 +180,7 @@ def summary(mgvi: Program, adata: AnnData | GroupedCounts) -> FitSummary:
         stopped=stopped,
         converged=None if mgvi.interrupted and found.converged else found.converged,
         latents=latents,
-        hints=tuple(hints(mgvi, data, sampled)),
+        hints=(*hints(mgvi, data, sampled), *(crowded(mgvi) if found.converged else ())),
         next_step=next_step(found.converged, most, used, bool(len(mgvi.history))),
     )
 

@@ -100,7 +100,8 @@ def completeness(
     used_n = own_n & known_n
     _, code_n = np.unique(text_n[used_n].astype(str), return_inverse=True)
     common_n = np.bincount(code_n)[code_n] >= FOLDS
-    cells, code_n = np.flatnonzero(used_n)[common_n], code_n[common_n]
+    cells = np.flatnonzero(used_n)[common_n]
+    _, code_n = np.unique(code_n[common_n], return_inverse=True)
     if len(cells) < 2 * FOLDS:
         raise DataError(
             f"{len(cells)} cells with latents and a label: too few to test a prediction"
