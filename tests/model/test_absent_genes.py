@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.cells import log_normalised
+from helpers.losses import assert_same_bits, losses, whole
 from helpers.masked import masked, masks_of, random_masks
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from scipy import sparse
 from scipy.special import gammaln, logsumexp
 
 import pyro_mgvi
-from pyro_mgvi import MGVI, DataKind, SettingsError, WassersteinTraceELBO, private, shared
+from pyro_mgvi import MGVI, DataKind, SettingsError, private, shared
 from pyro_mgvi.core import HandlesAbsent
 from pyro_mgvi.kernels.sparse import to_torch
 from pyro_mgvi.model.component_checks import kind_of
@@ -38,35 +39,6 @@ def model_of(adata, **components):
     for parameter in mgvi.model.decoder.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     return mgvi
-
-
-def whole(mgvi, adata):
-    data = mgvi.read(adata)
-    return data.rows(np.arange(len(data)))
-
-
-def losses(mgvi, batch):
-    """Return the loss by site, and every gradient."""
-    for module in (mgvi.model, mgvi.guide):
-        module.zero_grad()
-    torch.manual_seed(0)
-    terms = WassersteinTraceELBO().terms(mgvi.model, mgvi.guide, *batch)
-    sum(terms.values()).backward()
-    parts = [("model", mgvi.model), ("guide", mgvi.guide)]
-    found = {f"loss {name}": term.detach() for name, term in terms.items()}
-    for part, module in parts:
-        for name, weight in module.named_parameters():
-            found[f"{part}.{name}"] = None if weight.grad is None else weight.grad.clone()
-    return found
-
-
-def assert_same_bits(first, second):
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        if value is None:
-            assert second[name] is None, name
-        else:
-            assert torch.equal(value, second[name]), name
 
 
 @given(
