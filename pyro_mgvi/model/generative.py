@@ -25,7 +25,8 @@ from pyro_mgvi.core.interfaces import (
 from pyro_mgvi.core.latents import Latent
 from pyro_mgvi.core.priors import dimension_prior
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.kernels.sparse import to_dense, totals
+from pyro_mgvi.kernels.simplex import log_proportions
+from pyro_mgvi.kernels.sparse import to_dense
 from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.model.active_dims import ActiveDims
 from pyro_mgvi.model.structure import GroupedModule
@@ -88,7 +89,7 @@ class Model(GroupedModule):
         active: ActiveDims | None = None,
         name: str | None = None,
     ):
-        super().__init__(latents, active, name, initial.measured_bg)
+        super().__init__(latents, active, name, initial.measured_bg, initial.reference_g)
         self.observed_library = observed_library
         self.register_buffer("log_library_b2", initial.log_library_b2.clone())
         self.likelihood = likelihood(initial)
@@ -162,7 +163,7 @@ class Model(GroupedModule):
             if self.data_kind is DataKind.COUNTS:
                 observed = None
                 if counts is not None and self.observed_library:
-                    observed = counts.sum(-1)
+                    observed = self.totals(counts)
                 library = pyro.sample("library", self.library_prior(batch, n), obs=observed)
                 log_library = library.log()
             stacked = {name: self.from_site(value) for name, value in values.items()}
@@ -181,7 +182,7 @@ class Model(GroupedModule):
         parts
             Of the decoder.
         log_library
-            Log of the cells' totals, (n,), over the genes that they have.
+            Log of the cells' totals, (n,), over the genes that make up their library.
         group_n
             Codes of the cells' groups, (n,).
         """
@@ -189,6 +190,10 @@ class Model(GroupedModule):
         if measured_ng is None:
             values: dist.TorchDistribution = self.likelihood(parts, log_library)
             return values
+        if log_library is not None and self.reference_g is not None:
+            share_ng = log_proportions(parts, measured_ng)
+            among_ng = measured_ng & self.reference_g
+            log_library = log_library - share_ng.where(among_ng, -torch.inf).logsumexp(-1)
         return self._handles_absent().of_measured(parts, log_library, measured_ng)
 
     def expression(self, parts: list[Part], group_n: Tensor) -> Tensor:
@@ -232,10 +237,10 @@ class Model(GroupedModule):
         return dist.LogNormal(stats[..., 0], stats[..., 1])
 
     def observed_log_library(self, counts_ng: Tensor) -> Tensor | None:
-        """Return the log of the cells' totals, (n,); None for transformed values."""
+        """Return the log of the cells' libraries, (n,); None for transformed values."""
         if self.data_kind is not DataKind.COUNTS:
             return None
-        return totals(counts_ng).log()
+        return self.totals(counts_ng).log()
 
     def decode(
         self,
