@@ -11,6 +11,7 @@ from anndata import AnnData
 from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
+from torch import Tensor
 
 from pyro_mgvi.core.design import Design
 from pyro_mgvi.data.checks import some
@@ -85,15 +86,22 @@ def absent_features(
 
 
 def absent_of_new(
-    adata: AnnData, source: Source, schema: Schema, group: str, mask: str | ArrayLike
+    adata: AnnData,
+    source: Source,
+    schema: Schema,
+    group: str,
+    mask: str | ArrayLike,
+    reference_g: Tensor | None = None,
 ) -> dict[str, tuple[str, ...]]:
     """Return the absent genes of all groups, with those of a new one that ``schema`` has already.
+
+    ``reference_g`` are the genes that make up a library, all by default.
 
     Raises
     ------
     DataError
-        If the mask is none, the new group has none of the model's genes, or none that any other
-        group has.
+        If the mask is none, or the new group has none of the model's genes, or none of those that
+        make up a library.
     """
     genes = source.var_names(adata)
     (column,) = _columns(adata, source, genes, Design.of([group]), {group: mask}).values()
@@ -101,6 +109,11 @@ def absent_of_new(
     absent = tuple(gene for gene in schema.genes if gene not in has)
     if len(absent) == len(schema.genes):
         raise DataError(f"group {group!r} has none of the model's genes: look at its feature mask")
+    if reference_g is not None and not has & {schema.genes[g] for g in reference_g.nonzero()}:
+        raise DataError(
+            f"group {group!r} has none of the genes that all groups of the model have, and which "
+            "make up the size of a cell: train a new model on all cells"
+        )
     return {**schema.absent, group: absent} if absent else dict(schema.absent)
 
 
