@@ -25,7 +25,7 @@ from pyro_mgvi.core.interfaces import (
 from pyro_mgvi.core.latents import Latent
 from pyro_mgvi.core.priors import dimension_prior
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.kernels.simplex import log_proportions
+from pyro_mgvi.kernels.simplex import log_share
 from pyro_mgvi.kernels.sparse import to_dense
 from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.model.active_dims import ActiveDims
@@ -191,9 +191,8 @@ class Model(GroupedModule):
             values: dist.TorchDistribution = self.likelihood(parts, log_library)
             return values
         if log_library is not None and self.reference_g is not None:
-            share_ng = log_proportions(parts, measured_ng)
             among_ng = measured_ng & self.reference_g
-            log_library = log_library - share_ng.where(among_ng, -torch.inf).logsumexp(-1)
+            log_library = log_library - log_share(parts, among_ng, measured_ng)
         return self._handles_absent().of_measured(parts, log_library, measured_ng)
 
     def expression(self, parts: list[Part], group_n: Tensor) -> Tensor:
