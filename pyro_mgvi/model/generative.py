@@ -29,6 +29,7 @@ from pyro_mgvi.kernels.simplex import log_share
 from pyro_mgvi.kernels.sparse import to_dense
 from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.model.active_dims import ActiveDims
+from pyro_mgvi.model.evidence import Evidence
 from pyro_mgvi.model.structure import GroupedModule
 from pyro_mgvi.networks import JointDecoder
 
@@ -94,6 +95,8 @@ class Model(GroupedModule):
         self.register_buffer("log_library_b2", initial.log_library_b2.clone())
         self.likelihood = likelihood(initial)
         self.decoder = decoder(latents, initial, n_outputs=self.likelihood.n_outputs)
+        measured_bg = initial.measured_bg
+        self.evidence = None if measured_bg is None else Evidence(latents, measured_bg)
 
     @property
     def data_kind(self) -> DataKind:
@@ -167,7 +170,7 @@ class Model(GroupedModule):
                 library = pyro.sample("library", self.library_prior(batch, n), obs=observed)
                 log_library = library.log()
             stacked = {name: self.from_site(value) for name, value in values.items()}
-            parts = self.decode(stacked, group, covariates)
+            parts = self._learnt(stacked, group, covariates)
             distribution = self.distribution(parts, log_library, group)
             counts = pyro.sample("counts", distribution, obs=counts)
         return Generated(cells, values, log_library, counts)
@@ -240,6 +243,14 @@ class Model(GroupedModule):
         if self.data_kind is not DataKind.COUNTS:
             return None
         return self.totals(counts_ng).log()
+
+    def _learnt(
+        self, values: dict[str, Tensor], group_n: Tensor, covariates: Tensor | None
+    ) -> list[Part]:
+        """Do as :meth:`decode`; in training, genes move the latents alone that they tell."""
+        if self.evidence is None or not self.training:
+            return self.decode(values, group_n, covariates)
+        return self.evidence.decoded(lambda held: self.decode(held, group_n, covariates), values)
 
     def decode(
         self,
