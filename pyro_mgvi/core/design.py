@@ -195,7 +195,13 @@ def _rank(blocks: Sequence[Tensor]) -> int:
     return int(torch.linalg.matrix_rank(torch.cat([*blocks], 1).double()))
 
 
-def as_terms(offset_bg: Tensor, terms_bt: Tensor, weight_b: Tensor | None = None) -> Tensor:
+def as_terms(
+    offset_bg: Tensor,
+    terms_bt: Tensor,
+    weight_b: Tensor | None = None,
+    known_bg: Tensor | None = None,
+    told_tg: Tensor | None = None,
+) -> Tensor:
     """Return the terms whose sums come closest to what groups have, (terms, genes).
 
     Of one column these are the groups' own values.
@@ -208,6 +214,9 @@ def as_terms(offset_bg: Tensor, terms_bt: Tensor, weight_b: Tensor | None = None
         Which terms each group has.
     weight_b
         Weight of each group; all alike by default.
+    known_bg, told_tg
+        Which values there are, and of which genes a term can be told
+        (:func:`told_by`); others are left out, and zero. All by default.
 
     Examples
     --------
@@ -220,9 +229,49 @@ def as_terms(offset_bg: Tensor, terms_bt: Tensor, weight_b: Tensor | None = None
         return offset_bg.clone()
     weight_b = torch.ones(len(offset_bg)) if weight_b is None else weight_b
     root_b1 = weight_b.to(offset_bg.device).double().sqrt()[:, None]
-    inverse = torch.linalg.pinv(terms_bt.to(offset_bg.device).double() * root_b1)
+    terms_bt = terms_bt.to(offset_bg.device).double()
+    if known_bg is None or told_tg is None:
+        return _solved(offset_bg, terms_bt, root_b1)
+    term_tg = torch.zeros(terms_bt.shape[1], offset_bg.shape[1]).to(offset_bg)
+    patterns, pattern_g = torch.unique(known_bg, dim=1, return_inverse=True)
+    for i, known_b in enumerate(patterns.T):  # few: panels, species
+        genes = pattern_g == i
+        told_t = told_tg[:, genes][:, 0]
+        part = terms_bt * told_t
+        term_tg[:, genes] = _solved(offset_bg[:, genes], part, root_b1 * known_b[:, None])
+    return term_tg
+
+
+def _solved(offset_bg: Tensor, terms_bt: Tensor, root_b1: Tensor) -> Tensor:
+    """Return the smallest terms of the least squares, (terms, genes)."""
+    inverse = torch.linalg.pinv(terms_bt * root_b1)
     term_tg: Tensor = (inverse @ (offset_bg.double() * root_b1)).to(offset_bg)
     return term_tg
+
+
+def told_by(terms_bt: Tensor, known_bg: Tensor) -> Tensor:
+    """Return of which genes a term can be told, boolean (terms, genes).
+
+    A shift shows only between groups that have it and groups that have not, and both must have
+    the gene.
+
+    Parameters
+    ----------
+    terms_bt
+        Which terms each group has.
+    known_bg
+        Which group has which gene.
+
+    Examples
+    --------
+    >>> told_by(torch.eye(3).bool(), torch.tensor([[True, True], [True, False], [False, False]]))
+    tensor([[ True, False],
+            [ True, False],
+            [False, False]])
+    """
+    counts = terms_bt.double().T @ known_bg.double()
+    told_tg: Tensor = (counts > 0) & (counts < known_bg.sum(0))
+    return told_tg
 
 
 def is_identity(terms_bt: Tensor) -> bool:

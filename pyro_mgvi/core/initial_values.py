@@ -34,6 +34,9 @@ class InitialValues(NamedTuple):
         Number of cells of each group, (groups,).
     measured_bg
         Which group has which gene, boolean (groups, genes); None where all have all.
+    reference_g
+        Genes whose counts make up a cell's library, boolean (genes,); None where all do. Where
+        groups have genes of their own, these are what all groups have.
     """
 
     log_rate_g: Tensor
@@ -46,6 +49,7 @@ class InitialValues(NamedTuple):
     n_covariates: int = 0
     n_group_b: Tensor = torch.ones(1)
     measured_bg: Tensor | None = None
+    reference_g: Tensor | None = None
 
     @property
     def n_genes(self) -> int:
@@ -73,4 +77,4 @@ class InitialValues(NamedTuple):
         depth = torch.tensor(1e3) if measured_bg is None else torch.full((n_groups,), 1e3)
         sizes = torch.ones(n_groups)
         values = zeros, offset, zeros, zeros, library, zeros, depth, n_covariates, sizes
-        return cls(*values, measured_bg)
+        return cls(*values, measured_bg, None if measured_bg is None else measured_bg.all(0))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from pyro_mgvi.core.design import Design
 from pyro_mgvi.data import checks
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.schema import Schema
@@ -161,6 +162,60 @@ def _recoded(
     new = np.array([ours.index(name) if name in ours else -1 for name in theirs], np.int64)
     recoded: np.ndarray = new[code_n]
     return recoded
+
+
+def groups_of(
+    adata: AnnData, group_key: str | tuple[str, ...], levels_gc: Sequence[tuple[str, ...]] = ()
+) -> tuple[pd.Series, Design]:
+    """Return the group of each cell, and the design: of several columns, each combination is one.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    group_key
+        The column, or columns.
+    levels_gc
+        The combinations of several columns that a model knows; by default those of these cells.
+
+    Raises
+    ------
+    DataError
+        If a label is missing, or the model knows no such combination.
+    """
+    if not isinstance(group_key, tuple):
+        group = checks.labels(adata, group_key)
+        return group, Design((str(group_key),), tuple((name,) for name in group.cat.categories))
+    parts, keys = [checks.labels(adata, key) for key in group_key], tuple(map(str, group_key))
+    code_nc = np.column_stack([part.cat.codes for part in parts])
+    code_gc, group_n = np.unique(code_nc, axis=0, return_inverse=True)  # sorted, column by column
+    found = [tuple(p.cat.categories[c] for p, c in zip(parts, codes)) for codes in code_gc]
+    design = Design(keys, tuple(levels_gc or found))
+    unknown = [" with ".join(levels) for levels in found if levels not in design.levels_gc]
+    if unknown:
+        known = [" with ".join(levels) for levels in design.levels_gc]
+        raise DataError(
+            f"the model knows no cell of {some(unknown)} ({' with '.join(keys)}); it was "
+            f"trained on {some(known, 20)}"
+        )
+    place_g = [design.levels_gc.index(levels) for levels in found]
+    codes = [place_g[g] for g in group_n.ravel()]
+    combined = pd.Categorical.from_codes(codes, pd.Index(design.groups))
+    return pd.Series(combined, index=adata.obs_names), design
+
+
+def group_codes(adata: AnnData, schema: Schema) -> np.ndarray:
+    """Return the code of each cell's group, as a model codes its groups.
+
+    Raises
+    ------
+    DataError
+        If the model does not know a group.
+    """
+    if not isinstance(schema.group_key, tuple):
+        return checks.codes(adata, schema.group_key, schema.groups)
+    group, _ = groups_of(adata, schema.group_key, schema.levels_gc)
+    return group.cat.codes.to_numpy(np.int64)
 
 
 def new_group(adata: AnnData, schema: Schema) -> str:

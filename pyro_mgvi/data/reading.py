@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from pyro_mgvi.core.design import Design
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import checks
 from pyro_mgvi.data.counts import checked, matrix
 from pyro_mgvi.data.masks import FeatureMasks, masked_known, masked_new, needed_genes
-from pyro_mgvi.data.matching import gene_columns
+from pyro_mgvi.data.matching import gene_columns, group_codes, groups_of
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.data.stores.in_memory import Counts
 from pyro_mgvi.data.stores.on_disk import OnDisk, chosen_columns, kept
@@ -121,11 +120,7 @@ def read_known(
 
 
 def _coded(adata: AnnData, x: Counts | OnDisk, schema: Schema, cells: np.ndarray) -> Read:
-    if isinstance(schema.group_key, tuple):
-        group, _ = groups_of(adata, schema.group_key, schema.levels_gc)
-        group_n = group.cat.codes.to_numpy(np.int64)
-    else:
-        group_n = checks.codes(adata, schema.group_key, schema.groups)
+    group_n = group_codes(adata, schema)
     batch_n = np.zeros(adata.n_obs, int)
     parts = []
     if schema.batch_key is not None:
@@ -140,46 +135,6 @@ def _coded(adata: AnnData, x: Counts | OnDisk, schema: Schema, cells: np.ndarray
     if schema.sample_key is not None:
         sample_n = checks.labels(adata, schema.sample_key).to_numpy(str)
     return Read(x, group_n, batch_n, covariate_nc, cells, sample_n)
-
-
-def groups_of(
-    adata: AnnData, group_key: str | tuple[str, ...], levels_gc: Sequence[tuple[str, ...]] = ()
-) -> tuple[pd.Series, Design]:
-    """Return the group of each cell, and the design: of several columns, each combination is one.
-
-    Parameters
-    ----------
-    adata
-        The cells.
-    group_key
-        The column, or columns.
-    levels_gc
-        The combinations of several columns that a model knows; by default those of these cells.
-
-    Raises
-    ------
-    DataError
-        If a label is missing, or the model knows no such combination.
-    """
-    if not isinstance(group_key, tuple):
-        group = checks.labels(adata, group_key)
-        return group, Design((str(group_key),), tuple((name,) for name in group.cat.categories))
-    parts, keys = [checks.labels(adata, key) for key in group_key], tuple(map(str, group_key))
-    code_nc = np.column_stack([part.cat.codes for part in parts])
-    code_gc, group_n = np.unique(code_nc, axis=0, return_inverse=True)  # sorted, column by column
-    found = [tuple(p.cat.categories[c] for p, c in zip(parts, codes)) for codes in code_gc]
-    design = Design(keys, tuple(levels_gc or found))
-    unknown = [" with ".join(levels) for levels in found if levels not in design.levels_gc]
-    if unknown:
-        known = [" with ".join(levels) for levels in design.levels_gc]
-        raise DataError(
-            f"the model knows no cell of {checks.some(unknown)} ({' with '.join(keys)}); it was "
-            f"trained on {checks.some(known, 20)}"
-        )
-    place_g = [design.levels_gc.index(levels) for levels in found]
-    codes = [place_g[g] for g in group_n.ravel()]
-    combined = pd.Categorical.from_codes(codes, pd.Index(design.groups))
-    return pd.Series(combined, index=adata.obs_names), design
 
 
 def _check_design(adata: AnnData, group_keys: Sequence[str]) -> None:

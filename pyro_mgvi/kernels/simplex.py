@@ -52,3 +52,26 @@ def log_proportions(
     if len(simplexes) == 1:
         return simplexes[0]
     return torch.stack(simplexes).logsumexp(0) - math.log(len(simplexes))
+
+
+def log_share(parts: Sequence[tuple[Tensor, ...]], among_ng: Tensor, measured_ng: Tensor) -> Tensor:
+    """Return the log of the share that some genes have of all that a cell has, (..., n).
+
+    Parameters
+    ----------
+    parts
+        As for :func:`log_proportions`.
+    among_ng, measured_ng
+        Which genes are asked for, and which a cell has, boolean.
+
+    Examples
+    --------
+    >>> has = torch.tensor([[True, True, True, False]])
+    >>> log_share([(torch.zeros(1, 4),)], has & torch.tensor([True, False, False, True]), has).exp()
+    tensor([0.3333])
+    """
+    each = [
+        x.where(among_ng, -torch.inf).logsumexp(-1) - x.where(measured_ng, -torch.inf).logsumexp(-1)
+        for x, *_ in parts
+    ]
+    return each[0] if len(each) == 1 else torch.stack(each).logsumexp(0) - math.log(len(each))

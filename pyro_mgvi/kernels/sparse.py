@@ -71,12 +71,22 @@ def _to_scipy(x: Tensor) -> sparse.csr_matrix:
     return sparse.csr_matrix(tuple(part.numpy() for part in parts), x.shape)
 
 
-def totals(counts: Tensor) -> Tensor:
-    """Return the sum of each row of dense or sparse CSR counts, (n,)."""
+def totals(counts: Tensor, among_g: Tensor | None = None) -> Tensor:
+    """Return the sum of each row of dense or sparse CSR counts, (n,).
+
+    Parameters
+    ----------
+    counts
+        Cells x genes.
+    among_g
+        The genes to sum over, boolean; all by default.
+    """
     if counts.layout != torch.sparse_csr:
-        return counts.sum(-1)
-    offsets = counts.crow_indices().long()
-    return torch.segment_reduce(counts.values(), "sum", offsets=offsets, unsafe=True)
+        return (counts if among_g is None else counts * among_g).sum(-1)
+    values, offsets = counts.values(), counts.crow_indices().long()
+    if among_g is not None:
+        values = values * among_g[counts.col_indices().long()]
+    return torch.segment_reduce(values, "sum", offsets=offsets, unsafe=True)
 
 
 def scaled_log(counts: Tensor, factor_n: Tensor) -> Tensor:

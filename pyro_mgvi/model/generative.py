@@ -25,9 +25,11 @@ from pyro_mgvi.core.interfaces import (
 from pyro_mgvi.core.latents import Latent
 from pyro_mgvi.core.priors import dimension_prior
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.kernels.sparse import to_dense, totals
+from pyro_mgvi.kernels.simplex import log_share
+from pyro_mgvi.kernels.sparse import to_dense
 from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.model.active_dims import ActiveDims
+from pyro_mgvi.model.evidence import Evidence
 from pyro_mgvi.model.structure import GroupedModule
 from pyro_mgvi.networks import JointDecoder
 
@@ -88,11 +90,13 @@ class Model(GroupedModule):
         active: ActiveDims | None = None,
         name: str | None = None,
     ):
-        super().__init__(latents, active, name, initial.measured_bg)
+        super().__init__(latents, active, name, initial.measured_bg, initial.reference_g)
         self.observed_library = observed_library
         self.register_buffer("log_library_b2", initial.log_library_b2.clone())
         self.likelihood = likelihood(initial)
         self.decoder = decoder(latents, initial, n_outputs=self.likelihood.n_outputs)
+        measured_bg = initial.measured_bg
+        self.evidence = None if measured_bg is None else Evidence(latents, measured_bg)
 
     @property
     def data_kind(self) -> DataKind:
@@ -162,11 +166,11 @@ class Model(GroupedModule):
             if self.data_kind is DataKind.COUNTS:
                 observed = None
                 if counts is not None and self.observed_library:
-                    observed = counts.sum(-1)
+                    observed = self.totals(counts)
                 library = pyro.sample("library", self.library_prior(batch, n), obs=observed)
                 log_library = library.log()
             stacked = {name: self.from_site(value) for name, value in values.items()}
-            parts = self.decode(stacked, group, covariates)
+            parts = self._learnt(stacked, group, covariates)
             distribution = self.distribution(parts, log_library, group)
             counts = pyro.sample("counts", distribution, obs=counts)
         return Generated(cells, values, log_library, counts)
@@ -181,7 +185,7 @@ class Model(GroupedModule):
         parts
             Of the decoder.
         log_library
-            Log of the cells' totals, (n,), over the genes that they have.
+            Log of the cells' totals, (n,), over the genes that make up their library.
         group_n
             Codes of the cells' groups, (n,).
         """
@@ -189,6 +193,9 @@ class Model(GroupedModule):
         if measured_ng is None:
             values: dist.TorchDistribution = self.likelihood(parts, log_library)
             return values
+        if log_library is not None and self.reference_g is not None:
+            among_ng = measured_ng & self.reference_g
+            log_library = log_library - log_share(parts, among_ng, measured_ng)
         return self._handles_absent().of_measured(parts, log_library, measured_ng)
 
     def expression(self, parts: list[Part], group_n: Tensor) -> Tensor:
@@ -232,10 +239,18 @@ class Model(GroupedModule):
         return dist.LogNormal(stats[..., 0], stats[..., 1])
 
     def observed_log_library(self, counts_ng: Tensor) -> Tensor | None:
-        """Return the log of the cells' totals, (n,); None for transformed values."""
+        """Return the log of the cells' libraries, (n,); None for transformed values."""
         if self.data_kind is not DataKind.COUNTS:
             return None
-        return totals(counts_ng).log()
+        return self.totals(counts_ng).log()
+
+    def _learnt(
+        self, values: dict[str, Tensor], group_n: Tensor, covariates: Tensor | None
+    ) -> list[Part]:
+        """Do as :meth:`decode`; in training, genes move the latents alone that they tell."""
+        if self.evidence is None or not self.training:
+            return self.decode(values, group_n, covariates)
+        return self.evidence.decoded(lambda held: self.decode(held, group_n, covariates), values)
 
     def decode(
         self,

@@ -15,7 +15,7 @@ from pyro_mgvi.core.foreign_sampling import ForeignSample
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind, Encoder, EncoderInput, Moments
 from pyro_mgvi.kernels.compiled import compilable
-from pyro_mgvi.kernels.sparse import SparseInput, scaled_log, to_dense, totals
+from pyro_mgvi.kernels.sparse import SparseInput, scaled_log, to_dense
 from pyro_mgvi.model.active_dims import ActiveDims
 from pyro_mgvi.model.structure import GroupedModule
 from pyro_mgvi.networks import SeparateEncoders
@@ -70,7 +70,7 @@ class Guide(GroupedModule):
         active: ActiveDims | None = None,
         name: str | None = None,
     ):
-        super().__init__(latents, active, name, initial.measured_bg)
+        super().__init__(latents, active, name, initial.measured_bg, initial.reference_g)
         if foreign_sample is not None:
             foreign_sample = whole_number("foreign_sample", foreign_sample, least=1)
         self.data_kind, self.foreign_sample = data_kind, foreign_sample
@@ -141,7 +141,7 @@ class Guide(GroupedModule):
         if seen_g is not None:
             x_ng, total_n = self.partial_input(to_dense(counts), seen_g, group)
         else:
-            total_n = totals(counts) if self.data_kind is DataKind.COUNTS else None
+            total_n = self.totals(counts) if self.data_kind is DataKind.COUNTS else None
             x_ng = self.input(counts, total_n, group)
         moments = self.encode(EncoderInput(x_ng, covariates, samples or {}))
         correction = moments.pop("library", None)
@@ -167,7 +167,7 @@ class Guide(GroupedModule):
             return self._measured_input(counts, total_n, group, measured_ng)
         if self.data_kind is not DataKind.COUNTS:
             return SparseInput(counts, self.input_g) if mostly_zero else counts - self.input_g
-        total_n = totals(counts) if total_n is None else total_n
+        total_n = self.totals(counts) if total_n is None else total_n
         factor_n = self.depth / total_n.clamp(min=1.0)
         if mostly_zero:
             return SparseInput(scaled_log(counts, factor_n), self.input_g)
@@ -179,7 +179,7 @@ class Guide(GroupedModule):
         """Return the input where groups have genes of their own; absent ones have no count."""
         values = self.data_kind is not DataKind.COUNTS
         if not values:
-            total_n = totals(counts) if total_n is None else total_n
+            total_n = self.totals(counts) if total_n is None else total_n
             factor_n = self.depth[group] / total_n.clamp(min=1.0)
         if counts.layout == torch.sparse_csr:
             assert self.measured_bg is not None  # for this method
@@ -196,20 +196,26 @@ class Guide(GroupedModule):
         """Return the encoders' input from some genes alone, and the totals that these suggest."""
         if self.data_kind is not DataKind.COUNTS:
             return to_dense(self.input(counts, group=group)) * seen_g, None
-        usual_g = self.input_g.expm1()
+        usual_g = self._usual()
         if self.measured_bg is None:
             share = usual_g.sum() / (usual_g @ seen_g).clamp(min=1e-6)
         else:
             usual_bg = usual_g * self.measured_bg
             share = (usual_bg.sum(1) / (usual_bg @ seen_g).clamp(min=1e-6))[group]
-        total_n = (counts @ seen_g) * share
+        among_g = seen_g if self.reference_g is None else seen_g * self.reference_g
+        total_n = (counts @ among_g) * share
         return to_dense(self.input(counts, total_n, group)) * seen_g, total_n
+
+    def _usual(self) -> Tensor:
+        """Return the usual counts at one depth of the genes that make up a library, (genes,)."""
+        usual_g = self.input_g.expm1()
+        return usual_g if self.reference_g is None else usual_g * self.reference_g
 
     def depths_with(self, measured_bg: Tensor | None) -> Tensor:
         """Return the depth of the input with one more group, whose genes may be a part of all."""
         if measured_bg is None:
             return self.depth
-        usual_g = self.input_g.expm1()
+        usual_g = self._usual()
         share_b = measured_bg.to(usual_g) @ usual_g / usual_g.sum()
         before = self.depth.expand(len(share_b) - 1)
         new = (before / share_b[:-1]).mean() * share_b[-1]

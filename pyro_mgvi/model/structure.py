@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.core.latents import Latent
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.kernels.sparse import kept_entries
+from pyro_mgvi.kernels.sparse import kept_entries, totals
 from pyro_mgvi.model.active_dims import ActiveDims
 
 
@@ -31,9 +31,12 @@ class GroupedModule(PyroModule):
         Root of the parameter names in Pyro's store; by default one that no other module has.
     measured_bg
         Which group has which gene, boolean; None where all have all.
+    reference_g
+        Genes whose counts make up a cell's library, boolean; None for all.
     """
 
     measured_bg: Tensor | None
+    reference_g: Tensor | None
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class GroupedModule(PyroModule):
         active: ActiveDims | None = None,
         name: str | None = None,
         measured_bg: Tensor | None = None,
+        reference_g: Tensor | None = None,
     ):
         # A module made in this mode trains both ways: by SVI through the global parameter store,
         # and as a torch module of its own (module_local_params), which fit() uses.
@@ -52,6 +56,7 @@ class GroupedModule(PyroModule):
             member_sg = latents.membership(latent.name)
             self.register_buffer(f"member_{latent.name}", member_sg, persistent=False)
         self.register_buffer("measured_bg", measured_bg, persistent=False)
+        self.register_buffer("reference_g", None if reference_g is None else reference_g.clone())
 
     def _unique_name(self) -> str:
         # Two modules of one name share parameter-store entries: one of them would not train.
@@ -99,6 +104,15 @@ class GroupedModule(PyroModule):
         measured_ng = self.measured(group_n)
         assert measured_ng is not None  # there are masks
         return counts.where(measured_ng, 0.0)
+
+    def totals(self, counts: Tensor) -> Tensor:
+        """Return each cell's total, (n,): over the genes that make up its library.
+
+        Absent ones have no count. At least one where it is of some genes: a cell may have none.
+        """
+        if self.reference_g is None:
+            return totals(counts)
+        return totals(counts, self.reference_g).clamp(min=1.0)
 
     def cells(self, n: int, index_n: Tensor | None, n_cells: int | None) -> pyro.plate:
         """Return the ``cells`` plate; a minibatch (with ``index``) is scaled to ``n_cells``.

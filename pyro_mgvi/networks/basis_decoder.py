@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn.functional import gumbel_softmax
 
 from pyro_mgvi.core.copies import Latents
-from pyro_mgvi.core.design import as_terms
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import (
     Decoder,
@@ -17,7 +16,7 @@ from pyro_mgvi.core.interfaces import (
     Part,
 )
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.networks.comparable import Comparable, filled
+from pyro_mgvi.networks.comparable import Comparable, filled, offset_terms
 
 
 class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
@@ -77,9 +76,13 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
             level.clone() for level in (initial.log_rate_g, initial.gate_logits_g)[:n_outputs]
         )
         measured_bg = initial.measured_bg
-        self.comparable = None if measured_bg is None else Comparable(measured_bg)
+        self.comparable = (
+            None if measured_bg is None else Comparable(measured_bg, latents.term_blocks)
+        )
         self.register_buffer("terms_bt", latents.terms.float(), persistent=False)
-        start_tg = as_terms(initial.offset_bg, self.terms_bt, initial.n_group_b)
+        start_tg = offset_terms(
+            self.comparable, initial.offset_bg, self.terms_bt, initial.n_group_b
+        )
         self.offset = nn.Parameter(start_tg) if offset else None
 
     @property
@@ -106,9 +109,7 @@ class BasisDecoder(Decoder, HasGroupOffsets, HasPrograms):
         """Replace the offsets in place, by the closest that the terms add up to."""
         if self.offset is None:
             raise SettingsError("the decoder was built without offsets: there are none to replace")
-        if self.comparable is not None:
-            offset_bg = self.comparable.fixed_at_zero(offset_bg)
-        self.offset.copy_(as_terms(offset_bg, self.terms_bt))
+        self.offset.copy_(offset_terms(self.comparable, offset_bg, self.terms_bt))
 
     def forward(self, x: DecoderInput) -> list[Part]:
         """Return one part: location and, if asked for, a drop-out logit per gene."""

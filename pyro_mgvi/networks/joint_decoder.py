@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from pyro_mgvi.core.copies import Copy, Latents
-from pyro_mgvi.core.design import as_terms, is_identity
+from pyro_mgvi.core.design import is_identity
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import (
     Decoder,
@@ -24,7 +24,7 @@ from pyro_mgvi.core.interfaces import (
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.grouped_product import add_products
 from pyro_mgvi.kernels.log_cauchy import log_cauchy
-from pyro_mgvi.networks.comparable import Comparable, filled, reached
+from pyro_mgvi.networks.comparable import Comparable, filled, offset_terms, reached
 from pyro_mgvi.networks.layers import ListOf
 from pyro_mgvi.support.values import number, whole_number
 
@@ -111,8 +111,10 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
             weight_gk = nn.Linear(n_inputs, initial.n_genes, bias=False).weight.detach()
             self.linear = nn.Parameter(weight_gk.T.contiguous())
         measured_bg = initial.measured_bg
-        self.comparable = None if measured_bg is None else Comparable(measured_bg)
-        start_tg = as_terms(initial.offset_bg, terms_bt, initial.n_group_b)
+        self.comparable = (
+            None if measured_bg is None else Comparable(measured_bg, latents.term_blocks)
+        )
+        start_tg = offset_terms(self.comparable, initial.offset_bg, terms_bt, initial.n_group_b)
         self.offset = nn.Parameter(start_tg) if offset else None
         self.response = None
         if response != 0 and n_shared:
@@ -202,11 +204,8 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         """Replace the offsets in place, by the closest that the terms add up to."""
         if self.offset is None:
             raise SettingsError("the decoder was built without offsets: there are none to replace")
-        if self.comparable is not None:  # groups of one column, whose terms are their own
-            offset_bg = self.comparable.fixed_at_zero(offset_bg)
-        if self.terms_bt is not None:
-            offset_bg = as_terms(offset_bg, self.terms_bt)
-        self.offset.copy_(offset_bg)
+        terms_bt = torch.eye(len(offset_bg)) if self.terms_bt is None else self.terms_bt
+        self.offset.copy_(offset_terms(self.comparable, offset_bg, terms_bt))
 
     def group_entries(self, copies: Mapping[str, Tensor], groups: Tensor) -> dict[str, Tensor]:
         """Return which entries are those of some copies and groups."""

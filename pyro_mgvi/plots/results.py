@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pyro_mgvi.analysis.diagnosis import SURE, Diagnosis
-from pyro_mgvi.analysis.expression import normalized_expression
-from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.names import gene_positions, named_groups
-from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.plots.colours import MARKERS, PALETTE
 from pyro_mgvi.plots.figures import axes_grid, check, finish, legend_of, new_figure
 from pyro_mgvi.support.values import number, whole_number
-from pyro_mgvi.training.program import Program, check_model
 
 
 def history(
@@ -134,82 +127,6 @@ def _needs(table: pd.DataFrame, what: str, *columns: str) -> None:
     missing = [column for column in columns if column not in table]
     if missing:
         raise DataError(f"the table has no column {', '.join(missing)}: pass {what}")
-
-
-def expression(
-    mgvi: Program,
-    adata: AnnData | GroupedCounts,
-    group: str,
-    genes: Sequence[str] | str,
-    cells: Cells = None,
-    show: bool | None = None,
-    save: str | Path | None = None,
-) -> np.ndarray:
-    """Draw genes' expected expression with all and with only the shared latents.
-
-    For the group's cells and for all others (paper, figure 5h): what differs between the two
-    boxes of the group is what its own latents and its mean shift add.
-
-    Parameters
-    ----------
-    mgvi
-        A trained :class:`~pyro_mgvi.MGVI`.
-    adata
-        Annotated data.
-    group
-        Name of the group.
-    genes
-        Genes to draw, one panel each.
-    cells
-        Which to use: a boolean mask, a Series or cell names; all by default.
-    show
-        By default a notebook shows the figure, and a script that uses pyplot at its
-        ``pyplot.show()``. True shows it at once, False never.
-    save
-        File to write the figure to, whose ending says the format.
-
-    Returns
-    -------
-    Array of axes, one per gene; their figure is ``axes[0].figure``.
-
-    Raises
-    ------
-    DataError
-        If the group or a gene is unknown, or no cell of the group is chosen.
-    SettingsError
-        If the figure cannot be shown or saved.
-    """
-    check(show, save)
-    check_model(mgvi)
-    genes, _ = gene_positions(mgvi.schema, genes)
-    data = mgvi.read_for_results(adata)
-    chosen, own = cells_of_group(adata, data, named_groups(mgvi.families, group), cells)
-    others = np.setdiff1d(chosen, own)
-    shared = [latent.name for latent in mgvi.families.shared]
-    sides = [("all", None, PALETTE[0]), ("shared only", shared, PALETTE[1])]
-    found = (normalized_expression(mgvi, data, k, genes, predict_absent=True) for _, k, _ in sides)
-    tables = [table.to_numpy() for table in found]
-    figure = new_figure(2.6 * len(genes), 3.2, show)
-    axes = axes_grid(figure, 1, len(genes))
-    for side, ((name, _, colour), table) in enumerate(zip(sides, tables)):
-        for ax, values in zip(axes, 1e4 * table.T):
-            boxes = ax.boxplot(
-                [values[own], values[others]],
-                positions=[side, side + 3],
-                widths=0.7,
-                patch_artist=True,
-                showfliers=False,
-                medianprops={"color": PALETTE[-1]},
-            )
-            for box in boxes["boxes"]:
-                box.set(facecolor=colour, label=name if box is boxes["boxes"][0] else None)
-    for ax, gene in zip(axes, genes):
-        ax.set_xticks([0.5, 3.5], [group, "others"])
-        ax.set_title(gene)
-    axes[0].set_ylabel("expected counts per 10,000")
-    axes[-1].legend(frameon=False, fontsize=8)
-    finish(axes, show, save)
-    return axes
 
 
 def diagnostics(

@@ -15,7 +15,7 @@ from anndata import AnnData
 from pyro_mgvi.analysis.latent_values import latent_values
 from pyro_mgvi.core import Copy, Latents
 from pyro_mgvi.data import GroupedCounts, checks
-from pyro_mgvi.data.reading import groups_of
+from pyro_mgvi.data.matching import groups_of
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.plots.colours import MOST, is_number
 from pyro_mgvi.report.blocks import Hint

@@ -116,7 +116,8 @@ def add_group(
     source = old.source.elsewhere(layer, use_raw)
     schema = replace(old, groups=(*old.groups, group))
     if feature_mask is not None:
-        absent = absent_of_new(adata, source.resolved(adata), schema, group, feature_mask)
+        where = adata, source.resolved(adata), schema
+        absent = absent_of_new(*where, group, feature_mask, program.model.reference_g)
         schema = replace(schema, absent=absent)
     data = GroupedCounts.for_schema(adata, schema, program.data_kind, source, missing_genes=0)
     larger = type(program)(
@@ -215,6 +216,9 @@ def copy_weights(old: Program, larger: Program, new: Entries) -> None:
         for name, target in targets[part].state_dict().items():
             if f"{part}.{name}" == "guide.depth":
                 target.copy_(old.guide.depths_with(larger.guide.measured_bg))
+                continue
+            if name == "reference_g" and name not in source:  # all genes made up a library so far
+                target.fill_(True)
                 continue
             entries = new.get(f"{part}.{name}", torch.tensor(False)).expand(target.shape)
             if (~entries).sum() != source[name].numel():

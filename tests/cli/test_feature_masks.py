@@ -8,6 +8,7 @@ from helpers.masked import masked
 
 from pyro_mgvi import MGVI
 from pyro_mgvi.cli.main import main
+from pyro_mgvi.data.stores import on_disk
 
 
 @pytest.fixture
@@ -36,6 +37,16 @@ def test_masks_are_columns_or_a_table(h5ad, masks):
     assert mgvi.schema.absent == absent
     result = ad.read_h5ad(h5ad.parent / "out.h5ad")
     np.testing.assert_array_equal(mgvi.latents(cells)["z"], result.obsm["X_mgvi_z"])
+
+
+def test_counts_that_stay_in_their_file_are_masked_as_well(h5ad, monkeypatch):
+    monkeypatch.setattr(on_disk, "IN_MEMORY", 0.0)
+    assert fit(h5ad, "has", "--backed") == 0
+    mgvi, cells = MGVI.load(h5ad.parent / "model"), ad.read_h5ad(h5ad)
+    result = ad.read_h5ad(h5ad.parent / "out.h5ad")
+    z = mgvi.latents(cells)["z"].to_numpy()
+    np.testing.assert_allclose(result.obsm["X_mgvi_z"], z, rtol=1e-4, atol=1e-5)
+    assert set(mgvi.schema.absent) == {"group1", "group3"}
 
 
 def test_a_ranking_says_which_genes_have_no_row(h5ad, capsys):

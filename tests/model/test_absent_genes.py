@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.cells import log_normalised
+from helpers.losses import assert_same_bits, losses, whole
 from helpers.masked import masked, masks_of, random_masks
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from scipy import sparse
 from scipy.special import gammaln, logsumexp
 
 import pyro_mgvi
-from pyro_mgvi import MGVI, DataKind, SettingsError, WassersteinTraceELBO, private, shared
+from pyro_mgvi import MGVI, DataKind, SettingsError, private, shared
 from pyro_mgvi.core import HandlesAbsent
 from pyro_mgvi.kernels.sparse import to_torch
 from pyro_mgvi.model.component_checks import kind_of
@@ -38,35 +39,6 @@ def model_of(adata, **components):
     for parameter in mgvi.model.decoder.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     return mgvi
-
-
-def whole(mgvi, adata):
-    data = mgvi.read(adata)
-    return data.rows(np.arange(len(data)))
-
-
-def losses(mgvi, batch):
-    """Return the loss by site, and every gradient."""
-    for module in (mgvi.model, mgvi.guide):
-        module.zero_grad()
-    torch.manual_seed(0)
-    terms = WassersteinTraceELBO().terms(mgvi.model, mgvi.guide, *batch)
-    sum(terms.values()).backward()
-    parts = [("model", mgvi.model), ("guide", mgvi.guide)]
-    found = {f"loss {name}": term.detach() for name, term in terms.items()}
-    for part, module in parts:
-        for name, weight in module.named_parameters():
-            found[f"{part}.{name}"] = None if weight.grad is None else weight.grad.clone()
-    return found
-
-
-def assert_same_bits(first, second):
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        if value is None:
-            assert second[name] is None, name
-        else:
-            assert torch.equal(value, second[name]), name
 
 
 @given(
@@ -169,7 +141,7 @@ def test_the_likelihood_is_that_of_the_measured_genes_alone(adata):
     for cell in range(0, len(x), 17):
         has = has_bg[batch.group[cell]]
         place, g, r, count = location[cell, has], gate[cell, has], theta[has], x[cell, has]
-        mean = np.exp(place - logsumexp(place) + size[cell])
+        mean = np.exp(place - logsumexp(location[cell, has_bg.all(0)]) + size[cell])
         nb = gammaln(count + r) - gammaln(r) - gammaln(count + 1)
         nb += r * np.log(r / (r + mean)) + count * np.log(mean / (r + mean))
         zinb = np.where(count > 0, nb, np.logaddexp(g, nb)) - np.logaddexp(0, g)
@@ -179,6 +151,31 @@ def test_the_likelihood_is_that_of_the_measured_genes_alone(adata):
         mean_found = found.mean[cell].detach().numpy()
         np.testing.assert_allclose(mean_found[has], mean / (1 + np.exp(g)), rtol=1e-3)
         assert (mean_found[~has] == 0).all()
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS[:3])
+@pytest.mark.parametrize("decoder", [pyro_mgvi.JointDecoder, pyro_mgvi.AdditiveDecoder])
+def test_a_groups_own_genes_take_nothing_from_the_genes_of_all(adata, likelihood, decoder):
+    """Means of common genes are the library's shares, whatever those of the others are."""
+    has_bg = np.ones((3, adata.n_vars), bool)
+    has_bg[0, 30:40], has_bg[1:, 40:45] = False, False
+    common = has_bg.all(0)
+    mgvi = model_of(masked(adata, has_bg), likelihood=likelihood, decoder=decoder)
+    batch = whole(mgvi, masked(adata, has_bg))
+    log_size = mgvi.model.observed_log_library(batch.counts)
+    torch.testing.assert_close(log_size.exp(), batch.counts[:, common].sum(-1))
+    with torch.no_grad():
+        parts = mgvi.model.decode(mgvi.posterior(batch).means(), batch.group)
+        parts = [(location, *(gate - 50 for gate in gates)) for location, *gates in parts]
+        more = [(x + 3 * torch.from_numpy(~common), *gates) for x, *gates in parts]
+        first, second = (
+            mgvi.model.distribution(p, log_size, batch.group).mean for p in (parts, more)
+        )
+    torch.testing.assert_close(first[:, common].sum(-1), log_size.exp(), rtol=1e-4, atol=1e-4)
+    if decoder is pyro_mgvi.JointDecoder:  # of a mixture, parts would be weighed anew
+        torch.testing.assert_close(first[:, common], second[:, common], rtol=1e-4, atol=1e-4)
+        own = torch.from_numpy(has_bg)[batch.group] & ~torch.from_numpy(common)
+        torch.testing.assert_close(second[own], first[own] * np.exp(3), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -213,7 +210,7 @@ def test_encoders_see_absent_genes_at_their_mean(adata):
     seen_g = torch.ones(adata.n_vars)
     same_ng, total_n = mgvi.guide.partial_input(batch.counts, seen_g, batch.group)
     torch.testing.assert_close(same_ng, x_ng)
-    torch.testing.assert_close(total_n, batch.counts.sum(-1))
+    torch.testing.assert_close(total_n, batch.counts[:, has_bg.all(0)].sum(-1))
     with pytest.raises(SettingsError, match="not got the same genes: give the cells' group"):
         mgvi.guide.moments(batch.counts, batch.covariates)
 

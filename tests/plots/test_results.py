@@ -29,21 +29,6 @@ def test_ranking_fills_what_the_q_value_calls():
     assert not_called[0].get_facecolor()[3] == 0
 
 
-def test_expression_draws_all_and_shared_for_the_group_and_for_the_others(mgvi, adata):
-    genes = ["program_2", "shared_1"]
-    axes = plots.expression(mgvi, adata, "group2", genes)
-    assert [ax.get_title() for ax in axes] == genes
-    own = (adata.obs["group"] == "group2").to_numpy()
-    drawn = [x.get_ydata()[0] for x in axes[0].lines if x.get_color() == plots.PALETTE[-1]]
-    truth = []
-    for latents in (None, "z"):
-        values = 1e4 * mgvi.normalized_expression(adata, latents, genes)["program_2"].to_numpy()
-        truth += [np.median(values[own]), np.median(values[~own])]
-    np.testing.assert_allclose(drawn, truth, rtol=1e-5)
-    with pytest.raises(pyro_mgvi.DataError, match="group9"):
-        plots.expression(mgvi, adata, "group9", genes)
-
-
 def test_diagnostics_draw_what_the_report_holds():
     dimensions = {"latent": ["z", "z", "t_a"], "dimension": [0, 1, 0], "kl": [0.2, 1.5, 0.7]}
     copies = {"worth": [np.nan, 2.0], "worth_se": [np.nan, 0.1], "shuffled": [np.nan, -0.5]}

@@ -5,11 +5,14 @@ import json
 
 import numpy as np
 import pytest
+from helpers.masked import masked, masks_of
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from pyro_mgvi import MGVI
 from pyro_mgvi.report.explorer import explorer
+from pyro_mgvi.report.explorer.genes import expected, observed
 from pyro_mgvi.report.explorer.packing import rows, words
 from pyro_mgvi.report.explorer.thinning import thinned
 from pyro_mgvi.report.rankings import Rankings
@@ -39,6 +42,13 @@ def test_numbers_come_back_within_half_a_step(values):
     if np.isfinite(values).any():
         step = (np.nanmax(values) - np.nanmin(values)) / 65534
         np.testing.assert_allclose(found, values, atol=0.51 * step + 1e-9)
+
+
+def test_a_missing_value_of_a_gene_is_a_code_of_its_own():
+    (packed,) = rows(np.array([[0.0, np.nan, 254.0], [np.nan] * 3]))
+    codes = unpacked(packed["codes"], np.uint8).reshape(2, 3)
+    np.testing.assert_array_equal(codes, [[0, 255, 254], [255, 255, 255]])
+    assert packed["low"] == [0, 0] and packed["high"] == [254, 0]
 
 
 @given(arrays(float, (2, 3, 8), elements=st.floats(0, 1e4)))
@@ -142,3 +152,20 @@ def test_without_a_latent_in_use_there_is_nothing_to_explore(fitted):
         adata.obsm[key] = np.zeros_like(adata.obsm[key])
     result = Result.read(adata)
     assert explorer(result, Rankings.of(result)) is None
+
+
+def test_genes_that_a_group_has_not_got_are_missing_there_and_marked(adata):
+    has_bg = np.ones((3, adata.n_vars), bool)
+    has_bg[0, 3], has_bg[1:, 4] = False, False
+    some = masked(adata, has_bg)
+    mgvi = MGVI.from_anndata(some, "group", latents=["z:3", "t:2"], feature_masks=masks_of(some))
+    mgvi.write_latents(some)
+    result, cells = Result.read(some, mgvi), np.arange(some.n_obs)
+    names = [*adata.var_names[2:6]]
+    packed = observed(result, cells, names)
+    absent = ~has_bg[some.obs["group"].cat.codes][:, 2:6]
+    found = unpacked(packed["codes"], np.uint8).reshape(4, -1).T == 255
+    np.testing.assert_array_equal(found, absent)
+    assert packed["notes"] == ["", "predicted in group1", "predicted in group2, group3", ""]
+    told = expected(result, cells, names)  # predictions are there
+    assert (unpacked(told["all"], np.uint8) < 255).all()

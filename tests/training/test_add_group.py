@@ -331,3 +331,7 @@ def test_a_new_group_may_lack_genes(adata, before):
     np.testing.assert_array_equal(expression.notna().all(), has_bg[2])
     with pytest.raises(DataError, match="group 'group3' has none of the model's genes"):
         mgvi.add_group(new, QUICK, feature_mask=np.zeros(adata.n_vars), progress=False)
+    if before:
+        few = np.isin(np.arange(adata.n_vars), [3, 5])  # all groups' genes are none of these
+        with pytest.raises(DataError, match="'group3' has none of the genes that all groups of"):
+            mgvi.add_group(new, QUICK, feature_mask=few, progress=False)

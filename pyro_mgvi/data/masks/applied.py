@@ -12,10 +12,10 @@ from pyro_mgvi.data import checks
 from pyro_mgvi.data.counts import matrix
 from pyro_mgvi.data.masks.entries import only_measured
 from pyro_mgvi.data.masks.reading import FeatureMasks, absent_features
+from pyro_mgvi.data.matching import group_codes, groups_of
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.data.stores.in_memory import Counts
 from pyro_mgvi.data.stores.on_disk import OnDisk
-from pyro_mgvi.errors import DataError
 
 
 def masked_new(
@@ -30,23 +30,17 @@ def masked_new(
     Raises
     ------
     DataError
-        If several columns make up the groups, or a mask is none.
+        If a mask is none.
     """
     x = matrix(adata, source)
     if given is None:
         return x, {}
-    keys = checks.columns_of_groups(group_key)
-    if len(keys) > 1:
-        raise DataError(
-            "feature_masks are of the groups of one column: join the columns into one, or leave "
-            "out the masks"
-        )
     checks.names(genes)
-    group = checks.labels(checks.annotated(adata), keys[0])
-    groups = tuple(group.cat.categories)
-    absent = absent_features(adata, source, genes, groups, given)
-    has_bg = np.array([~genes.isin(absent.get(name, ())) for name in groups])
-    return only_measured(x, group.cat.codes.to_numpy(), has_bg, tuple(genes), groups), absent
+    keys = checks.columns_of_groups(group_key)
+    group, design = groups_of(checks.annotated(adata), keys if len(keys) > 1 else keys[0])
+    absent = absent_features(adata, source, genes, design, given)
+    has_bg = np.array([~genes.isin(absent.get(name, ())) for name in design.groups])
+    return only_measured(x, group.cat.codes.to_numpy(), has_bg, tuple(genes), design.groups), absent
 
 
 def needed_genes(obs: AnnData, schema: Schema) -> np.ndarray | None:
@@ -54,8 +48,7 @@ def needed_genes(obs: AnnData, schema: Schema) -> np.ndarray | None:
     measured_bg = schema.measured_bg
     if measured_bg is None:
         return None
-    group_n = checks.codes(obs, str(schema.group_key), schema.groups)
-    needed_g: np.ndarray = np.any(measured_bg[np.unique(group_n)], axis=0)
+    needed_g: np.ndarray = np.any(measured_bg[np.unique(group_codes(obs, schema))], axis=0)
     return needed_g
 
 
@@ -63,5 +56,5 @@ def masked_known(x: Counts | OnDisk, obs: AnnData, schema: Schema) -> Counts | O
     """Return counts without what is absent from a model's groups."""
     if schema.measured_bg is None:
         return x
-    group_n = checks.codes(obs, str(schema.group_key), schema.groups)
+    group_n = group_codes(obs, schema)
     return only_measured(x, group_n, schema.measured_bg, schema.genes, schema.groups)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import sparse
 
 from pyro_mgvi.data.schema import Schema
+from pyro_mgvi.data.stores.absent import Dropped, without_absent
 from pyro_mgvi.data.stores.in_memory import Counts
 from pyro_mgvi.data.stores.on_disk import OnDisk
-from pyro_mgvi.errors import DataError, DataWarning, warn
-from pyro_mgvi.kernels.sparse import is_sparse
-
-ROWS = 4096  # cells looked at a time
+from pyro_mgvi.errors import DataWarning, warn
 
 
 def only_measured(
@@ -40,11 +37,6 @@ def only_measured(
     genes, groups
         Their names, for the warning; none without.
 
-    Raises
-    ------
-    DataError
-        If the counts stay in their file.
-
     Warns
     -----
     DataWarning
@@ -58,65 +50,30 @@ def only_measured(
     """
     if measured_bg is None:
         return x
-    if isinstance(x, OnDisk):
-        raise DataError(
-            "feature_masks need the counts in memory, and these stay in their file: load them "
-            "first, adata = adata.to_memory()"
-        )
-    if is_sparse(x):
-        kept, dropped = _sparse(x, group_n, measured_bg)
+    kept: Counts | OnDisk
+    if isinstance(x, OnDisk):  # what is dropped is looked for only if it is to be named
+        kept, dropped = x.only_measured(group_n, measured_bg), None
+        if len(genes):
+            dropped = _first_on_disk(x, group_n, measured_bg)
     else:
-        kept, dropped = _dense(x, group_n, measured_bg)
+        kept, dropped = without_absent(x, group_n, measured_bg)
     if dropped is not None and len(genes):
         n, group, gene, value = dropped
+        at_least = "at least " if isinstance(x, OnDisk) else ""
         warn(
-            f"{n} value(s) other than zero are of features that the masks say a group has not got "
-            f"(gene {genes[gene]!r} is {value:g} in a cell of group {groups[group]!r}); they are "
-            "left out: look at the masks, if this is not as it should be",
+            f"{at_least}{n} value(s) other than zero are of features that the masks say a group "
+            f"has not got (gene {genes[gene]!r} is {value:g} in a cell of group "
+            f"{groups[group]!r}); they are left out: look at the masks, if this is not as it "
+            "should be",
             DataWarning,
         )
     return kept
 
 
-Dropped = tuple[int, int, int, float] | None  # how many, and the first: group, gene, value
-
-
-def _sparse(
-    x: sparse.csr_matrix, group_n: np.ndarray, measured_bg: np.ndarray
-) -> tuple[sparse.csr_matrix, Dropped]:
-    row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-    keep = measured_bg[group_n[row], x.indices]
-    if keep.all():
-        return x, None
-    gone = ~keep & ~np.isnan(x.data) if x.dtype.kind == "f" else ~keep
-    gone &= x.data != 0
-    dropped = None
-    if gone.any():
-        at = int(gone.argmax())
-        dropped = (int(gone.sum()), int(group_n[row[at]]), int(x.indices[at]), float(x.data[at]))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(row[keep], minlength=x.shape[0]))])
-    parts = x.data[keep], x.indices[keep], indptr.astype(x.indptr.dtype)
-    return sparse.csr_matrix(parts, shape=x.shape), dropped
-
-
-def _dense(
-    x: np.ndarray, group_n: np.ndarray, measured_bg: np.ndarray
-) -> tuple[np.ndarray, Dropped]:
-    kept, n, first = None, 0, None
-    for start in range(0, len(x), ROWS):
-        rows = slice(start, start + ROWS)
-        absent_ng = ~measured_bg[group_n[rows]] & (x[rows] != 0)  # NaN is not zero, either
-        if not absent_ng.any():
-            continue
-        gone_ng = absent_ng & ~np.isnan(x[rows]) if x.dtype.kind == "f" else absent_ng
-        if gone_ng.any():
-            n += int(gone_ng.sum())
-            if first is None:
-                cell, gene = (int(at[0]) for at in np.nonzero(gone_ng))
-                first = int(group_n[start + cell]), gene, float(x[start + cell, gene])
-        kept = x.copy() if kept is None else kept
-        kept[rows][absent_ng] = 0
-    return (x if kept is None else kept), (None if first is None else (n, *first))
+def _first_on_disk(x: OnDisk, group_n: np.ndarray, measured_bg: np.ndarray) -> Dropped:
+    """Return what is dropped of the first block that has something to drop."""
+    found = (without_absent(part, group_n[cells], measured_bg)[1] for cells, part in x.blocks())
+    return next((dropped for dropped in found if dropped is not None), None)
 
 
 def common_absent(schema: Schema) -> dict[str, tuple[str, ...]]:

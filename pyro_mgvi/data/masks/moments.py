@@ -17,6 +17,7 @@ from pyro_mgvi.data.moments import (
 )
 
 ROUNDS = 100  # of the alternating fit of shares and sizes
+ENOUGH = 0.1  # of each group's counts: so many make up a library that all groups' cells have
 
 
 def initial_values(data: CountsOfGroups, data_kind: DataKind) -> InitialValues:
@@ -29,8 +30,37 @@ def initial_values(data: CountsOfGroups, data_kind: DataKind) -> InitialValues:
     return initial_values_of_measured_values(data, measured_bg)
 
 
-def shares_of_measured(totals_bg: np.ndarray, measured_bg: np.ndarray) -> np.ndarray:
-    r"""Return each gene's share of the counts of a cell in which all genes are measured.
+def reference_genes(totals_bg: np.ndarray, measured_bg: np.ndarray) -> np.ndarray:
+    """Return which genes' counts make up a cell's library, boolean (genes,).
+
+    Shares of counts add up to one. Where a group's own genes are a large part of some type's
+    counts (insulin, which has no one-to-one ortholog), its other genes would have to fall by as
+    much, in this group and not in others. So the library is of the genes that all groups have, if
+    these are enough; else of those that at least two groups have.
+
+    Parameters
+    ----------
+    totals_bg
+        Counts by group and gene, zeros where a gene is not measured.
+    measured_bg
+        Which group has which gene.
+
+    Examples
+    --------
+    >>> measured_bg = np.array([[True, True, False], [True, False, True]])
+    >>> reference_genes(np.array([[2.0, 8.0, 0.0], [1.0, 0.0, 1.0]]), measured_bg)
+    array([ True, False, False])
+    """
+    everyones_g: np.ndarray = np.all(measured_bg, axis=0)
+    share_b = totals_bg[:, everyones_g].sum(1) / np.maximum(totals_bg.sum(1), 1.0)
+    several_g: np.ndarray = measured_bg.sum(0) > 1
+    return everyones_g if (share_b >= ENOUGH).all() else several_g
+
+
+def shares_of_measured(
+    totals_bg: np.ndarray, measured_bg: np.ndarray, reference_g: np.ndarray | None = None
+) -> np.ndarray:
+    r"""Return each gene's counts in a cell in which all genes are measured, by its library.
 
     The fit by alternating maximum likelihood of :math:`X_{bg} \sim \mathrm{Poisson}(s_b r_g)` over
     the entries that are measured, with one size for each group.
@@ -41,10 +71,12 @@ def shares_of_measured(totals_bg: np.ndarray, measured_bg: np.ndarray) -> np.nda
         Counts by group and gene, zeros where a gene is not measured.
     measured_bg
         Which group has which gene.
+    reference_g
+        Genes that make up the library; all by default.
 
     Returns
     -------
-    Positive shares that add up to 1, (genes,).
+    Positive shares that add up to 1 over the library's genes, (genes,).
 
     Examples
     --------
@@ -54,32 +86,36 @@ def shares_of_measured(totals_bg: np.ndarray, measured_bg: np.ndarray) -> np.nda
     array([0.364, 0.545, 0.091])
     """
     n_genes, total_g = totals_bg.shape[1], totals_bg.sum(0)
+    among_g = np.ones(n_genes) if reference_g is None else reference_g.astype(float)
     share_g = np.full(n_genes, 1.0 / n_genes)
     for _ in range(ROUNDS):
-        size_b = totals_bg.sum(1) / (measured_bg @ share_g)
+        size_b = totals_bg @ among_g / (measured_bg @ (among_g * share_g))
         exposure_g = size_b @ measured_bg
         share_g = (total_g + 0.5) / np.maximum(exposure_g, 1.0)
-        share_g = share_g / share_g.sum()
+        share_g = share_g / (among_g @ share_g)
     return share_g
 
 
 def initial_values_of_measured(data: CountsOfGroups, measured_bg: np.ndarray) -> InitialValues:
     """Do as :func:`~pyro_mgvi.data.moments.initial_values_of_counts`, over what is measured.
 
-    A cell's total stands for the share of all genes that its group has: two species' cells are
-    brought to one depth by what their common genes say. An offset is that of a group's gene which
-    another group has, too; others are 0.
+    A cell's library is of the genes that all groups have (:func:`reference_genes`); if it is of
+    others, it stands for the share of them that its group has. So two species' cells are at one
+    depth by their common genes. An offset is that of a group's gene which another group has, too;
+    others are 0.
     """
     n, n_genes = data.shape
     n_groups = len(data.schema.groups)
     totals_bg, seen_g, library_n = np.zeros((n_groups, n_genes)), np.zeros(n_genes), np.zeros(n)
     for cells, x in blocks(data):
-        library_n[cells] = np.asarray(x.sum(1)).ravel()
         seen_g += np.asarray((x > 0).sum(0)).ravel()
         for group in range(n_groups):
             totals_bg[group] += np.asarray(x[data.group_n[cells] == group].sum(0)).ravel()
-    share_g = shares_of_measured(totals_bg, measured_bg)
-    part_b = measured_bg @ share_g  # of all genes' counts that a group's genes have
+    reference_g = reference_genes(totals_bg, measured_bg)
+    for cells, x in blocks(data):
+        library_n[cells] = np.maximum(np.asarray(x[:, reference_g].sum(1)).ravel(), 1.0)
+    share_g = shares_of_measured(totals_bg, measured_bg, reference_g)
+    part_b = measured_bg @ (reference_g * share_g)  # of a library that a group's genes have
     whole_n = library_n / part_b[data.group_n]
     whole_b = np.bincount(data.group_n, whole_n, n_groups)
     offset_bg = np.log((totals_bg + PSEUDOCOUNT) / (whole_b[:, None] * share_g + PSEUDOCOUNT))
@@ -109,6 +145,7 @@ def initial_values_of_measured(data: CountsOfGroups, measured_bg: np.ndarray) ->
         n_covariates=data.schema.n_covariates,
         n_group_b=tensor(size_b),
         measured_bg=tensor(measured_bg).bool(),
+        reference_g=tensor(reference_g).bool(),
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.schema import Schema
 
 
@@ -22,6 +25,22 @@ def measured_in(schema: Schema, groups: tuple[str, ...]) -> np.ndarray:
     rows = [schema.groups.index(group) for group in groups]
     has_g: np.ndarray = np.any(measured_bg[rows], axis=0)
     return has_g
+
+
+def lacking(schema: Schema, gene: str) -> tuple[str, ...]:
+    """Return the groups that have not got a gene: what a model says of it there is a prediction."""
+    return tuple(group for group in schema.groups if gene in schema.absent.get(group, ()))
+
+
+def prediction_note(groups: Sequence[str]) -> str:
+    """Return the mark of expression that is predicted for some groups; empty for none.
+
+    Examples
+    --------
+    >>> prediction_note(["human"]), prediction_note([])
+    ('predicted in human', '')
+    """
+    return f"predicted in {some(groups, 3)}" if groups else ""
 
 
 def notes_of(schema: Schema, groups: tuple[str, ...]) -> dict[str, str]:

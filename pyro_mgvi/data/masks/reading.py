@@ -10,7 +10,10 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import ArrayLike
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
 
+from pyro_mgvi.core.design import Design
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.errors import DataError
@@ -35,20 +38,23 @@ def absent_features(
     genes
         Their names.
     groups
-        All groups of the data.
+        All groups of the data, or their design.
     given
         For every group, a column of ``var``, or one value per gene (a Series is aligned by the
         names of the genes); 1 or True where the group has the gene. Or one name: of a table in
         ``varm``, whose columns are the groups (of an array, in alphabetical order); or the first
-        part of the keys ``<name>_<group>`` in ``uns``.
+        part of the keys ``<name>_<group>`` in ``uns``. Where several columns make up the groups,
+        the names are the levels of one of them (each species, whatever the treatment), or those
+        of all combinations.
 
     Raises
     ------
     DataError
         If a group has no mask or a mask no group, a value is neither 0 nor 1, a group has no
-        gene, or none that any other group has, or a gene is in no group.
+        gene, or a gene is in no group, or some groups share no gene with the others.
     """
-    columns = _columns(adata, source, genes, groups, given)
+    groups = Design.of(groups)
+    columns = _by_group(_columns(adata, source, genes, groups, given), groups)
     has_bg = np.array([_boolean(columns[group], group, genes) for group in groups])
     empty = [group for group, has_g in zip(groups, has_bg) if not has_g.any()]
     if empty:
@@ -62,10 +68,11 @@ def absent_features(
             f"{len(nowhere)} feature(s) are in no group: {some(nowhere)}; leave them out "
             "(adata[:, ...]), or correct the masks"
         )
-    overlap_bb = has_bg.astype(int) @ has_bg.T.astype(int)
-    alone = [g for g, of_others in zip(groups, overlap_bb - np.diag(np.diag(overlap_bb)))
-             if not of_others.any()]  # fmt: skip
-    if alone:
+    _, part_b = connected_components(has_bg.astype(int) @ has_bg.T.astype(int))
+    if part_b.any():
+        sizes = np.bincount(part_b)
+        largest = int(sizes.argmax()) if sizes.max() > 1 else -1
+        alone = [group for group, part in zip(groups, part_b) if part != largest]
         raise DataError(
             f"group(s) {some(alone)} share no feature with any other group: nothing tells what "
             "their cells have in common with others; name features that are the same (orthologs) "
@@ -79,29 +86,41 @@ def absent_features(
 
 
 def absent_of_new(
-    adata: AnnData, source: Source, schema: Schema, group: str, mask: str | ArrayLike
+    adata: AnnData,
+    source: Source,
+    schema: Schema,
+    group: str,
+    mask: str | ArrayLike,
+    reference_g: Tensor | None = None,
 ) -> dict[str, tuple[str, ...]]:
     """Return the absent genes of all groups, with those of a new one that ``schema`` has already.
+
+    ``reference_g`` are the genes that make up a library, all by default.
 
     Raises
     ------
     DataError
-        If the mask is none, the new group has none of the model's genes, or none that any other
-        group has.
+        If the mask is none, or the new group has none of the model's genes, or none of those that
+        make up a library.
     """
     genes = source.var_names(adata)
-    (column,) = _columns(adata, source, genes, [group], {group: mask}).values()
+    (column,) = _columns(adata, source, genes, Design.of([group]), {group: mask}).values()
     has = set(genes[np.flatnonzero(_boolean(column, group, genes))])
     absent = tuple(gene for gene in schema.genes if gene not in has)
     if len(absent) == len(schema.genes):
         raise DataError(f"group {group!r} has none of the model's genes: look at its feature mask")
+    if reference_g is not None and not has & {schema.genes[g] for g in reference_g.nonzero()}:
+        raise DataError(
+            f"group {group!r} has none of the genes that all groups of the model have, and which "
+            "make up the size of a cell: train a new model on all cells"
+        )
     return {**schema.absent, group: absent} if absent else dict(schema.absent)
 
 
 def _columns(
-    adata: AnnData, source: Source, genes: pd.Index, groups: Sequence[str], given: Any
+    adata: AnnData, source: Source, genes: pd.Index, groups: Design, given: Any
 ) -> dict[str, Any]:
-    """Return what is given for each group."""
+    """Return what is given, by the names under which it is."""
     if isinstance(given, str):
         columns = _named_table(adata, source, groups, given)
     elif isinstance(given, Mapping):
@@ -110,18 +129,6 @@ def _columns(
         raise DataError(
             f"feature_masks is a {type(given).__name__}: give a column of var for each group, "
             f"{{{groups[0]!r}: 'in_{groups[0]}', ...}}, or the name of a table in varm"
-        )
-    unknown = [group for group in columns if group not in groups]
-    if unknown:
-        raise DataError(
-            f"feature_masks name group(s) that no cell is of: {some(unknown)}; the groups are "
-            f"{some(groups, 20)}"
-        )
-    without = [group for group in groups if group not in columns]
-    if without:
-        raise DataError(
-            f"feature_masks say nothing of group(s) {some(without)}: give every group a mask, "
-            "also one that has all features"
         )
     var = source.var(adata)
     for group, mask in columns.items():
@@ -137,23 +144,67 @@ def _columns(
     return columns
 
 
-def _named_table(
-    adata: AnnData, source: Source, groups: Sequence[str], name: str
-) -> dict[str, Any]:
-    """Return the columns of a table in ``varm``, or entries of ``uns``, by group."""
+def _by_group(columns: Mapping[str, Any], design: Design) -> dict[str, Any]:
+    """Return the mask of each group, from those of all groups or of all levels of a column."""
+    tables: list[dict[str, tuple[str, ...]]] = [{group: (group,) for group in design}]
+    if len(design.keys) > 1:
+        tables += [design.levels(key) for key in design.keys]
+    fits = [table for table in tables if table.keys() >= columns.keys()]
+    whole = [table for table in fits if table.keys() == columns.keys()]
+    if len(whole) > 1:
+        raise DataError(
+            f"feature_masks name {some(columns)}, which are levels of several columns: give a mask "
+            f"to each combination, {some(design.groups, 20)}"
+        )
+    if not fits:
+        known = max(tables, key=lambda table: len(table.keys() & columns.keys()))
+        unknown = [name for name in columns if name not in known]
+        raise DataError(
+            f"feature_masks name group(s) that no cell is of: {some(unknown)}; the groups are "
+            f"{_choices(design)}"
+        )
+    if not whole:
+        without = [name for name in fits[0] if name not in columns]
+        raise DataError(
+            f"feature_masks say nothing of group(s) {some(without)}: give every group a mask, "
+            "also one that has all features"
+        )
+    (table,) = whole
+    of_group = {group: columns[name] for name, groups in table.items() for group in groups}
+    return {group: of_group[group] for group in design}
+
+
+def _choices(design: Design) -> str:
+    """Return what masks may be of."""
+    levels = [
+        f"or, by levels of {key!r}, {some(design.levels(key), 20)}"
+        for key in design.keys
+        if len(design.keys) > 1
+    ]
+    return "; ".join([some(design.groups, 20), *levels])
+
+
+def _named_table(adata: AnnData, source: Source, groups: Design, name: str) -> dict[str, Any]:
+    """Return the columns of a table in ``varm``, or entries of ``uns``, by name."""
     varm = adata.raw.varm if source.use_raw else adata.varm
     if name in varm:
         table = varm[name]
         if isinstance(table, pd.DataFrame):
             return {str(group): table[group].to_numpy() for group in table}
         array = table.toarray() if sparse.issparse(table) else np.asarray(table)
+        if len(groups.keys) > 1:
+            raise DataError(
+                f"varm[{name!r}] is an array, which does not say what its columns are: make it a "
+                f"DataFrame; its columns may be {_choices(groups)}"
+            )
         if array.ndim != 2 or array.shape[1] != len(groups):
             raise DataError(
                 f"varm[{name!r}] has shape {array.shape}, and there are {len(groups)} groups "
                 f"({some(groups)}): give it one column for each, or make it a DataFrame"
             )
         return dict(zip(groups, array.T))
-    keys = {group: f"{name}_{group}" for group in groups}
+    names = [*groups, *(level for key in groups.keys for level in groups.levels(key))]
+    keys = {each: f"{name}_{each}" for each in names}
     if any(key in adata.uns for key in keys.values()):
         found = {group: adata.uns[key] for group, key in keys.items() if key in adata.uns}
         return {

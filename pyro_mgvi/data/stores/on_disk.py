@@ -13,6 +13,7 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
+from pyro_mgvi.data.stores.absent import without_absent
 from pyro_mgvi.data.stores.in_memory import Counts, canonical, columns
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.kernels.sparse import DENSITY, is_sparse
@@ -43,6 +44,9 @@ class OnDisk:
         Which columns these genes are, -1 for none; all by default.
     rounded
         Whether values are rounded as they are read.
+    group_n, measured_bg
+        Code of each cell's group, and which group has which gene, if not all: what is written at
+        others is dropped as it is read.
     """
 
     path: Path
@@ -52,6 +56,8 @@ class OnDisk:
     rows: np.ndarray
     columns: np.ndarray | None = None
     rounded: bool = False
+    group_n: np.ndarray | None = None
+    measured_bg: np.ndarray | None = None
 
     @classmethod
     def of(cls, adata: AnnData) -> OnDisk | None:
@@ -105,15 +111,32 @@ class OnDisk:
 
     def kept(self, cells: np.ndarray) -> OnDisk:
         """Return some of these cells, still on disk."""
-        return replace(self, rows=self.rows[cells], shape=(len(cells), self.shape[1]))
+        group_n = None if self.group_n is None else self.group_n[cells]
+        shape = len(cells), self.shape[1]
+        return replace(self, rows=self.rows[cells], group_n=group_n, shape=shape)
+
+    def only_measured(self, group_n: np.ndarray, measured_bg: np.ndarray) -> OnDisk:
+        """Return these values without what is absent from the cells' groups, still on disk.
+
+        What was masked before stays so, by whatever groups.
+        """
+        if self.group_n is not None and self.measured_bg is not None:
+            pair_n = np.stack([self.group_n, group_n])
+            (before, after), group_n = np.unique(pair_n, axis=1, return_inverse=True)
+            measured_bg = self.measured_bg[before] & measured_bg[after]
+        return replace(self, group_n=group_n, measured_bg=measured_bg)
 
     def with_columns(self, position: np.ndarray | None) -> OnDisk:
         """Return these columns, with zeros for -1, still on disk."""
         if position is None:
             return self
+        has_bg, chosen = self.measured_bg, position
         if self.columns is not None:
-            position = np.where(position < 0, -1, self.columns[position])
-        return replace(self, columns=position, shape=(self.shape[0], len(position)))
+            chosen = np.where(position < 0, -1, self.columns[position])
+        if has_bg is not None:
+            has_bg = has_bg[:, position] | (position < 0)
+        shape = self.shape[0], len(position)
+        return replace(self, columns=chosen, measured_bg=has_bg, shape=shape)
 
     def blocks(self) -> Iterator[tuple[np.ndarray, Counts]]:
         """Yield positions and counts of all cells in order, a bounded number at a time."""
@@ -143,7 +166,10 @@ class OnDisk:
         x = columns(x, self.columns)
         if self.rounded:
             np.rint(_values(x), out=_values(x))
-        return x if len(back) == len(wanted) and (np.diff(back) > 0).all() else x[back]
+        x = x if len(back) == len(wanted) and (np.diff(back) > 0).all() else x[back]
+        if self.group_n is not None and self.measured_bg is not None:
+            x, _ = without_absent(x, self.group_n[cells], self.measured_bg)
+        return x
 
     def _check(self) -> None:
         try:

@@ -8,6 +8,7 @@ import numpy as np
 
 from pyro_mgvi.analysis import normalized_expression
 from pyro_mgvi.core import DataKind
+from pyro_mgvi.data.masks.notes import lacking, prediction_note
 from pyro_mgvi.data.stores.in_memory import dense
 from pyro_mgvi.report.explorer.packing import rows, whole
 from pyro_mgvi.report.explorer.thinning import thinned
@@ -21,7 +22,8 @@ def observed(result: Result, cells: np.ndarray, names: list[str]) -> dict[str, A
     """Return log expression of some genes in some cells; None without a model or a gene.
 
     The logarithm of one plus the counts per 10,000 (of the model's genes); transformed data as
-    they are.
+    they are. A gene that a cell's group has not got is missing, and ``notes`` say that what the
+    model expects of it there is predicted.
 
     Parameters
     ----------
@@ -42,7 +44,11 @@ def observed(result: Result, cells: np.ndarray, names: list[str]) -> dict[str, A
         total_n = np.maximum(np.asarray(x.sum(1), float).ravel(), 1.0)
         x_ng = np.log1p(PER * x_ng / total_n[:, None])
         unit = "log(1 + counts per 10,000)"
-    return {"names": names, "unit": unit, **rows(x_ng.T)[0]}
+    schema = result.data.schema
+    if schema.measured_bg is not None:
+        x_ng[~schema.measured_bg[result.data.group_n[cells]][:, position]] = np.nan
+    notes = [prediction_note(lacking(schema, name)) for name in names]
+    return {"names": names, "notes": notes, "unit": unit, **rows(x_ng.T)[0]}
 
 
 def expected(result: Result, cells: np.ndarray, names: list[str]) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 STEPS = 254  # of the values of a gene
 LEAST = 1e-6  # differences below are none
-MISSING_WORD = 65535
+MISSING_WORD, MISSING_BYTE = 65535, 255
 
 
 def whole(values: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> str:
@@ -44,7 +44,8 @@ def words(values: np.ndarray) -> dict[str, Any]:
 def rows(values_gn: np.ndarray, *others_gn: np.ndarray) -> list[dict[str, Any]]:
     """Return matrices of genes x cells, each gene in 254 equal steps of its range in all of them.
 
-    A step is at most 0.4 % of the range, and a mean over cells is far better than that.
+    A step is at most 0.4 % of the range, and a mean over cells is far better than that. One more
+    is missing.
 
     Examples
     --------
@@ -52,13 +53,12 @@ def rows(values_gn: np.ndarray, *others_gn: np.ndarray) -> list[dict[str, Any]]:
     [{'low': [0.0], 'high': [2.0], 'codes': 'AH8='}, {'low': [0.0], 'high': [2.0], 'codes': '/g=='}]
     """
     matrices = (values_gn, *others_gn)
-    low_g = np.min([matrix.min(1) for matrix in matrices], axis=0)
-    high_g = np.max([matrix.max(1) for matrix in matrices], axis=0)
+    all_gn = np.concatenate(matrices, 1)
+    low_g, high_g = (np.nan_to_num(f.reduce(all_gn, axis=1)) for f in (np.fmin, np.fmax))
     span_g = high_g - low_g
     step_g = np.where(span_g > LEAST, span_g, 1.0) / STEPS
     # Short numbers: nobody reads more digits of an expression.
     ends = {"low": low_g.round(6).tolist(), "high": high_g.round(6).tolist()}
-    return [
-        {**ends, "codes": whole(np.round((matrix - low_g[:, None]) / step_g[:, None]), np.uint8)}
-        for matrix in matrices
-    ]
+    codes = (np.round((matrix - low_g[:, None]) / step_g[:, None]) for matrix in matrices)
+    filled = (np.nan_to_num(each, nan=MISSING_BYTE) for each in codes)
+    return [{**ends, "codes": whole(each, np.uint8)} for each in filled]

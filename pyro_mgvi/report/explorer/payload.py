@@ -56,6 +56,11 @@ class Explorer:
     data: dict[str, Any]
 
     @property
+    def predicted(self) -> bool:
+        """Whether a listed gene was not measured in some group."""
+        return any(self.data["genes"]["notes"]) if self.data["genes"] else False
+
+    @property
     def json(self) -> str:
         """Return the data as JSON that may stand in a script element, whatever the names are."""
         text = json.dumps(self.data, separators=(",", ":"), allow_nan=False)

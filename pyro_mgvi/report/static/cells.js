@@ -31,7 +31,7 @@ const Cells = (() => {
     return (gene) => {
       const step = (high[gene] - low[gene]) / 254;
       const part = all.subarray(gene * width, (gene + 1) * width);
-      return Float32Array.from(part, (code) => low[gene] + code * step);
+      return Float32Array.from(part, (code) => (code === 255 ? NaN : low[gene] + code * step));
     };
   }
 
@@ -42,6 +42,7 @@ const Cells = (() => {
     column.levels === null ? { ...column, values: numbers(column) }
       : { ...column, codes: bytes(column.codes) });
   const genes = data.genes === null ? [] : data.genes.names;
+  const notes = data.genes === null ? [] : data.genes.notes; // where a gene was not measured
   const expression = genes.length ? matrix(data.genes, data.genes.codes, data.n) : null;
 
   function scaled(name, values) {
@@ -81,6 +82,6 @@ const Cells = (() => {
   }
 
   const compared = data.expected === null ? null : comparison(data.expected);
-  return { n: data.n, views, columns, dimensions: data.dimensions, genes, expression, colouring,
+  return { n: data.n, views, columns, dimensions: data.dimensions, genes, notes, expression, colouring,
     compared, missing: data.missing, ramp: RAMP };
 })();

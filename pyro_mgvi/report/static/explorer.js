@@ -37,12 +37,15 @@
         : column.values[cell].toPrecision(3);
       return `${column.name}: ${value}`;
     });
-    if (!state.colour.levels) lines.push(`${state.colour.name}: ${state.colour.values[cell].toPrecision(3)}`);
+    if (!state.colour.levels) {
+      const value = state.colour.values[cell];
+      lines.push(`${state.colour.name}: ${isNaN(value) ? "none here" : value.toPrecision(3)}`);
+    }
     return lines.map(plain).join("<br>");
   }
 
   // A trace of some cells; what is not selected is faint.
-  function trace(cells, x, y) {
+  function trace(cells, x, y, open = null) {
     const pick = (list) => Array.from(cells, (cell) => list[cell]);
     const chosen = [];
     cells.forEach((cell, i) => { if (state.chosen[cell]) chosen.push(i); });
@@ -50,7 +53,8 @@
       type: webgl ? "scattergl" : "scatter", mode: "markers", x, y, hoverinfo: "text",
       text: Array.from(cells, describe),
       marker: { size: cells.length > 5000 ? 4 : 6, opacity: 0.8, color: pick(state.colour.colour),
-        symbol: state.colour.symbol ? pick(state.colour.symbol) : "circle" },
+        symbol: open ? Array.from(open, (one) => (one ? "circle-open" : "circle"))
+          : state.colour.symbol ? pick(state.colour.symbol) : "circle" },
       selectedpoints: count() ? chosen : null,
       selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: cells.length > 1000 ? 0.08 : 0.2 } },
     };
@@ -177,16 +181,19 @@
       return;
     }
     const rows = Cells.genes.map((name, gene) => {
-      let inside = 0, outside = 0;
+      const sum = [0, 0], cells = [0, 0]; // outside, inside: of the cells that have the gene
       Cells.expression(gene).forEach((value, cell) => {
-        if (state.chosen[cell]) inside += value; else outside += value;
+        if (isNaN(value)) return;
+        sum[state.chosen[cell]] += value;
+        cells[state.chosen[cell]] += 1;
       });
+      const [outside, inside] = sum.map((total, i) => (cells[i] ? total / cells[i] : NaN));
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = name;
       button.addEventListener("click", () => setColour(`g${gene}`));
-      return [button, inside / n, outside / rest, inside / n - outside / rest];
-    }).sort((a, b) => b[3] - a[3]);
+      return [button, inside, outside, inside - outside];
+    }).sort((a, b) => (isNaN(a[3]) || isNaN(b[3]) ? isNaN(a[3]) - isNaN(b[3]) : b[3] - a[3]));
     const heads = ["gene", "selected", "others", "difference"];
     const caption = `Mean log expression in ${n.toLocaleString("en")} selected cells and in ${rest.toLocaleString("en")} others.`;
     const box = Tables.made(heads, rows, caption, [0, 2, 2, 2]);
@@ -199,15 +206,17 @@
     const gene = Number(at("gene").value), { cells } = Cells.compared;
     const x = Cells.compared.shared(gene), y = Cells.compared.all(gene);
     const [low, high] = minmax([...minmax(x), ...minmax(y)]);
-    const name = plain(short(Cells.genes[gene]));
+    const name = plain(short(Cells.genes[gene])), note = Cells.notes[gene];
+    const seen = note ? Cells.expression(gene) : null; // missing where it is predicted
+    const open = note ? Array.from(cells, (cell) => isNaN(seen[cell])) : null;
     const layout = {
       font, dragmode, hovermode: "closest", selections: [], height: 440,
       margin: { l: 58, r: 12, t: 34, b: 58 },
       xaxis: { title: { text: `${name}, shared latents only` }, zeroline: false },
-      yaxis: { title: { text: `${name}, all latents` }, zeroline: false },
+      yaxis: { title: { text: `${name}, all latents${note ? `<br>(open circles: ${plain(note)})` : ""}` }, zeroline: false },
       shapes: [{ type: "line", x0: low, y0: low, x1: high, y1: high, line: { color: "#57606a", dash: "dot" } }],
     };
-    Plotly.react(at("compare"), [trace(cells, x, y)], layout, config);
+    Plotly.react(at("compare"), [trace(cells, x, y, open)], layout, config);
   }
 
   function drawMultiples() {
@@ -288,7 +297,8 @@
     at("view").addEventListener("change", (event) => setView(Number(event.target.value)));
     at("clear").addEventListener("click", clear);
     if (Cells.compared) {
-      at("gene").append(...Cells.genes.map((name, i) => new Option(name, i)));
+      at("gene").append(...Cells.genes.map((name, i) =>
+        new Option(Cells.notes[i] ? `${name} (${Cells.notes[i]})` : name, i)));
       at("gene").addEventListener("change", drawCompared);
     }
     state.colour = Cells.colouring("c0");

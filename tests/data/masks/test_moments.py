@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+from helpers.cells import make, read
 from helpers.masked import masked, masks_of, random_masks
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pyro_mgvi import DataKind, GroupedCounts
 from pyro_mgvi.data.masks.moments import (
     initial_values_of_measured,
     initial_values_of_measured_values,
+    reference_genes,
     shares_of_measured,
 )
 from pyro_mgvi.data.moments import initial_values_of_counts, initial_values_of_values
@@ -22,7 +26,7 @@ def test_where_all_have_all_the_moments_are_those_without_masks(adata):
     ):
         before, after = plain(data), measured(data, everything)
         for name in before._fields:
-            if name not in ("measured_bg", "n_covariates", "depth"):
+            if name not in ("measured_bg", "reference_g", "n_covariates", "depth"):
                 np.testing.assert_allclose(
                     getattr(after, name), getattr(before, name), rtol=1e-4, atol=1e-5, err_msg=name
                 )
@@ -64,8 +68,8 @@ def test_groups_with_genes_of_their_own_are_brought_to_one_depth(adata):
     data = GroupedCounts.from_anndata(some, "group", feature_masks=masks_of(some))
     found, everything = data.initial_values(), GroupedCounts.from_anndata(adata, "group")
     whole = np.asarray(everything.x.sum(1)).ravel()
-    part = np.asarray(data.x.sum(1)).ravel()
-    factor = found.depth.numpy()[data.group_n] / part
+    library = np.asarray(data.x)[:, found.reference_g.numpy()].sum(1)
+    factor = found.depth.numpy()[data.group_n] / library
     own = data.group_n == 0
     ratio = (factor * whole)[own].mean() / (factor * whole)[~own].mean()
     assert ratio == pytest.approx(1.0, abs=0.15)
@@ -80,3 +84,39 @@ def test_offsets_of_genes_of_one_group_are_zero(adata):
     fixed_bg = ~has_bg | (has_bg.sum(0) == 1)
     assert (offset_bg[fixed_bg] == 0).all()
     assert (offset_bg[~fixed_bg] != 0).mean() > 0.9
+
+
+@given(st.integers(0, 10_000), st.integers(2, 4))
+@settings(max_examples=30, deadline=None)
+def test_a_library_is_of_the_genes_of_all_groups_if_they_have_a_tenth_of_the_counts(seed, n_groups):
+    rng = np.random.default_rng(seed)
+    has_bg = random_masks(rng, n_groups, 12, 0.5)
+    totals_bg = rng.gamma(0.3, size=has_bg.shape) * has_bg * 1e4 + has_bg
+    everyones = [all(has_bg[:, g]) for g in range(12)]
+    several = [sum(has_bg[:, g]) > 1 for g in range(12)]
+    shares = [totals_bg[b, everyones].sum() / totals_bg[b].sum() for b in range(n_groups)]
+    truth = everyones if min(shares) >= 0.1 else several
+    np.testing.assert_array_equal(reference_genes(totals_bg, has_bg), truth)
+
+
+@pytest.mark.parametrize("rare", [False, True])
+def test_shares_by_the_library_are_those_that_made_the_counts(rare):
+    """Also where few counts are of genes that all groups have, and the library is of others."""
+    has_bg = np.array([[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 1, 1], [1, 0, 1, 0, 1, 0]], bool)
+    share_g = np.array([0.02 if rare else 0.3, 0.2, 0.1, 0.4, 0.15, 0.25])
+    totals_bg = np.array([[1e7], [3e7], [5e6]]) * share_g * has_bg
+    reference_g = reference_genes(totals_bg, has_bg)
+    assert reference_g.sum() == (4 if rare else 1)
+    found_g = shares_of_measured(totals_bg, has_bg, reference_g)
+    np.testing.assert_allclose(found_g, share_g / share_g[reference_g].sum(), rtol=1e-4)
+
+
+def test_a_cell_without_a_count_in_its_library_has_one_of_one():
+    x = np.ones((12, 5))
+    x[3, [0, 1, 4]] = 0  # of group b, which has gene3 of its own
+    masks = {"a": [1, 1, 1, 0, 1], "b": [1, 1, 0, 1, 1]}
+    x[:5, 2], x[5:, 3] = 0, 0
+    found = read(make(x), feature_masks=masks).initial_values()
+    assert found.reference_g.tolist() == [True, True, False, False, True]
+    for value in found:
+        assert not hasattr(value, "isfinite") or value.isfinite().all()

@@ -92,8 +92,46 @@ def test_masks_that_are_wrong_are_refused_in_words(masks, message):
         GroupedCounts.from_anndata(adata, "tissue", feature_masks=masks)
 
 
-def test_masks_of_groups_of_several_columns_are_refused():
+def crossed():
     adata = cells()
     adata.obs["drug"] = ["x", "y"] * 6
-    with pytest.raises(DataError, match="feature_masks are of the groups of one column"):
+    return adata
+
+
+def test_masks_of_several_columns_are_of_the_levels_of_one_or_of_all_combinations():
+    adata, keys = crossed(), ["tissue", "drug"]
+    of_levels = {"a_x": ("gene3",), "a_y": ("gene3",), "b_x": ("gene2",), "b_y": ("gene2",)}
+    adata.varm["has"] = pd.DataFrame({"b": B, "a": A}, index=adata.var_names)
+    adata.uns |= {"mask_a": A, "mask_b": B}
+    for masks in ({"b": "in_b", "a": "in_a"}, "has", "mask"):
+        assert read(adata, group_key=keys, feature_masks=masks).schema.absent == of_levels
+    each = {"a_x": A, "a_y": np.ones(G), "b_x": B, "b_y": B}
+    adata.X = adata.X * (np.arange(G) != 3)  # where a_y has the gene, its count is zero
+    found = read(adata, group_key=keys, feature_masks=each).schema
+    assert found.absent == {name: of_levels[name] for name in ("a_x", "b_x", "b_y")}
+    np.testing.assert_array_equal(found.measured_bg, [A, np.ones(G), B, B])
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({"a": A, "c": A}, r"no cell is of: c; the groups are a_x, .*by levels of 'tissue', a, b"),
+        ({"a": A, "x": A}, r"no cell is of: x; the groups are"),
+        ({"x": A}, r"say nothing of group\(s\) y"),
+        ({"a_x": A, "b_x": B}, r"say nothing of group\(s\) a_y, b_y"),
+        ({"a": [1, 1, 0, 0, 0], "b": [0, 0, 1, 1, 1]}, "b_x, b_y share no feature with any other"),
+        ("has", r"varm\['has'\] is an array, .*: make it a DataFrame"),
+    ],
+)
+def test_masks_of_several_columns_that_are_wrong_are_refused_in_words(masks, message):
+    adata = crossed()
+    adata.varm["has"] = np.column_stack([A, B])
+    with pytest.raises(DataError, match=message):
+        read(adata, group_key=["tissue", "drug"], feature_masks=masks)
+
+
+def test_masks_of_a_name_that_two_columns_have_are_refused():
+    adata = crossed()
+    adata.obs["drug"] = np.where(adata.obs["drug"] == "x", "a", "b")
+    with pytest.raises(DataError, match="are levels of several columns: give a mask to each comb"):
         read(adata, group_key=["tissue", "drug"], feature_masks={"a": A, "b": B})

@@ -2,12 +2,11 @@
 
 import os
 
-import anndata as ad
 import numpy as np
 import pytest
+from helpers.stored import backed, counts, in_the_same_order, plain, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import sparse
 
 from pyro_mgvi import MGVI, DataError, TrainingPlan, private, shared
 from pyro_mgvi.data import GroupedCounts
@@ -16,37 +15,12 @@ from pyro_mgvi.data.stores import on_disk
 from pyro_mgvi.data.stores.on_disk import OnDisk, _batched, _runs
 from pyro_mgvi.training import Trainer
 
-N, G = 90, 12
+N = 90
 
 
 @pytest.fixture(autouse=True)
 def nothing_fits_in_memory(monkeypatch):
     monkeypatch.setattr(on_disk, "IN_MEMORY", 0.0)
-
-
-def counts(seed=0, n=N, n_genes=G, density=0.3):
-    rng = np.random.default_rng(seed)
-    x = rng.poisson(2, (n, n_genes)) * (rng.random((n, n_genes)) < density)
-    x[:, 0] += 1
-    return x.astype(np.float32)
-
-
-def written(path, x, form="csr", **kwargs):
-    make = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "dense": np.asarray}[form]
-    obs = {"group": np.array(["a", "b", "c"])[np.arange(len(x)) * 3 // len(x)]}
-    adata = ad.AnnData(make(x), obs=obs)
-    adata.obs_names = [f"cell{i}" for i in range(len(x))]
-    adata.var_names = [f"gene{i}" for i in range(x.shape[1])]
-    adata.write_h5ad(path, **kwargs)
-    return adata
-
-
-def backed(path):
-    return ad.read_h5ad(path, backed="r")
-
-
-def plain(x):
-    return x.toarray() if sparse.issparse(x) else x
 
 
 @pytest.mark.parametrize("form", ["csr", "dense"])
@@ -164,18 +138,6 @@ class TestOrders:
 
 LATENTS = (shared(2), private(2))
 PLAN = TrainingPlan(max_epochs=3, batch_size=30)
-
-
-def in_the_same_order(monkeypatch, buffer):
-    """Let counts in memory come in the order that is for those on disk."""
-    real = GroupedCounts.orders
-
-    def orders(self, size, seed=None, stratified=False, shuffle=True):
-        if not shuffle:
-            return real(self, size, seed, stratified, shuffle)
-        return near_orders(self.group_n, size, seed, buffer, stratified)
-
-    monkeypatch.setattr(GroupedCounts, "orders", orders)
 
 
 @pytest.mark.parametrize("form", ["csr", "dense"])
