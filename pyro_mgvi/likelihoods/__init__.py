@@ -2,6 +2,7 @@
 
 from pyro_mgvi.likelihoods.families import NB, ZINB, Gaussian, Poisson
 from pyro_mgvi.likelihoods.measured import MeasuredGenes, without_absent
+from pyro_mgvi.likelihoods.modalities import ModalityLikelihoods, SideBySide
 from pyro_mgvi.likelihoods.zinb import ZeroInflatedNegativeBinomial
 
 __all__ = [
@@ -9,7 +10,9 @@ __all__ = [
     "ZINB",
     "Gaussian",
     "MeasuredGenes",
+    "ModalityLikelihoods",
     "Poisson",
+    "SideBySide",
     "ZeroInflatedNegativeBinomial",
     "without_absent",
 ]

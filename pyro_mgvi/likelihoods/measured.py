@@ -16,6 +16,17 @@ from pyro_mgvi.core.interfaces import HasGeneLogProb, Part
 NOWHERE = -1e4
 
 
+def log_totals(total_nk: Tensor) -> Tensor:
+    """Return the log of totals, and what stands for nowhere at all where there is no count.
+
+    Examples
+    --------
+    >>> log_totals(torch.tensor([[1.0, 0.0]]))
+    tensor([[     0., -10000.]])
+    """
+    return total_nk.clamp(min=1.0).log().where(total_nk > 0, NOWHERE)
+
+
 def without_absent(parts: list[Part], measured_ng: Tensor) -> list[Part]:
     """Return a decoder's parts with shares of exactly zero for absent genes, and no drop-out.
 

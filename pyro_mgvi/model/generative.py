@@ -27,6 +27,7 @@ from pyro_mgvi.core.priors import dimension_prior
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.sparse import to_dense, totals
 from pyro_mgvi.likelihoods import ZINB
+from pyro_mgvi.likelihoods.measured import log_totals
 from pyro_mgvi.model.active_dims import ActiveDims
 from pyro_mgvi.model.structure import GroupedModule
 from pyro_mgvi.networks import JointDecoder
@@ -88,7 +89,12 @@ class Model(GroupedModule):
         active: ActiveDims | None = None,
         name: str | None = None,
     ):
-        super().__init__(latents, active, name, initial.measured_bg)
+        super().__init__(latents, active, name, initial.measured_bg, initial.modalities)
+        if initial.modalities is not None and not observed_library:
+            raise SettingsError(
+                "of several modalities, the library size of each is what was observed: say "
+                "observed_library=True"
+            )
         self.observed_library = observed_library
         self.register_buffer("log_library_b2", initial.log_library_b2.clone())
         self.likelihood = likelihood(initial)
@@ -160,16 +166,26 @@ class Model(GroupedModule):
                 with self.copies(latent):
                     values[latent.name] = pyro.sample(latent.name, self.prior(latent, group))
             if self.data_kind is DataKind.COUNTS:
-                observed = None
-                if counts is not None and self.observed_library:
-                    observed = counts.sum(-1)
-                library = pyro.sample("library", self.library_prior(batch, n), obs=observed)
-                log_library = library.log()
+                log_library = self._library(counts, batch, n)
             stacked = {name: self.from_site(value) for name, value in values.items()}
             parts = self.decode(stacked, group, covariates)
             distribution = self.distribution(parts, log_library, group)
             counts = pyro.sample("counts", distribution, obs=counts)
         return Generated(cells, values, log_library, counts)
+
+    def _library(self, counts: Tensor | None, batch_n: Tensor | None, n: int) -> Tensor:
+        """Declare the library and return its log, (n,), or of several modalities (n, them)."""
+        prior, observed = self.library_prior(batch_n, n), None
+        if self.modalities is not None and counts is not None:
+            total_nk = self.totals(counts)
+            prior = dist.LogNormal(prior.loc, prior.scale).mask(total_nk > 0)
+            pyro.sample("library", prior.to_event(1), obs=total_nk.clamp(min=1.0))
+            return log_totals(total_nk)
+        if counts is not None and self.observed_library:
+            observed = counts.sum(-1)
+        prior = prior if self.modalities is None else prior.to_event(1)
+        drawn: Tensor = pyro.sample("library", prior, obs=observed)
+        return drawn.log()
 
     def distribution(
         self, parts: list[Part], log_library: Tensor | None, group_n: Tensor
@@ -232,9 +248,14 @@ class Model(GroupedModule):
         return dist.LogNormal(stats[..., 0], stats[..., 1])
 
     def observed_log_library(self, counts_ng: Tensor) -> Tensor | None:
-        """Return the log of the cells' totals, (n,); None for transformed values."""
+        """Return the log of the cells' totals, (n,); None for transformed values.
+
+        Of several modalities (n, modalities), far below any other for one that a cell has not got.
+        """
         if self.data_kind is not DataKind.COUNTS:
             return None
+        if self.modalities is not None:
+            return log_totals(self.totals(counts_ng))
         return totals(counts_ng).log()
 
     def decode(

@@ -24,7 +24,13 @@ def default_weight(latent: Latent, groups: tuple[str, ...], initial: InitialValu
     """
     owners = float((latent.membership(groups).float() @ initial.n_group_b).mean())
     n_genes: float = initial.n_genes
-    if initial.measured_bg is not None:  # that some owner of a copy has
+    if initial.modalities is not None:
+        n_genes = sum(
+            size
+            for name, size in zip(initial.modalities.names, initial.modalities.sizes)
+            if latent.reaches(name)
+        )
+    elif initial.measured_bg is not None:  # that some owner of a copy has
         reached_sg = latent.membership(groups).float() @ initial.measured_bg.float() > 0
         n_genes = float(reached_sg.sum(1).float().mean())
     noise: float = (n_genes / max(owners, 1.0)) ** 0.5

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.core.latents import Latent
+from pyro_mgvi.core.modalities import Modalities
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.kernels.sparse import kept_entries
+from pyro_mgvi.kernels.modalities import totals_of
+from pyro_mgvi.kernels.sparse import kept_entries, totals
 from pyro_mgvi.model.active_dims import ActiveDims
 
 
@@ -31,9 +33,12 @@ class GroupedModule(PyroModule):
         Root of the parameter names in Pyro's store; by default one that no other module has.
     measured_bg
         Which group has which gene, boolean; None where all have all.
+    modalities
+        Of which the genes are, if of several.
     """
 
     measured_bg: Tensor | None
+    code_g: Tensor | None
 
     def __init__(
         self,
@@ -41,6 +46,7 @@ class GroupedModule(PyroModule):
         active: ActiveDims | None = None,
         name: str | None = None,
         measured_bg: Tensor | None = None,
+        modalities: Modalities | None = None,
     ):
         # A module made in this mode trains both ways: by SVI through the global parameter store,
         # and as a torch module of its own (module_local_params), which fit() uses.
@@ -52,6 +58,9 @@ class GroupedModule(PyroModule):
             member_sg = latents.membership(latent.name)
             self.register_buffer(f"member_{latent.name}", member_sg, persistent=False)
         self.register_buffer("measured_bg", measured_bg, persistent=False)
+        self.modalities = modalities
+        code_g = None if modalities is None else modalities.code_g
+        self.register_buffer("code_g", code_g, persistent=False)
 
     def _unique_name(self) -> str:
         # Two modules of one name share parameter-store entries: one of them would not train.
@@ -99,6 +108,12 @@ class GroupedModule(PyroModule):
         measured_ng = self.measured(group_n)
         assert measured_ng is not None  # there are masks
         return counts.where(measured_ng, 0.0)
+
+    def totals(self, counts: Tensor) -> Tensor:
+        """Return the cells' totals, (n,), or of several modalities (n, modalities)."""
+        if self.modalities is None or self.code_g is None:
+            return totals(counts)
+        return totals_of(counts, self.code_g, len(self.modalities))
 
     def cells(self, n: int, index_n: Tensor | None, n_cells: int | None) -> pyro.plate:
         """Return the ``cells`` plate; a minibatch (with ``index``) is scaled to ``n_cells``.
