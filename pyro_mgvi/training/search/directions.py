@@ -18,6 +18,13 @@ from pyro_mgvi.core.copies import Copy, Latents
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.search.modality_reach import (
+    covered,
+    handed_down,
+    having_any,
+    owners_of_all,
+    reached_features,
+)
 from pyro_mgvi.training.search.pairs import leading_directions
 from pyro_mgvi.training.search.residuals import (
     Direction,
@@ -104,7 +111,15 @@ def find_directions(
                 continue
             if not searchable(owner_b, data, families, settings, alone=copies is not None):
                 continue
-            free_g = searched_g & _of_all(groups, owner_b)
+            if covered(families, copy):
+                continue
+            own_b, free_g = owner_b, searched_g
+            other_b = ~owner_b
+            reached_g = reached_features(program, copy)
+            if reached_g is not None:  # of several modalities
+                own_b, free_g = owners_of_all(families, copy, owner_b), searched_g & reached_g
+                other_b = other_b & having_any(families, copy)
+            free_g = free_g & _of_all(groups, own_b)
             larger = [each for each in taken if (each.owner_b >= owner_b).all()]
             untaken_g = free_g.clone()
             for each in larger:
@@ -113,28 +128,29 @@ def find_directions(
             searches = [(residuals, untaken_g) for residuals in kinds]
             if larger:  # owners' own programs may agree in some genes, and these are taken then
                 searches += [(residuals, free_g) for residuals in kinds]
-            directions, seen_g = _first_found(searches, owner_b, larger, shared, settings)
+            directions, seen_g = _first_found(searches, own_b, other_b, larger, shared, settings)
             if directions:
                 found[copy] = directions
             if not all(owner_b[b] for b in groups):
                 taken.append(Taken(owner_b, seen_g, directions))
             elif directions:  # what is shared and not learnt yet may hide what is not shared
                 shared += directions
-                unhidden = {b: without(unhidden[b], directions) for b in groups}
-    return found
+                unhidden |= {b: without(unhidden[b], directions) for b in groups if own_b[b]}
+    return handed_down(program, found, settings)
 
 
 def _first_found(
     searches: list[tuple[dict[int, Residuals], Tensor]],
-    owner_b: np.ndarray,
+    own_b: np.ndarray,
+    other_b: np.ndarray,
     larger: list[Taken],
     shared: list[Direction],
     settings: SearchSettings,
 ) -> tuple[list[Direction], Tensor]:
     """Return the directions of the first search that has any, and the genes it has looked at."""
     for groups, genes_g in searches:
-        own = units([groups[b] for b in groups if owner_b[b]], settings.least_cells)
-        others = [groups[b] for b in groups if not owner_b[b]]
+        own = units([groups[b] for b in groups if own_b[b]], settings.least_cells)
+        others = [groups[b] for b in groups if other_b[b]]
         found, left_g = leading_directions(own, others, genes_g, settings)
         directions = [
             each
