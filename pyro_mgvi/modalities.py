@@ -69,7 +69,7 @@ def of_mudata(
             f"modalities={modalities!r}: give a likelihood for each, as in {{'rna': ZINB}}"
         )
     modalities = dict(modalities)
-    for name, likelihood in modalities.items():
+    for likelihood in modalities.values():
         check_class("likelihood", likelihood)
     where = group_key, list(modalities), layers, batch_key, covariate_keys, drop_empty, sample_key
     data = counts_of_mudata(mdata, *where)

@@ -70,8 +70,8 @@ def two_modalities(
     group_n = np.arange(n_cells) % len(GROUPS)
     states = {name: rng.integers(n, size=n_cells) for name, (n, _) in PROGRAMS.items()}
     states["private"][group_n == 0] = -1
-    parts, log_p = {}, 0.0
     combinations = np.array([*product(*(range(n) for n, _ in PROGRAMS.values()))])
+    parts, log_p = {}, np.zeros((n_cells, len(combinations)))
     for modality, size in sizes.items():
         base_g = rng.normal(0, 1, size) + np.log(DEPTHS[modality] / size)
         effects = _effects(rng, modality, size)
@@ -88,7 +88,7 @@ def two_modalities(
     for part in parts.values():
         part.obs_names = names
     mdata = mudata.MuData(parts)
-    mdata.obs["group"] = pd.Categorical.from_codes(group_n, GROUPS)
+    mdata.obs["group"] = pd.Categorical(np.array(GROUPS)[group_n])
     for name, state_n in states.items():
         text_n = np.where(state_n < 0, "none", state_n.astype(str))
         mdata.obs[name] = pd.Categorical(text_n)

@@ -43,7 +43,8 @@ class SideBySide(dist.TorchDistribution, HasGeneLogProb):
     def __init__(self, parts: Sequence[dist.TorchDistribution]):
         self.parts = tuple(parts)
         self.sizes = [part.event_shape[0] for part in self.parts]
-        super().__init__(self.parts[0].batch_shape, (sum(self.sizes),), validate_args=False)
+        event = torch.Size([sum(self.sizes)])
+        super().__init__(self.parts[0].batch_shape, event, validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint:

@@ -11,6 +11,7 @@ from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.support.values import number
 
 WEIGHT = 0.81  # by evidence, see benchmarks/notes/RESULTS.md
+NARROW = 0.8  # by evidence, see benchmarks/notes/RESULTS_modalities.md
 
 OwnWeight = float | Mapping[str, float]
 
@@ -21,6 +22,10 @@ def default_weight(latent: Latent, groups: tuple[str, ...], initial: InitialValu
     That is the square root of the largest eigenvalue of pure noise, 1 + sqrt(genes / cells)
     (Marchenko and Pastur 1967), with the number of cells that own a copy. So variation is cheaper
     where more groups share it, and noise of few cells is left to the likelihood.
+
+    A latent that reaches some of several modalities has less to fit. It costs at most 0.8 of one
+    that reaches all: what one modality shows alone is cheaper in its own latent, and what several
+    show is cheaper once, in a latent of all, than in a latent of each.
     """
     owners = float((latent.membership(groups).float() @ initial.n_group_b).mean())
     n_genes: float = initial.n_genes
@@ -30,6 +35,9 @@ def default_weight(latent: Latent, groups: tuple[str, ...], initial: InitialValu
             for name, size in zip(initial.modalities.names, initial.modalities.sizes)
             if latent.reaches(name)
         )
+        if n_genes < initial.n_genes:
+            wide = 1 + (initial.n_genes / max(owners, 1.0)) ** 0.5
+            return WEIGHT * min(1 + (n_genes / max(owners, 1.0)) ** 0.5, NARROW * wide)
     elif initial.measured_bg is not None:  # that some owner of a copy has
         reached_sg = latent.membership(groups).float() @ initial.measured_bg.float() > 0
         n_genes = float(reached_sg.sum(1).float().mean())

@@ -17,30 +17,32 @@ from pyro_mgvi.errors import DataWarning, SettingsError, warn
 
 def shared(
     dim: int = 10,
-    name: str = "z",
+    name: str | None = None,
     prior: dist.TorchDistribution | None = None,
     modalities: Sequence[str] | None = None,
 ) -> Latent:
     """Return the latent that all groups own: one subset, a membership row of ones.
 
-    Of data with several modalities, it reaches all of them, or those that are named.
+    Of data with several modalities, it reaches all of them, or those that are named. By default it
+    is called ``z``, with what it reaches if that is named.
 
     Examples
     --------
     >>> shared(2).over(("ileum", "jejunum")).keys
     ('z',)
     """
-    return Latent(name, _everyone, dim, prior=prior, modalities=_names(modalities))
+    return Latent(_named("z", name, modalities), _everyone, dim, prior=prior, modalities=modalities)
+
+
+def _named(usual: str, name: str | None, modalities: Sequence[str] | None) -> str:
+    """Return the name that is given, or the usual one with the modalities that are reached."""
+    if name is not None:
+        return name
+    return "_".join([usual, *(_identifier(str(each)) for each in modalities or ())])
 
 
 def _everyone(groups: Iterable[str]) -> Subsets:
     return (tuple(groups),)
-
-
-def _names(modalities: Sequence[str] | None) -> tuple[str, ...] | None:
-    if modalities is None or isinstance(modalities, tuple):
-        return modalities
-    return tuple(modalities) if isinstance(modalities, list) else (modalities,)  # type: ignore
 
 
 def modality(
@@ -65,7 +67,7 @@ def modality(
 
 def private(
     dim: int = 10,
-    name: str = "t",
+    name: str | None = None,
     foreign: ForeignPrior = Dirac(),
     prior: dist.TorchDistribution | None = None,
     modalities: Sequence[str] | None = None,
@@ -73,14 +75,16 @@ def private(
     """Return one copy per group: membership is the identity.
 
     In a model whose groups several columns make up, it stands for :func:`per` of each column. Of
-    data with several modalities, it reaches all of them, or those that are named.
+    data with several modalities, it reaches all of them, or those that are named: then it is called
+    after them, as in ``t_rna``.
 
     Examples
     --------
     >>> private(2).over(("ileum", "jejunum")).keys
     ('t_ileum', 't_jejunum')
     """
-    return Latent(name, one_per_group, dim, foreign, prior, modalities=_names(modalities))
+    name = _named("t", name, modalities)
+    return Latent(name, one_per_group, dim, foreign, prior, modalities=modalities)
 
 
 def one_per_group(groups: Iterable[str]) -> Subsets:
@@ -158,8 +162,8 @@ def per(
     if len(set(chosen)) < len(chosen):
         raise SettingsError(f"per names a column twice: {chosen}")
     name = "_".join(["t", *map(_identifier, chosen)]) if name is None else name
-    reach = _names(modalities)
-    return Latent(name, partial(_levels, chosen), dim, foreign, prior, modalities=reach)
+    levels = partial(_levels, chosen)
+    return Latent(name, levels, dim, foreign, prior, modalities=modalities)
 
 
 def _levels(columns: tuple[str, ...], design: Design) -> Named:
@@ -189,7 +193,7 @@ def _levels(columns: tuple[str, ...], design: Design) -> Named:
 
 def pairwise(
     dim: int = 10,
-    name: str = "pair",
+    name: str | None = None,
     foreign: ForeignPrior = Dirac(),
     prior: dist.TorchDistribution | None = None,
     modalities: Sequence[str] | None = None,
@@ -203,8 +207,8 @@ def pairwise(
             [1, 0, 1],
             [0, 1, 1]], dtype=torch.int32)
     """
-    reach = _names(modalities)
-    return Latent(name, _pairs, dim, foreign, prior, modalities=reach)
+    name = _named("pair", name, modalities)
+    return Latent(name, _pairs, dim, foreign, prior, modalities=modalities)
 
 
 def _pairs(groups: Iterable[str]) -> Subsets:
@@ -250,5 +254,4 @@ def subsets(
     for subset in listed:
         if not isinstance(subset, Iterable):
             raise SettingsError(f"latent {name!r}: {subset!r} is no list of groups")
-    owners, reach = tuple(map(tuple, listed)), _names(modalities)
-    return Latent(name, owners, dim, foreign, prior, names, reach)
+    return Latent(name, tuple(map(tuple, listed)), dim, foreign, prior, names, modalities)

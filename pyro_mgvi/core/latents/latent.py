@@ -70,7 +70,7 @@ class Latent:
     foreign: ForeignPrior = Dirac()
     prior: dist.TorchDistribution | None = None
     copy_names: tuple[str, ...] | None = None
-    modalities: tuple[str, ...] | None = None
+    modalities: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier() or self.name in RESERVED:
@@ -87,14 +87,13 @@ class Latent:
         if self.prior is not None:
             check_prior(self.prior, self.dim, f"latent {self.name!r}")
         if self.modalities is not None:
-            given: object = self.modalities
-            names = tuple(given) if isinstance(given, (list, tuple)) else ()
-            if not names or not all(isinstance(name, str) for name in names):
+            listed = isinstance(self.modalities, (list, tuple)) and len(self.modalities) > 0
+            if not listed or not all(isinstance(name, str) for name in self.modalities):
                 raise SettingsError(
-                    f"latent {self.name!r}: modalities={given!r} is no list of names, such as "
-                    "['rna']; leave it out to reach all"
+                    f"latent {self.name!r}: modalities={self.modalities!r} is no list of names, "
+                    "such as ['rna']; leave it out to reach all"
                 )
-            object.__setattr__(self, "modalities", names)
+            object.__setattr__(self, "modalities", tuple(self.modalities))
 
     def __repr__(self) -> str:
         owners = "" if callable(self.subsets) else f", {len(self.subsets)} cop{_y(self.subsets)}"

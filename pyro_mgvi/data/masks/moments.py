@@ -27,9 +27,8 @@ def initial_values(data: CountsOfGroups, data_kind: DataKind) -> InitialValues:
     """Return initial values of counts or of transformed values, with or without absent genes."""
     several = data.schema.several
     if several is not None:
-        return initial_values_of_modalities(
-            data, several, partial(initial_values, data_kind=data_kind)
-        )
+        of_one = partial(initial_values, data_kind=data_kind)
+        return initial_values_of_modalities(data, several, of_one)
     measured_bg, counts = data.schema.measured_bg, data_kind is DataKind.COUNTS
     if measured_bg is None:
         return initial_values_of_counts(data) if counts else initial_values_of_values(data)

@@ -107,7 +107,8 @@ def _block(adata: AnnData, modality: Modality, cells: pd.Index) -> sparse.csr_ma
 def _column(mdata: Any, names: Sequence[str], key: str, cells: pd.Index) -> pd.Series:
     """Return a column of ``obs``, of the MuData or put together from its modalities."""
     if key in mdata.obs:
-        return pd.Series(mdata.obs[key].to_numpy(), cells, dtype=mdata.obs[key].dtype)
+        given: pd.Series = mdata.obs[key].set_axis(cells)
+        return given
     found = {name: mdata.mod[name].obs for name in names if key in mdata.mod[name].obs}
     if not found:
         known = sorted({str(each) for name in names for each in mdata.mod[name].obs})
@@ -115,20 +116,23 @@ def _column(mdata: Any, names: Sequence[str], key: str, cells: pd.Index) -> pd.S
             f"{key!r} is a column neither of mdata.obs nor of the modalities' obs; these have: "
             f"{some(known, 20) or 'no column'}"
         )
-    whole = pd.Series(np.nan, cells, dtype=object)
+    whole, known_n = np.full(len(cells), np.nan, object), np.zeros(len(cells), bool)
     for name, obs in found.items():
-        mine = pd.Series(obs[key].to_numpy(object), obs.index.map(str))
-        before = whole.reindex(mine.index)
-        other = before.notna() & mine.notna() & (before != mine)
-        if other.any():
-            cell = other.idxmax()
+        at = cells.get_indexer(pd.Index([str(cell) for cell in obs.index], dtype=object))
+        mine_n = obs[key].to_numpy(object)
+        has = ~pd.isna(mine_n)
+        at, mine_n = at[has], mine_n[has]
+        other = np.flatnonzero(known_n[at] & (whole[at] != mine_n))
+        if len(other):
+            cell = at[other[0]]
             raise DataError(
-                f"cell {cell!r} has {key} {before[cell]!r} in one modality and {mine[cell]!r} in "
-                f"{name!r}: are these different cells of one name? Correct the column, or rename "
-                "the cells"
+                f"cell {cells[cell]!r} has {key} {whole[cell]!r} in one modality and "
+                f"{mine_n[other[0]]!r} in {name!r}: are these different cells of one name? Correct "
+                "the column, or rename the cells"
             )
-        whole.loc[mine.index[mine.notna()]] = mine[mine.notna()]
-    return whole.infer_objects()
+        whole[at], known_n[at] = mine_n, True
+    column: pd.Series = pd.Series(whole, cells).infer_objects()
+    return column
 
 
 def measured_by_group(
@@ -170,8 +174,8 @@ def measured_by_group(
     if len(group_keys) > 1:
         lacking = [name for name, mask in masks.items() if not mask.all()]
         raise DataError(
-            f"no cell of {some(lacking)} has every modality, and groups that lack one must be those "
-            "of one column: join the columns into one"
+            f"no cell of {some(lacking)} has every modality, and groups that lack one must be of "
+            "one column: join the columns into one"
         )
     return masks
 
@@ -197,9 +201,10 @@ def as_modalities(
     if not is_mudata(mdata):
         joined(mdata, (), ())  # says what it is
     if not listed:
+        example = next(iter(mdata.mod), "rna")
         raise DataError(
-            f"no modality is given: name them with a likelihood each, as in "
-            f"modalities={{{next(iter(mdata.mod), 'rna')!r}: ZINB}}; the data have {list(mdata.mod)}"
+            f"no modality is given: name them with a likelihood each, as in modalities="
+            f"{{{example!r}: ZINB}}; the data have {list(mdata.mod)}"
         )
     unknown = [name for name in listed if name not in mdata.mod]
     if unknown:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ class ModalityDecoders(Decoder, StartsDimensions, HasGroupOffsets):
         latents: Latents,
         initial: InitialValues,
         n_outputs: int,
-        outputs: tuple[int, ...] | None = None,
+        outputs: Sequence[int] | None = None,
         decoder: Callable[..., Decoder] = JointDecoder,
     ):
         super().__init__()

@@ -41,9 +41,7 @@ def owners_of_all(families: Latents, copy: Copy, owner_b: np.ndarray) -> np.ndar
 
 def having_any(families: Latents, copy: Copy) -> np.ndarray:
     """Return which groups have a modality that a copy reaches, boolean."""
-    has = {
-        group for name in families.modalities_of(copy.latent) for group in families.having[name]
-    }
+    has = {group for name in families.modalities_of(copy.latent) for group in families.having[name]}
     return np.array([group in has for group in families.groups])
 
 
@@ -52,7 +50,8 @@ def narrower(families: Latents, copy: Copy) -> dict[tuple[str, ...], Copy]:
 
     Owners are the same as far as they have what is reached.
     """
-    reach, found = families.modalities_of(copy.latent), {}
+    reach = families.modalities_of(copy.latent)
+    found: dict[tuple[str, ...], Copy] = {}
     for other in families.copies:
         part = families.modalities_of(other.latent)
         if not set(part) < set(reach):
@@ -127,7 +126,7 @@ def modalities_in_use(
     dead
         How many times less a modality says that is not in use.
     """
-    model, modalities = program.model, program.model.modalities
+    modalities = program.model.modalities
     assert modalities is not None  # asked of several alone
     total_k = torch.zeros(len(modalities))
     for _, posterior in program.posteriors(data):
@@ -141,9 +140,7 @@ def modalities_in_use(
     )
 
 
-def _information(
-    program: Program, posterior: Posterior, copy: Copy, dim: int, sd: float
-) -> Tensor:
+def _information(program: Program, posterior: Posterior, copy: Copy, dim: int, sd: float) -> Tensor:
     """Return what each feature tells of a place along a dimension, summed over cells."""
     model, batch = program.model, posterior.batch
     size = model.observed_log_library(batch.counts)
