@@ -36,8 +36,9 @@ def default_weight(latent: Latent, groups: tuple[str, ...], initial: InitialValu
             if latent.reaches(name)
         )
         if n_genes < initial.n_genes:
-            wide = 1 + (initial.n_genes / max(owners, 1.0)) ** 0.5
-            return WEIGHT * min(1 + (n_genes / max(owners, 1.0)) ** 0.5, NARROW * wide)
+            noises = (float(n) / max(owners, 1.0) for n in (n_genes, initial.n_genes))
+            own, wide = (1 + noise**0.5 for noise in noises)
+            return WEIGHT * min(own, NARROW * wide)
     elif initial.measured_bg is not None:  # that some owner of a copy has
         reached_sg = latent.membership(groups).float() @ initial.measured_bg.float() > 0
         n_genes = float(reached_sg.sum(1).float().mean())

@@ -180,8 +180,11 @@ def _known(direction: Direction, larger: list[Taken], settings: SearchSettings) 
 
 def _same(direction: Direction, shared: list[Direction], settings: SearchSettings) -> bool:
     """Return whether a direction is one of all groups: it tells cells apart as that one does."""
-    scores = ((direction.score_n, each.scores_of(direction.cells)) for each in shared)
-    correlations = (torch.corrcoef(torch.stack(pair))[0, 1].abs() for pair in scores)
+    # Of several modalities, a shared direction may be of the cells that have them all.
+    scores = ((direction.scores_of(each.cells), each.scores_of(direction.cells)) for each in shared)
+    correlations = (
+        torch.corrcoef(torch.stack(pair))[0, 1].abs() for pair in scores if len(pair[0]) > 1
+    )
     return any(float(each) > settings.same_score for each in correlations)
 
 

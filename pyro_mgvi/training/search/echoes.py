@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from pyro_mgvi.core.copies import Copy, Latents
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
@@ -33,21 +34,21 @@ def close_echoes(
     How many dimensions were closed.
     """
     families, closed = program.families, 0
-    narrow = [copy for copy in families.copies if covered(families, copy)]
-    if not narrow:
+    if program.model.modalities is None:
         return 0
+    narrow = [copy for copy in families.copies if not copy.shared or covered(families, copy)]
     cells = np.sort(np.random.default_rng(seed).permutation(len(data))[: settings.start_cells])
     part = data.subset(cells)
-    means: dict[str, list[np.ndarray]] = {copy.key: [] for copy in families.copies}
-    for _, posterior in program.posteriors(part):
-        for copy in families.copies:
-            owned = posterior.owned(copy.latent)[copy.index].unsqueeze(-1)
-            value = posterior.mean(copy.latent)[copy.index] * owned
-            means[copy.key].append(value.cpu().numpy())
-    whole = {key: np.concatenate(found) for key, found in means.items()}
+    whole = _owned_means(program, part)
     for copy in narrow:
         owner_n = np.isin(part.group_n, [families.groups.index(group) for group in copy.groups])
-        others = [whole[other.key] for other in families.copies if other not in narrow]
+        others = [
+            whole[other.key]
+            for other in families.copies
+            if other.key != copy.key and _says_more(families, other, copy)
+        ]
+        if not others:
+            continue
         x_nk = np.column_stack(others)[owner_n]
         for dim in range(copy.dim):
             y_n = whole[copy.key][owner_n, dim]
@@ -55,6 +56,24 @@ def close_echoes(
                 program.model.active.of(copy)[dim] = False
                 closed += 1
     return closed
+
+
+def _says_more(families: Latents, other: Copy, copy: Copy) -> bool:
+    """Return whether one copy is of more groups, or of more modalities of the same, than another."""
+    wider = set(families.modalities_of(other.latent)) > set(families.modalities_of(copy.latent))
+    return set(other.groups) > set(copy.groups) or wider
+
+
+def _owned_means(program: Program, part: GroupedCounts) -> dict[str, np.ndarray]:
+    """Return the posterior means of each copy, (n, dim); zeros for cells that do not own it."""
+    copies = program.families.copies
+    means: dict[str, list[np.ndarray]] = {copy.key: [] for copy in copies}
+    for _, posterior in program.posteriors(part):
+        for copy in copies:
+            owned_n1 = posterior.owned(copy.latent)[copy.index].unsqueeze(-1)
+            value_nd = posterior.mean(copy.latent)[copy.index] * owned_n1
+            means[copy.key].append(value_nd.cpu().numpy())
+    return {key: np.concatenate(found) for key, found in means.items()}
 
 
 def foretold(x_nk: np.ndarray, y_n: np.ndarray) -> float:

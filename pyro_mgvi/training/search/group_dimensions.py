@@ -92,7 +92,7 @@ def _to_fewer_modalities(
     """Return what a dimension becomes that only some of its modalities use."""
     if program.model.modalities is None or not (narrow := narrower(program.families, copy)):
         return None
-    names = modalities_in_use(program, part, copy, dim, float(z_n.std()), settings.dead)
+    names = modalities_in_use(program, part, copy, dim, float(z_n.std()), settings)
     if names not in narrow:
         return None
     direction = _direction(program, part, copy, dim, z_n, np.arange(len(part)))

@@ -109,13 +109,19 @@ def within(program: Program, copy: Copy, direction: Direction) -> Direction:
 
 @torch.no_grad()
 def modalities_in_use(
-    program: Program, data: GroupedCounts, copy: Copy, dim: int, sd: float, dead: float
+    program: Program,
+    data: GroupedCounts,
+    copy: Copy,
+    dim: int,
+    sd: float,
+    settings: SearchSettings,
 ) -> tuple[str, ...]:
     r"""Return the modalities that tell where cells are along a dimension.
 
     A modality tells :math:`\frac12 \log(1 + I)` nats, with Fisher's information I of its features
     about a place along the dimension, in units of its squared standard deviation over cells. It
-    is in use if that is at least a ``dead``-th of the largest.
+    is in use if that is at least a ``settings.dead``-th of the largest; all are if none tells
+    ``settings.idle`` nats.
 
     Parameters
     ----------
@@ -123,8 +129,8 @@ def modalities_in_use(
         A model, and cells that own the copy.
     copy, dim, sd
         The dimension, and the standard deviation of its posterior means.
-    dead
-        How many times less a modality says that is not in use.
+    settings
+        Thresholds.
     """
     modalities = program.model.modalities
     assert modalities is not None  # asked of several alone
@@ -136,7 +142,7 @@ def modalities_in_use(
     return tuple(
         name
         for name, nats in zip(modalities.names, nats_k)
-        if name in reach and nats * dead >= nats_k.max()
+        if name in reach and (nats * settings.dead >= nats_k.max() or nats_k.max() < settings.idle)
     )
 
 

@@ -15,9 +15,9 @@ from pyro_mgvi.kernels.sparse import to_dense
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.directions import find_directions, searchable
+from pyro_mgvi.training.search.echoes import close_echoes
 from pyro_mgvi.training.search.group_dimensions import dimensions_of_some_groups
 from pyro_mgvi.training.search.group_offsets import recentre_offsets
-from pyro_mgvi.training.search.echoes import close_echoes
 from pyro_mgvi.training.search.modality_reach import covered
 from pyro_mgvi.training.search.pruning import dimension_divergence
 from pyro_mgvi.training.search.residuals import Direction, searched_groups
@@ -79,11 +79,11 @@ def hand_over(
 
     Returns
     -------
-    How many dimensions were handed over.
+    How many dimensions were handed over, or closed as echoes.
     """
     if not can_start(program):
         return 0
-    close_echoes(program, data, settings, seed)
+    n_closed = close_echoes(program, data, settings, seed)
     found = dimensions_of_some_groups(program, data, settings, seed)
     information = dimension_divergence(program, data) if found else {}
     n_handed = 0
@@ -98,7 +98,7 @@ def hand_over(
         closed_sd[handed.copy.index, handed.dim] = True
         program.model.active.close({handed.copy.latent: closed_sd})
         n_handed += 1
-    return n_handed
+    return n_handed + n_closed
 
 
 def plant_directions(
