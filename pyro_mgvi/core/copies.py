@@ -198,6 +198,30 @@ class Latents:
         families = [family for family in self.families if family.reaches(modality)]
         return Latents(families, self.design, self.having) if families else None
 
+    def narrower(self, copy: Copy) -> dict[tuple[str, ...], Copy]:
+        """Return the copies of the same owners that reach a part of what one reaches, by reach.
+
+        Owners are the same as far as they have what is reached.
+        """
+        reach = self.modalities_of(copy.latent)
+        found: dict[tuple[str, ...], Copy] = {}
+        for other in self.copies:
+            part = self.modalities_of(other.latent)
+            if set(part) < set(reach):
+                has = {group for name in part for group in self.having[name]}
+                if set(other.groups) == set(copy.groups) & has:
+                    found.setdefault(part, other)
+        return found
+
+    def has_narrower(self, name: str) -> bool:
+        """Return whether each modality that a family reaches has a latent of its own beside it."""
+        return all(
+            {each for part in self.narrower(copy) for each in part}
+            == set(self.modalities_of(name))
+            != set()
+            for copy in self.copies_of(name)
+        )
+
     def modalities_of(self, name: str) -> tuple[str, ...]:
         """Return the modalities that a family reaches, in the order of the data's."""
         return tuple(each for each in self.having if self[name].reaches(each))

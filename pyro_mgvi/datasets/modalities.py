@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import product
 from typing import Any
 
@@ -87,7 +88,9 @@ def two_modalities(
     names = [f"cell{n}" for n in range(n_cells)]
     for part in parts.values():
         part.obs_names = names
-    mdata = mudata.MuData(parts)
+    with warnings.catch_warnings():  # of what a later mudata will do, and nothing here needs
+        warnings.simplefilter("ignore", FutureWarning)
+        mdata = mudata.MuData(parts)
     mdata.obs["group"] = pd.Categorical(np.array(GROUPS)[group_n])
     for name, state_n in states.items():
         text_n = np.where(state_n < 0, "none", state_n.astype(str))

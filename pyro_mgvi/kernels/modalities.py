@@ -64,3 +64,26 @@ def columns_of(x: Tensor | SparseInput, columns: np.ndarray) -> Tensor | SparseI
     kept = to_torch(whole[:, columns]).to(csr.device)
     centre = x.input_g[..., torch.from_numpy(columns).to(csr.device)]
     return SparseInput(kept, centre, x.group)
+
+
+def hidden(x: Tensor | SparseInput, keep_nk: Tensor, code_g: Tensor) -> Tensor | SparseInput:
+    """Return the encoders' input with zeros, a feature's mean, in modalities not kept of a cell.
+
+    Examples
+    --------
+    >>> keep_nk, code_g = torch.tensor([[True, False]]), torch.tensor([0, 0, 1])
+    >>> hidden(torch.ones(1, 3), keep_nk, code_g)
+    tensor([[1., 1., 0.]])
+    """
+    if isinstance(x, Tensor):
+        return x.where(keep_nk[:, code_g], 0.0)
+    csr, centre = x.x_ng, x.input_g
+    keep = keep_nk[rows_of(csr), code_g[csr.col_indices().long()]]
+    parts = csr.crow_indices(), csr.col_indices(), csr.values().where(keep, 0.0)
+    kept = torch.sparse_csr_tensor(*parts, csr.shape, check_invariants=False)
+    group = torch.zeros(len(keep_nk), dtype=torch.long) if x.group is None else x.group
+    centre = centre.unsqueeze(0) if x.group is None else centre
+    group = group.to(keep_nk.device)
+    kind_u, kind_n = torch.cat([group[:, None], keep_nk], 1).unique(dim=0, return_inverse=True)
+    centre_ug = centre[kind_u[:, 0]] * kind_u[:, 1:][:, code_g]
+    return SparseInput(kept, centre_ug, kind_n)

@@ -145,7 +145,8 @@ class Guide(GroupedModule):
         else:
             total_n = self.totals(counts) if self.data_kind is DataKind.COUNTS else None
             x_ng = self.input(counts, total_n, group)
-        moments = self.encode(EncoderInput(x_ng, covariates, samples or {}))
+        has_nk = None if self.modalities is None or total_n is None else total_n > 0
+        moments = self.encode(EncoderInput(x_ng, covariates, samples or {}, has_nk))
         correction = moments.pop("library", None)
         if total_n is not None and self.modalities is None:
             log_total_n = total_n.clamp(min=1.0).log()  # an empty cell may be drawn from the prior

@@ -37,7 +37,7 @@ def default_weight(latent: Latent, groups: tuple[str, ...], initial: InitialValu
         )
         if n_genes < initial.n_genes:
             noises = (float(n) / max(owners, 1.0) for n in (n_genes, initial.n_genes))
-            own, wide = (1 + noise**0.5 for noise in noises)
+            own, wide = (1 + float(noise**0.5) for noise in noises)
             return WEIGHT * min(own, NARROW * wide)
     elif initial.measured_bg is not None:  # that some owner of a copy has
         reached_sg = latent.membership(groups).float() @ initial.measured_bg.float() > 0

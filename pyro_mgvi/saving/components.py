@@ -31,6 +31,8 @@ BUILT_IN = (
     likelihoods.NB,
     likelihoods.Poisson,
     likelihoods.Gaussian,
+    likelihoods.Bernoulli,
+    likelihoods.ProteinNB,
     likelihoods.ModalityLikelihoods,
     Dirac,
     SameAsOwn,

@@ -114,10 +114,7 @@ class TrainingSetup:
         """Search or hand over, if it is time; return whether the decoder has changed."""
         if epoch == self.plan.search_epoch:
             return self.search()
-        first = self.plan.hand_over_epoch
-        # With modalities, what is missing is learnt where it is cheap at first, and moves later.
-        again = first is not None and self.model.modalities is not None and epoch == 2 * first
-        return (epoch == first or again) and self.hand_over()
+        return epoch == self.plan.hand_over_epoch and self.hand_over()
 
     def hand_over(self) -> bool:
         """Give some groups what they alone use of the shared latents; return whether there was."""

@@ -59,7 +59,7 @@ def close_echoes(
 
 
 def _says_more(families: Latents, other: Copy, copy: Copy) -> bool:
-    """Return whether one copy is of more groups, or of more modalities of the same, than another."""
+    """Return whether one copy is of more groups, or of more modalities, than another."""
     wider = set(families.modalities_of(other.latent)) > set(families.modalities_of(copy.latent))
     return set(other.groups) > set(copy.groups) or wider
 

@@ -15,7 +15,7 @@ from pyro_mgvi.model import Posterior
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.clusters import clusters
-from pyro_mgvi.training.search.modality_reach import modalities_in_use, narrower, within
+from pyro_mgvi.training.search.modality_reach import modalities_in_use, within
 from pyro_mgvi.training.search.residuals import Direction
 
 SURE = 3.0  # standard errors of a difference that is no accident
@@ -90,7 +90,7 @@ def _to_fewer_modalities(
     settings: SearchSettings,
 ) -> Handed | None:
     """Return what a dimension becomes that only some of its modalities use."""
-    if program.model.modalities is None or not (narrow := narrower(program.families, copy)):
+    if program.model.modalities is None or not (narrow := program.families.narrower(copy)):
         return None
     names = modalities_in_use(program, part, copy, dim, float(z_n.std()), settings)
     if names not in narrow:

@@ -45,27 +45,10 @@ def having_any(families: Latents, copy: Copy) -> np.ndarray:
     return np.array([group in has for group in families.groups])
 
 
-def narrower(families: Latents, copy: Copy) -> dict[tuple[str, ...], Copy]:
-    """Return the copies of the same owners that reach a part of what a copy reaches, by reach.
-
-    Owners are the same as far as they have what is reached.
-    """
-    reach = families.modalities_of(copy.latent)
-    found: dict[tuple[str, ...], Copy] = {}
-    for other in families.copies:
-        part = families.modalities_of(other.latent)
-        if not set(part) < set(reach):
-            continue
-        has = {group for name in part for group in families.having[name]}
-        if set(other.groups) == set(copy.groups) & has:
-            found.setdefault(part, other)
-    return found
-
-
 def covered(families: Latents, copy: Copy) -> bool:
     """Return whether a copy of more modalities is searched for in its place."""
     return any(
-        copy in narrower(families, other).values()
+        copy in families.narrower(other).values()
         for other in families.copies
         if set(families.modalities_of(other.latent)) > set(families.modalities_of(copy.latent))
     )
@@ -95,7 +78,7 @@ def handed_down(
 
 def _narrowest(families: Latents, copy: Copy, names: tuple[str, ...]) -> Copy:
     """Return which of the copies of the same owners reaches least beside some modalities."""
-    parts = {families.modalities_of(copy.latent): copy} | narrower(families, copy)
+    parts = {families.modalities_of(copy.latent): copy} | families.narrower(copy)
     enough = [part for part in parts if set(names) <= set(part)]
     return parts[min(enough, key=len)]
 
