@@ -11,7 +11,6 @@ from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.support.values import number
 
 WEIGHT = 0.81  # by evidence, see benchmarks/notes/RESULTS.md
-NARROW = 0.8  # by evidence, see benchmarks/notes/RESULTS_modalities.md
 
 OwnWeight = float | Mapping[str, float]
 
@@ -23,9 +22,7 @@ def default_weight(latent: Latent, groups: tuple[str, ...], initial: InitialValu
     (Marchenko and Pastur 1967), with the number of cells that own a copy. So variation is cheaper
     where more groups share it, and noise of few cells is left to the likelihood.
 
-    A latent that reaches some of several modalities has less to fit. It costs at most 0.8 of one
-    that reaches all: what one modality shows alone is cheaper in its own latent, and what several
-    show is cheaper once, in a latent of all, than in a latent of each.
+    Of several modalities, those genes count that a latent reaches.
     """
     owners = float((latent.membership(groups).float() @ initial.n_group_b).mean())
     n_genes: float = initial.n_genes
@@ -35,10 +32,6 @@ def default_weight(latent: Latent, groups: tuple[str, ...], initial: InitialValu
             for name, size in zip(initial.modalities.names, initial.modalities.sizes)
             if latent.reaches(name)
         )
-        if n_genes < initial.n_genes:
-            noises = (float(n) / max(owners, 1.0) for n in (n_genes, initial.n_genes))
-            own, wide = (1 + float(noise**0.5) for noise in noises)
-            return WEIGHT * min(own, NARROW * wide)
     elif initial.measured_bg is not None:  # that some owner of a copy has
         reached_sg = latent.membership(groups).float() @ initial.measured_bg.float() > 0
         n_genes = float(reached_sg.sum(1).float().mean())
