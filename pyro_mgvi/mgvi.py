@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from anndata import AnnData
 from numpy.typing import ArrayLike
@@ -16,7 +16,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.masks import FeatureMasks
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.likelihoods import ZINB
-from pyro_mgvi.modalities import of_mudata
+from pyro_mgvi.modalities import OfMuData
 from pyro_mgvi.model.component_checks import kind_of
 from pyro_mgvi.model.own_weight import OwnWeight
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
@@ -26,14 +26,15 @@ from pyro_mgvi.training import Trainer, TrainingPlan, TrainingSetup, add_group
 from pyro_mgvi.training.estimate import estimate
 from pyro_mgvi.training.objective import continued
 from pyro_mgvi.training.plan import chosen_plan
-from pyro_mgvi.training.program import LATENTS, Program
+from pyro_mgvi.training.program import LATENTS
 
 
-class MGVI(Results, Program):
+class MGVI(Results, OfMuData):
     """Shared and group-specific latents of grouped single-cell counts.
 
-    Use :meth:`from_anndata`. A Pyro user takes :meth:`training_setup` from here and trains its
-    model and guide with ``SVI``; :meth:`fit` does so for everybody else.
+    Use :meth:`from_anndata`, or :meth:`from_mudata` for several modalities. A Pyro user takes
+    :meth:`training_setup` from here and trains its model and guide with ``SVI``; :meth:`fit` does
+    so for everybody else.
 
     Attributes
     ----------
@@ -108,31 +109,6 @@ class MGVI(Results, Program):
         parts = latents, encoder, decoder, likelihood
         more = observed_library, own_weight, foreign_sample, seed
         return cls(data.schema, data.initial_values(kind_of(likelihood)), *parts, *more)
-
-    @classmethod
-    def from_mudata(
-        cls,
-        mdata: Any,
-        group_key: str | Sequence[str],
-        modalities: Mapping[str, Callable[..., Likelihood]],
-        *,
-        layers: Mapping[str, str] | None = None,
-        batch_key: str | None = None,
-        covariate_keys: Sequence[str] = (),
-        drop_empty: bool = False,
-        sample_key: str | None = None,
-        latents: Latent | str | Iterable[Latent | str] | None = None,
-        encoder: Callable[..., Encoder] = SeparateEncoders,
-        decoder: Callable[..., Decoder] = JointDecoder,
-        own_weight: OwnWeight | None = None,
-        foreign_sample: int | None = None,
-        seed: int = 0,
-    ) -> Self:
-        """Return an untrained model for modalities of a MuData, as :func:`of_mudata` says."""
-        parts = latents, encoder, decoder, own_weight, foreign_sample, seed
-        where = group_key, modalities, layers, batch_key, covariate_keys, drop_empty, sample_key
-        schema, initial, settings = of_mudata(mdata, *where, *parts)
-        return cls(schema, initial, **settings)
 
     @classmethod
     def from_counts(

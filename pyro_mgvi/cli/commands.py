@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from typing import Any
 
 import pandas as pd
+from anndata import AnnData
 
 from pyro_mgvi.analysis.latent_values import record
 from pyro_mgvi.cli.files import feature_masks, query, read_cells
 from pyro_mgvi.cli.gene_sets import GeneSets
 from pyro_mgvi.cli.legends import PROGRAMS, RANKING, print_legend
+from pyro_mgvi.cli.modalities import holds_modalities, of_modalities, read_any
 from pyro_mgvi.cli.outputs import (
     Kind,
     Output,
@@ -30,6 +33,7 @@ from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training.checkpoint import states, usable_folder
 
+LATENTS = ("z:10", "t:10")  # of one modality
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
 
 
@@ -65,7 +69,6 @@ def demo(arguments: Namespace) -> int:
 
 def fit(arguments: Namespace) -> int:
     """Fit annotated data, and write the model and the latents."""
-    latents = [parse(spec) for spec in arguments.latents]
     outputs = [Output("--out", arguments.out, Kind.CELLS)] if arguments.out is not None else []
     if not (outputs or arguments.estimate):
         raise SettingsError("fit needs a file to write to: name it (--out), or ask for --estimate")
@@ -74,6 +77,22 @@ def fit(arguments: Namespace) -> int:
     check_outputs(outputs, [arguments.input], arguments.force)
     _check_checkpoint(arguments, outputs)
     _check_backed(arguments)
+    if holds_modalities(arguments.input):
+        adata, data, mgvi = of_modalities(arguments)
+    else:
+        adata, data, mgvi = _of_cells(arguments)
+    if arguments.estimate:
+        chosen = {"max_epochs": arguments.epochs, "accelerator": arguments.accelerator}
+        print(mgvi.estimate(data, **chosen))
+        return 0
+    return _trained(arguments, adata, data, mgvi)
+
+
+def _of_cells(arguments: Namespace) -> tuple[AnnData, GroupedCounts, MGVI]:
+    """Return the cells of an AnnData, their counts and a model for them."""
+    latents = [parse(spec) for spec in arguments.latents or LATENTS]
+    if arguments.modality:
+        raise SettingsError("--modality is for a file with several modalities, h5mu: leave it out")
     adata = read_cells(arguments.input, arguments.backed)
     keys = {
         "group_key": arguments.group_key[0]
@@ -95,11 +114,11 @@ def fit(arguments: Namespace) -> int:
         )
     if len(data) < adata.n_obs:
         adata = adata[data.cells].copy()
-    mgvi = MGVI.from_counts(data, seed=arguments.seed, latents=latents)
-    if arguments.estimate:
-        chosen = {"max_epochs": arguments.epochs, "accelerator": arguments.accelerator}
-        print(mgvi.estimate(data, **chosen))
-        return 0
+    return adata, data, MGVI.from_counts(data, seed=arguments.seed, latents=latents)
+
+
+def _trained(arguments: Namespace, adata: Any, data: GroupedCounts, mgvi: MGVI) -> int:
+    """Train, and write the model and the latents."""
     try:
         found = mgvi.fit(
             data,
@@ -180,7 +199,7 @@ def rank_genes(arguments: Namespace) -> int:
     )
     mgvi = MGVI.load(arguments.model).to(arguments.accelerator)
     sets.check(mgvi)
-    adata = read_cells(arguments.input)
+    adata = read_any(arguments.input)
     data = mgvi.read(adata)
     cells = None if arguments.where is None else query(adata, arguments.where)
     cells_of_group(
