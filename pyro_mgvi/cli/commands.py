@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from typing import Any
 
@@ -11,6 +10,7 @@ from anndata import AnnData
 
 from pyro_mgvi.analysis.latent_values import record
 from pyro_mgvi.cli.files import feature_masks, query, read_cells
+from pyro_mgvi.cli.fit_options import check_backed, check_checkpoint, say
 from pyro_mgvi.cli.gene_sets import GeneSets
 from pyro_mgvi.cli.legends import PROGRAMS, RANKING, print_legend
 from pyro_mgvi.cli.modalities import holds_modalities, of_modalities, read_any
@@ -18,7 +18,6 @@ from pyro_mgvi.cli.outputs import (
     Kind,
     Output,
     check_outputs,
-    is_zarr_name,
     write_backed,
     write_cells,
     write_table,
@@ -31,7 +30,6 @@ from pyro_mgvi.data.selection import cells_of_group
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.support.values import whole_number
-from pyro_mgvi.training.checkpoint import states, usable_folder
 
 LATENTS = ("z:10", "t:10")  # of one modality
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
@@ -75,8 +73,8 @@ def fit(arguments: Namespace) -> int:
     if arguments.model is not None:
         outputs.append(Output("--model", arguments.model, Kind.MODEL))
     check_outputs(outputs, [arguments.input], arguments.force)
-    _check_checkpoint(arguments, outputs)
-    _check_backed(arguments)
+    check_checkpoint(arguments, outputs)
+    check_backed(arguments)
     if holds_modalities(arguments.input):
         adata, data, mgvi = of_modalities(arguments)
     else:
@@ -131,7 +129,7 @@ def _trained(arguments: Namespace, adata: Any, data: GroupedCounts, mgvi: MGVI) 
     except TrainingInterrupted:
         if not mgvi.interrupted:  # no epoch was finished: there is nothing to write
             raise
-        _say(f"interrupted after {len(mgvi.history)} epochs; writing what there is")
+        say(f"interrupted after {len(mgvi.history)} epochs; writing what there is")
         found = mgvi.summary(data)
     if arguments.model is not None:
         mgvi.save(arguments.model)
@@ -147,47 +145,11 @@ def _trained(arguments: Namespace, adata: Any, data: GroupedCounts, mgvi: MGVI) 
     if not mgvi.interrupted:
         return 0
     further = "" if arguments.checkpoint is None else "; the same command with --resume goes on"
-    _say(
+    say(
         f"interrupted after {len(mgvi.history)} epochs: what is written holds the best weights so "
         f'far, and says so (uns["mgvi"]["interrupted"]){further}'
     )
     return INTERRUPTED
-
-
-def _check_backed(arguments: Namespace) -> None:
-    """Refuse outputs that a file larger than memory cannot be written to."""
-    out = arguments.out
-    if arguments.backed and out is not None:
-        if is_zarr_name(out):
-            raise SettingsError(f"--backed writes h5ad, and --out {out} is zarr: name an h5ad file")
-        if out.exists() and out.samefile(arguments.input):
-            raise SettingsError("--backed reads the input until the end: choose another --out")
-
-
-def _check_checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
-    """Refuse a folder that cannot be used for a checkpoint, and say whether it is resumed."""
-    folder = arguments.checkpoint
-    if folder is None:
-        if arguments.resume:
-            raise SettingsError(
-                "--resume goes on from a checkpoint: name its folder (--checkpoint)"
-            )
-        return
-    for output in outputs:
-        inside = (folder.resolve(), *folder.resolve().parents)
-        if output.path.resolve() in inside:
-            raise SettingsError(
-                f"--checkpoint {folder} is in what {output.option} writes: choose another folder"
-            )
-    usable_folder(folder, arguments.resume)
-    if arguments.resume:
-        found = states(folder)
-        done = f"{max(found)} epochs of it are done" if found else "it holds nothing yet"
-        _say(f"going on from --checkpoint {folder}: {done}")
-
-
-def _say(message: str) -> None:
-    print(f"pyro-mgvi: {message}", file=sys.stderr)
 
 
 def rank_genes(arguments: Namespace) -> int:

@@ -133,8 +133,8 @@ def _add_fit(commands: Commands) -> None:
         help="latents and dims: z:10 (shared) t:10 (per group; of several columns, per level of "
         "each) per:COLUMN:10 (per level of one) per:COLUMN+COLUMN:5 (interaction) pair:5 (per two "
         "groups) NAME=A+B:5 (of the groups A and B; in names, a backslash goes before + , : = and "
-        "backslash); default z:10 t:10. Of several modalities: modality:prot:5 (of one), t:5@rna (what "
-        "it reaches); default z:10 t:10 and modality:NAME:5 of each",
+        "backslash); default z:10 t:10. Of several modalities: modality:prot:5 (of one), "
+        "t:5@rna (what it reaches); default z:10 t:10 and modality:NAME:5 of each",
     )
     fit.add_argument(
         "--modality",

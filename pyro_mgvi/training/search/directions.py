@@ -115,9 +115,9 @@ def find_directions(
                 continue
             own_b, free_g = owner_b, searched_g
             other_b = ~owner_b
-            reached_g = reached_features(program, copy)
-            if reached_g is not None:  # of several modalities
-                own_b, free_g = owners_of_all(families, copy, owner_b), searched_g & reached_g
+            if families.having:  # of several modalities
+                own_b = owners_of_all(families, copy, owner_b)
+                free_g = searched_g & reached_features(program, copy)
                 other_b = other_b & having_any(families, copy)
             free_g = free_g & _of_all(groups, own_b)
             larger = [each for each in taken if (each.owner_b >= owner_b).all()]

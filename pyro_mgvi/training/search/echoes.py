@@ -34,7 +34,7 @@ def close_echoes(
     How many dimensions were closed.
     """
     families, closed = program.families, 0
-    if program.model.modalities is None:
+    if not families.having:
         return 0
     narrow = [copy for copy in families.copies if not copy.shared or covered(families, copy)]
     cells = np.sort(np.random.default_rng(seed).permutation(len(data))[: settings.start_cells])
@@ -82,7 +82,7 @@ def foretold(x_nk: np.ndarray, y_n: np.ndarray) -> float:
     Examples
     --------
     >>> x_nk = np.random.default_rng(0).normal(size=(500, 1))
-    >>> foretold(x_nk, x_nk[:, 0] ** 2) > 0.9
+    >>> foretold(x_nk, np.sin(2 * x_nk[:, 0])) > 0.9
     True
     >>> foretold(x_nk, np.random.default_rng(1).normal(size=500)) < 0.1
     True
@@ -93,4 +93,5 @@ def foretold(x_nk: np.ndarray, y_n: np.ndarray) -> float:
         return 0.0
     _, at = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(x_nk).kneighbors(x_nk)
     guess_n = y_n[at[:, 1:]].mean(1)
-    return float(1 - np.mean((y_n - guess_n) ** 2) / y_n.var())
+    error = np.mean((y_n - guess_n) ** 2) / y_n.var()
+    return max(0.0, float(1 - error))

@@ -90,7 +90,7 @@ def _to_fewer_modalities(
     settings: SearchSettings,
 ) -> Handed | None:
     """Return what a dimension becomes that only some of its modalities use."""
-    if program.model.modalities is None or not (narrow := program.families.narrower(copy)):
+    if not (narrow := program.families.narrower(copy)):
         return None
     names = modalities_in_use(program, part, copy, dim, float(z_n.std()), settings)
     if names not in narrow:

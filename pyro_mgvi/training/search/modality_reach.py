@@ -18,11 +18,10 @@ from pyro_mgvi.training.search.residuals import Direction
 STEP = 0.5  # standard deviations by which a dimension is moved to see what it does
 
 
-def reached_features(program: Program, copy: Copy) -> Tensor | None:
-    """Return which features a copy reaches, boolean; None of one modality."""
+def reached_features(program: Program, copy: Copy) -> Tensor:
+    """Return which features of several modalities a copy reaches, boolean."""
     modalities, families = program.model.modalities, program.families
-    if modalities is None:
-        return None
+    assert modalities is not None  # asked of several alone
     names = families.modalities_of(copy.latent)
     return modalities.spread(torch.tensor([name in names for name in modalities.names]))
 
@@ -61,9 +60,10 @@ def handed_down(
 
     A modality counts if at least ``settings.least_genes`` of its features follow the direction.
     """
-    modalities = program.model.modalities
-    if modalities is None:
+    if not program.families.having:
         return dict(found)
+    modalities = program.model.modalities
+    assert modalities is not None  # there are several
     given: dict[Copy, list[Direction]] = {}
     for copy, directions in found.items():
         for direction in directions:
@@ -85,9 +85,7 @@ def _narrowest(families: Latents, copy: Copy, names: tuple[str, ...]) -> Copy:
 
 def within(program: Program, copy: Copy, direction: Direction) -> Direction:
     """Return a direction of the features that a copy reaches."""
-    reached_g = reached_features(program, copy)
-    assert reached_g is not None  # of several modalities
-    return direction._replace(loading_g=direction.loading_g * reached_g)
+    return direction._replace(loading_g=direction.loading_g * reached_features(program, copy))
 
 
 @torch.no_grad()

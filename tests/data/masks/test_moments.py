@@ -22,7 +22,7 @@ def test_where_all_have_all_the_moments_are_those_without_masks(adata):
     ):
         before, after = plain(data), measured(data, everything)
         for name in before._fields:
-            if name not in ("measured_bg", "n_covariates", "depth"):
+            if name not in ("measured_bg", "modalities", "n_covariates", "depth"):
                 np.testing.assert_allclose(
                     getattr(after, name), getattr(before, name), rtol=1e-4, atol=1e-5, err_msg=name
                 )
