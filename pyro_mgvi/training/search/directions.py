@@ -135,7 +135,9 @@ def find_directions(
                 taken.append(Taken(owner_b, seen_g, directions))
             elif directions:  # what is shared and not learnt yet may hide what is not shared
                 shared += directions
-                unhidden |= {b: without(unhidden[b], directions) for b in groups if own_b[b]}
+                unhidden = unhidden | {
+                    b: without(unhidden[b], directions) for b in groups if own_b[b]
+                }
     return handed_down(program, found, settings)
 
 
