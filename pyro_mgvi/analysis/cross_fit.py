@@ -21,6 +21,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.masks.notes import measured_in
 from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import DataError, SettingsError
+from pyro_mgvi.likelihoods.measured import known_sizes
 from pyro_mgvi.model import Posterior
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.support.values import whole_number
@@ -289,11 +290,7 @@ def observed_size(posterior: Posterior) -> torch.Tensor:
 def nuisance(posterior: Posterior, log_size: torch.Tensor) -> torch.Tensor:
     """Return what scores are freed from, (n, k): 1, the log size, shared latents, their squares."""
     z_nk = posterior.shared_means()
-    if log_size.dim() > 1:  # a modality that a cell has not got has no size
-        mean_k = log_size.where(log_size > 0, torch.nan).nanmean(0).nan_to_num()
-        size_nk = log_size.where(log_size > 0, mean_k)
-    else:
-        size_nk = log_size[:, None]
+    size_nk = known_sizes(log_size)
     return torch.cat([torch.ones_like(size_nk[:, :1]), size_nk, z_nk, z_nk**2], -1)
 
 

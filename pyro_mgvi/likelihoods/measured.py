@@ -27,6 +27,22 @@ def log_totals(total_nk: Tensor) -> Tensor:
     return total_nk.clamp(min=1.0).log().where(total_nk > 0, NOWHERE)
 
 
+def known_sizes(log_library: Tensor) -> Tensor:
+    """Return log library sizes as columns; a modality's mean where a cell has not got it.
+
+    Examples
+    --------
+    >>> known_sizes(torch.tensor([[1.0, NOWHERE], [3.0, 2.0]]))
+    tensor([[1., 2.],
+            [3., 2.]])
+    """
+    if log_library.dim() == 1:
+        return log_library[:, None]
+    known_nk = log_library > NOWHERE / 2
+    mean_k = log_library.where(known_nk, torch.nan).nanmean(0).nan_to_num()
+    return log_library.where(known_nk, mean_k)
+
+
 def without_absent(parts: list[Part], measured_ng: Tensor) -> list[Part]:
     """Return a decoder's parts with shares of exactly zero for absent genes, and no drop-out.
 

@@ -39,7 +39,7 @@ class OneModality(NamedTuple):
         return self.data.counts(self.cells[cells])[:, self.columns]
 
     @classmethod
-    def of(cls, data: CountsOfGroups, columns: slice, name: str) -> OneModality:
+    def of(cls, data: CountsOfGroups, columns: slice) -> OneModality:
         """Return what data hold of one modality: cells without any count have not got it."""
         every = np.arange(len(data))
         cells = np.flatnonzero(np.asarray(data.counts(every)[:, columns].sum(1)).ravel() > 0)
@@ -59,9 +59,8 @@ def initial_values_of_modalities(
     data: CountsOfGroups, modalities: Modalities, of_one: Callable[[OneModality], InitialValues]
 ) -> InitialValues:
     """Return initial values of several modalities, each estimated by ``of_one``."""
-    parts = [
-        of_one(OneModality.of(data, columns, name)) for name, columns in modalities.columns.items()
-    ]
+    found = (OneModality.of(data, columns) for columns in modalities.columns.values())
+    parts = [of_one(each) if len(each) else each.schema.blank_values() for each in found]
     n_groups, measured_bg = len(data.schema.groups), data.schema.measured_bg
     sizes = np.bincount(data.group_n, minlength=n_groups)
     return InitialValues(
