@@ -20,6 +20,8 @@ from pyro_mgvi import (
     private,
     shared,
 )
+from pyro_mgvi.analysis.cross_fit import nuisance, observed_size
+from pyro_mgvi.analysis.folds import shuffled_groups
 from pyro_mgvi.core.latents.text import as_text, parse
 
 
@@ -279,3 +281,24 @@ def test_steps_of_training_lower_the_loss():
     assert mgvi.history["train"].iloc[-1] < mgvi.history["train"].iloc[0]
     assert isinstance(mgvi.read(mdata), GroupedCounts)
     assert isinstance(mdata.mod["rna"], AnnData)
+
+
+def test_groups_are_shuffled_among_those_with_the_same_modalities():
+    mdata = mosaic(prot="d0")
+    data = model(mdata).read(mdata)
+    shuffled = shuffled_groups(data, seed=0)
+    assert (shuffled.group_n[data.group_n == 0] == 0).all()
+    moved = shuffled.group_n != data.group_n
+    assert moved.any() and (np.bincount(shuffled.group_n) == np.bincount(data.group_n)).all()
+    alone = mosaic(prot="d0", rna="d1")
+    with pytest.raises(DataError, match="no two groups have the same modalities"):
+        shuffled_groups(model(alone).read(alone), seed=0)
+
+
+def test_scores_are_freed_from_each_modality_s_size():
+    mdata = mosaic(prot="d0")
+    mgvi = model(mdata)
+    data = mgvi.read(mdata)
+    ((_, posterior),) = mgvi.posteriors(data)
+    found = nuisance(posterior, observed_size(posterior))
+    assert found.shape == (60, 1 + 2 + 2 * 3) and torch.isfinite(found).all()

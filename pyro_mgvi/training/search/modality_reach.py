@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_mgvi.core.copies import Copy, Latents
+from pyro_mgvi.core.latents import Latent
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.model.posterior import Posterior
 from pyro_mgvi.training.plan import SearchSettings
@@ -42,6 +43,22 @@ def having_any(families: Latents, copy: Copy) -> np.ndarray:
     """Return which groups have a modality that a copy reaches, boolean."""
     has = {group for name in families.modalities_of(copy.latent) for group in families.having[name]}
     return np.array([group in has for group in families.groups])
+
+
+def everyones(families: Latents, latent: Latent) -> bool:
+    """Return whether all groups own a family that have anything of what it reaches.
+
+    Examples
+    --------
+    >>> from pyro_mgvi.core import modality, private, shared
+    >>> having = {"rna": ("a", "b"), "prot": ("b",)}
+    >>> families = Latents([shared(1), modality("prot", 1), private(1)], ("a", "b"), having)
+    >>> [everyones(families, latent) for latent in families]
+    [True, True, False]
+    """
+    copies = families.copies_of(latent.name)
+    has = {group for name in families.modalities_of(latent.name) for group in families.having[name]}
+    return all(set(copy.groups) == has for copy in copies)
 
 
 def covered(families: Latents, copy: Copy) -> bool:

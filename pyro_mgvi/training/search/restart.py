@@ -18,7 +18,7 @@ from pyro_mgvi.training.search.directions import find_directions, searchable
 from pyro_mgvi.training.search.echoes import close_echoes
 from pyro_mgvi.training.search.group_dimensions import dimensions_of_some_groups
 from pyro_mgvi.training.search.group_offsets import recentre_offsets
-from pyro_mgvi.training.search.modality_reach import covered
+from pyro_mgvi.training.search.modality_reach import everyones
 from pyro_mgvi.training.search.pruning import dimension_divergence
 from pyro_mgvi.training.search.residuals import Direction, searched_groups
 
@@ -178,11 +178,9 @@ def close_idle(
     families, divergence = program.families, dimension_divergence(program, data)
     sizes_b = np.bincount(data.group_n, minlength=len(families.groups))
     sizes_b = sizes_b * searched_groups(families.design, sizes_b, settings.least_cells)
-    for latent in families:
-        if latent not in families.specific and not any(
-            covered(families, copy) for copy in families.copies_of(latent.name)
-        ):
-            continue
+    for latent in families.specific:
+        if everyones(families, latent):
+            continue  # no cell that could own it is foreign to it
         owners_sb = families.membership(latent.name).numpy()
         searched_s = np.array(
             [

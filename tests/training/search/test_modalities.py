@@ -16,6 +16,7 @@ from pyro_mgvi.training.search.modality_reach import (
     owners_of_all,
 )
 from pyro_mgvi.training.search.residuals import Direction
+from pyro_mgvi.training.search.restart import close_idle
 
 
 def copy_of(mgvi, key):
@@ -89,3 +90,11 @@ def test_what_wider_latents_foretell_is_closed(monkeypatch):
     assert close_echoes(mgvi, data, SearchSettings()) == 1
     assert mgvi.model.active["rna"].tolist() == [[False, True]]
     assert mgvi.model.active["z"].all() and mgvi.model.active["prot"].all()
+
+
+def test_idle_dimensions_that_everyone_may_own_stay_open():
+    mdata = small(n=300)
+    mgvi = model(mdata)
+    close_idle(mgvi, mgvi.read(mdata), SearchSettings(idle=1e9))
+    active = {copy.key: int(mgvi.model.active.of(copy).sum()) for copy in mgvi.families.copies}
+    assert active == {"z": 3, "t_d0": 0, "t_d1": 0, "rna": 2, "prot": 2}
