@@ -6,7 +6,7 @@
 
 ``truth`` simulates a shared, an RNA-only, a protein-only and a private program
 (:func:`pyro_mgvi.datasets.two_modalities`) and probes each latent for each program; with
-``--shuffled``, the cells of one modality are paired at random, and nothing is shared. ``citeseq``
+``--shuffled``, proteins are those of another cell of the group, and nothing is shared. ``citeseq``
 has four donors, one without proteins and one without RNA: the adjusted Rand index of Leiden
 clusters of z (best of a grid, needs igraph) over all cells and of each donor, the donor read from z
 within types, beside chance, and with ``--hide`` the correlation of the proteins of one more donor,
@@ -40,11 +40,12 @@ def truth(args: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     """Return what a probe reads of each program in each latent, beside ceiling and chance."""
     mdata = two_modalities(seed)
     if args.shuffled:
-        order = np.random.default_rng(seed).permutation(mdata.n_obs)
-        for key in ("shared", "prot_only", "private") if args.shuffled else ():
-            mdata.obs[f"{key}_of_prot"] = mdata.obs[key].to_numpy()[order]
+        rng, order = np.random.default_rng(seed), np.arange(mdata.n_obs)
+        for group in ("group1", "group2"):
+            mine = np.flatnonzero(mdata.obs["group"] == group)
+            order[mine] = rng.permutation(mine)
         mdata.mod["prot"].X = mdata.mod["prot"].X[order]
-        mdata.obs["group"] = mdata.obs["group"].to_numpy()
+        mdata.obs["prot_only"] = mdata.obs["prot_only"].to_numpy()[order]
     start = time.process_time()
     mgvi = MGVI.from_mudata(mdata, "group", {"rna": ZINB, "prot": NB}, seed=seed)
     mgvi.fit(mdata, progress=False)
