@@ -78,7 +78,7 @@ def test_the_two_lines_of_a_design_run(design, monkeypatch):
     fit = MGVI.fit
     monkeypatch.setattr(MGVI, "fit", lambda mgvi, cells: fit(mgvi, cells, BRIEF, progress=False))
     mdata = two_modalities(n_cells=240, n_genes=60, n_proteins=20)
-    mdata.obs["condition"] = mdata.obs["group"].replace({"group1": "ctrl", "group2": "stim"})
+    mdata.obs["condition"] = np.where(mdata.obs["group"] == "group1", "ctrl", "stim")
     space = {"adata": adata, "mdata": mdata, "NB": NB, "ZINB": ZINB}
     space |= {"MGVI": MGVI, "per": per, "shared": shared}
     for line in designs()[design]:
