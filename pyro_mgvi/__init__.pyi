@@ -45,6 +45,7 @@ from .core import (
     SameAsOwn,
     WassersteinTraceELBO,
     divergence,
+    modality,
     pairwise,
     per,
     private,
@@ -65,7 +66,15 @@ from .errors import (
     TrainingInterrupted,
     UntrainedWarning,
 )
-from .likelihoods import NB, ZINB, Gaussian, Poisson, ZeroInflatedNegativeBinomial
+from .likelihoods import (
+    NB,
+    ZINB,
+    Bernoulli,
+    Gaussian,
+    Poisson,
+    ProteinNB,
+    ZeroInflatedNegativeBinomial,
+)
 from .mgvi import MGVI
 from .model import Guide, Model, Posterior
 from .networks import (
@@ -89,6 +98,7 @@ __all__ = [
     "Absent",
     "AdditiveDecoder",
     "BasisDecoder",
+    "Bernoulli",
     "ChainDiagnosticsWarning",
     "ComponentWarning",
     "Copy",
@@ -120,6 +130,7 @@ __all__ = [
     "Poisson",
     "Posterior",
     "Preset",
+    "ProteinNB",
     "SameAsOwn",
     "Schema",
     "SearchSettings",
@@ -151,6 +162,7 @@ __all__ = [
     "metrics",
     "model",
     "networks",
+    "modality",
     "pairwise",
     "per",
     "plots",

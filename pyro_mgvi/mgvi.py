@@ -16,6 +16,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.masks import FeatureMasks
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.likelihoods import ZINB
+from pyro_mgvi.modalities import OfMuData
 from pyro_mgvi.model.component_checks import kind_of
 from pyro_mgvi.model.own_weight import OwnWeight
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
@@ -25,14 +26,15 @@ from pyro_mgvi.training import Trainer, TrainingPlan, TrainingSetup, add_group
 from pyro_mgvi.training.estimate import estimate
 from pyro_mgvi.training.objective import continued
 from pyro_mgvi.training.plan import chosen_plan
-from pyro_mgvi.training.program import LATENTS, Program
+from pyro_mgvi.training.program import LATENTS
 
 
-class MGVI(Results, Program):
+class MGVI(Results, OfMuData):
     """Shared and group-specific latents of grouped single-cell counts.
 
-    Use :meth:`from_anndata`. A Pyro user takes :meth:`training_setup` from here and trains its
-    model and guide with ``SVI``; :meth:`fit` does so for everybody else.
+    Use :meth:`from_anndata`, or :meth:`from_mudata` for several modalities. A Pyro user takes
+    :meth:`training_setup` from here and trains its model and guide with ``SVI``; :meth:`fit` does
+    so for everybody else.
 
     Attributes
     ----------

@@ -16,8 +16,9 @@ from helpers.documents import ROOT, cells_of_regions, commands, python_blocks, r
 from pyro.infer import SVI
 
 import pyro_mgvi
-from pyro_mgvi import MGVI, Likelihood, TrainingPlan, per, shared
+from pyro_mgvi import MGVI, NB, ZINB, Likelihood, TrainingPlan, per, shared
 from pyro_mgvi.cli.main import main
+from pyro_mgvi.datasets import two_modalities
 
 BLOCKS = python_blocks("docs/extend.md")
 BRIEF = TrainingPlan(max_epochs=2, prune_below=0)
@@ -76,7 +77,10 @@ def test_the_two_lines_of_a_design_run(design, monkeypatch):
     obs["patient"] = [f"p{i % 4}" for i in range(adata.n_obs)]
     fit = MGVI.fit
     monkeypatch.setattr(MGVI, "fit", lambda mgvi, cells: fit(mgvi, cells, BRIEF, progress=False))
-    space = {"adata": adata, "MGVI": MGVI, "per": per, "shared": shared}
+    mdata = two_modalities(n_cells=240, n_genes=60, n_proteins=20)
+    mdata.obs["condition"] = np.where(mdata.obs["group"] == "group1", "ctrl", "stim")
+    space = {"adata": adata, "mdata": mdata, "NB": NB, "ZINB": ZINB}
+    space |= {"MGVI": MGVI, "per": per, "shared": shared}
     for line in designs()[design]:
         exec(line, space)
     found = [space.get(name) for name in ("genes", "tables", "programs")]

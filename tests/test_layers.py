@@ -21,7 +21,7 @@ LAYERS = (
     ("training",),
     ("analysis",),
     ("results",),
-    ("presets",),
+    ("presets", "modalities"),
     ("saving",),
     ("mgvi",),
     ("criticism", "baselines", "datasets"),

@@ -21,6 +21,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.masks.notes import measured_in
 from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import DataError, SettingsError
+from pyro_mgvi.likelihoods.measured import known_sizes
 from pyro_mgvi.model import Posterior
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.support.values import whole_number
@@ -273,7 +274,7 @@ def gene_parts(n_genes: int, seed: int) -> list[np.ndarray]:
 
 
 def observed_size(posterior: Posterior) -> torch.Tensor:
-    """Return the log of the observed total of each cell, (n,).
+    """Return the log of the observed total of each cell, (n,), or (n, modalities).
 
     Raises
     ------
@@ -289,9 +290,11 @@ def observed_size(posterior: Posterior) -> torch.Tensor:
 def nuisance(posterior: Posterior, log_size: torch.Tensor) -> torch.Tensor:
     """Return what scores are freed from, (n, k): 1, the log size, shared latents, their squares."""
     z_nk = posterior.shared_means()
-    return torch.cat([torch.ones_like(log_size)[:, None], log_size[:, None], z_nk, z_nk**2], -1)
+    size_nk = known_sizes(log_size)
+    return torch.cat([torch.ones_like(size_nk[:, :1]), size_nk, z_nk, z_nk**2], -1)
 
 
 def nuisance_width(program: Program) -> int:
     """Return how many columns :func:`nuisance` has."""
-    return 2 + 2 * sum(x.n_copies * x.dim for x in program.families.shared)
+    n_sizes = 1 if program.model.modalities is None else len(program.model.modalities)
+    return 1 + n_sizes + 2 * sum(x.n_copies * x.dim for x in program.families.shared)

@@ -84,9 +84,28 @@ def shuffled_groups(data: GroupedCounts, seed: int) -> GroupedCounts:
 
     Where a batch holds one group only, nothing moves within it; groups are then permuted freely.
     Of groups that have not got the same genes (feature masks), the genes that all have are left:
-    a cell cannot be given a group some of whose genes nobody has measured in it.
+    a cell cannot be given a group some of whose genes nobody has measured in it. Of groups that
+    lack modalities, those are permuted that have the same.
+
+    Raises
+    ------
+    DataError
+        If no two groups have the same modalities.
     """
     rng, group_n = np.random.default_rng(seed), data.group_n.copy()
+    measured_bg = data.schema.measured_bg
+    if data.schema.several is not None and measured_bg is not None:
+        _, kind_b = np.unique(measured_bg, axis=0, return_inverse=True)
+        kind_n = kind_b.ravel()[data.group_n]
+        if np.bincount(kind_b.ravel()).max() < 2:
+            raise DataError(
+                "no two groups have the same modalities: there is nothing to compare the private "
+                "latents with, and they cannot be diagnosed"
+            )
+        for kind in np.unique(kind_n):
+            cells = np.flatnonzero(kind_n == kind)
+            group_n[cells] = rng.permutation(group_n[cells])
+        return data.with_groups(group_n)
     blocks = [np.flatnonzero(data.batch_n == b) for b in range(len(data.schema.batches))]
     if any(len(set(group_n[block])) == 1 for block in blocks):
         blocks = [np.arange(len(data))]

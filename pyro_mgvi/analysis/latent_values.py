@@ -13,6 +13,7 @@ from anndata import AnnData, ImplicitModificationWarning
 from pyro_mgvi.core.latents.text import as_text
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import annotated, some
+from pyro_mgvi.data.modalities import is_mudata
 from pyro_mgvi.data.names import cell_index
 from pyro_mgvi.errors import DataError, DataWarning, SettingsError, warn
 from pyro_mgvi.support.values import one_of, whole_number
@@ -129,7 +130,7 @@ def write_latents(
     program
         A trained :class:`~pyro_mgvi.MGVI`.
     adata
-        Annotated data.
+        Annotated data; of a model of several modalities, the MuData.
     foreign
         As for :func:`latents`.
     prefix
@@ -158,7 +159,8 @@ def write_latents(
         )
     if not isinstance(prefix, str) or not prefix or "/" in prefix:
         raise SettingsError(f"prefix must be a text without '/', not {prefix!r}")
-    annotated(adata)
+    if not is_mudata(adata):
+        annotated(adata)
     if adata.isbacked and adata.is_view:
         raise DataError(
             "nothing can be written to a part of a file that is opened in backed mode: take "

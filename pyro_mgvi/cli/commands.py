@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
+from typing import Any
 
 import pandas as pd
+from anndata import AnnData
 
 from pyro_mgvi.analysis.latent_values import record
 from pyro_mgvi.cli.files import feature_masks, query, read_cells
+from pyro_mgvi.cli.fit_options import check_backed, check_checkpoint, say
 from pyro_mgvi.cli.gene_sets import GeneSets
 from pyro_mgvi.cli.legends import PROGRAMS, RANKING, print_legend
+from pyro_mgvi.cli.modalities import holds_modalities, of_modalities, read_any
 from pyro_mgvi.cli.outputs import (
     Kind,
     Output,
     check_outputs,
-    is_zarr_name,
     write_backed,
     write_cells,
     write_table,
@@ -28,8 +30,8 @@ from pyro_mgvi.data.selection import cells_of_group
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.support.values import whole_number
-from pyro_mgvi.training.checkpoint import states, usable_folder
 
+LATENTS = ("z:10", "t:10")  # of one modality
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
 
 
@@ -65,15 +67,30 @@ def demo(arguments: Namespace) -> int:
 
 def fit(arguments: Namespace) -> int:
     """Fit annotated data, and write the model and the latents."""
-    latents = [parse(spec) for spec in arguments.latents]
     outputs = [Output("--out", arguments.out, Kind.CELLS)] if arguments.out is not None else []
     if not (outputs or arguments.estimate):
         raise SettingsError("fit needs a file to write to: name it (--out), or ask for --estimate")
     if arguments.model is not None:
         outputs.append(Output("--model", arguments.model, Kind.MODEL))
     check_outputs(outputs, [arguments.input], arguments.force)
-    _check_checkpoint(arguments, outputs)
-    _check_backed(arguments)
+    check_checkpoint(arguments, outputs)
+    check_backed(arguments)
+    if holds_modalities(arguments.input):
+        adata, data, mgvi = of_modalities(arguments)
+    else:
+        adata, data, mgvi = _of_cells(arguments)
+    if arguments.estimate:
+        chosen = {"max_epochs": arguments.epochs, "accelerator": arguments.accelerator}
+        print(mgvi.estimate(data, **chosen))
+        return 0
+    return _trained(arguments, adata, data, mgvi)
+
+
+def _of_cells(arguments: Namespace) -> tuple[AnnData, GroupedCounts, MGVI]:
+    """Return the cells of an AnnData, their counts and a model for them."""
+    latents = [parse(spec) for spec in arguments.latents or LATENTS]
+    if arguments.modality:
+        raise SettingsError("--modality is for a file with several modalities, h5mu: leave it out")
     adata = read_cells(arguments.input, arguments.backed)
     keys = {
         "group_key": arguments.group_key[0]
@@ -95,11 +112,11 @@ def fit(arguments: Namespace) -> int:
         )
     if len(data) < adata.n_obs:
         adata = adata[data.cells].copy()
-    mgvi = MGVI.from_counts(data, seed=arguments.seed, latents=latents)
-    if arguments.estimate:
-        chosen = {"max_epochs": arguments.epochs, "accelerator": arguments.accelerator}
-        print(mgvi.estimate(data, **chosen))
-        return 0
+    return adata, data, MGVI.from_counts(data, seed=arguments.seed, latents=latents)
+
+
+def _trained(arguments: Namespace, adata: Any, data: GroupedCounts, mgvi: MGVI) -> int:
+    """Train, and write the model and the latents."""
     try:
         found = mgvi.fit(
             data,
@@ -112,7 +129,7 @@ def fit(arguments: Namespace) -> int:
     except TrainingInterrupted:
         if not mgvi.interrupted:  # no epoch was finished: there is nothing to write
             raise
-        _say(f"interrupted after {len(mgvi.history)} epochs; writing what there is")
+        say(f"interrupted after {len(mgvi.history)} epochs; writing what there is")
         found = mgvi.summary(data)
     if arguments.model is not None:
         mgvi.save(arguments.model)
@@ -128,47 +145,11 @@ def fit(arguments: Namespace) -> int:
     if not mgvi.interrupted:
         return 0
     further = "" if arguments.checkpoint is None else "; the same command with --resume goes on"
-    _say(
+    say(
         f"interrupted after {len(mgvi.history)} epochs: what is written holds the best weights so "
         f'far, and says so (uns["mgvi"]["interrupted"]){further}'
     )
     return INTERRUPTED
-
-
-def _check_backed(arguments: Namespace) -> None:
-    """Refuse outputs that a file larger than memory cannot be written to."""
-    out = arguments.out
-    if arguments.backed and out is not None:
-        if is_zarr_name(out):
-            raise SettingsError(f"--backed writes h5ad, and --out {out} is zarr: name an h5ad file")
-        if out.exists() and out.samefile(arguments.input):
-            raise SettingsError("--backed reads the input until the end: choose another --out")
-
-
-def _check_checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
-    """Refuse a folder that cannot be used for a checkpoint, and say whether it is resumed."""
-    folder = arguments.checkpoint
-    if folder is None:
-        if arguments.resume:
-            raise SettingsError(
-                "--resume goes on from a checkpoint: name its folder (--checkpoint)"
-            )
-        return
-    for output in outputs:
-        inside = (folder.resolve(), *folder.resolve().parents)
-        if output.path.resolve() in inside:
-            raise SettingsError(
-                f"--checkpoint {folder} is in what {output.option} writes: choose another folder"
-            )
-    usable_folder(folder, arguments.resume)
-    if arguments.resume:
-        found = states(folder)
-        done = f"{max(found)} epochs of it are done" if found else "it holds nothing yet"
-        _say(f"going on from --checkpoint {folder}: {done}")
-
-
-def _say(message: str) -> None:
-    print(f"pyro-mgvi: {message}", file=sys.stderr)
 
 
 def rank_genes(arguments: Namespace) -> int:
@@ -180,7 +161,7 @@ def rank_genes(arguments: Namespace) -> int:
     )
     mgvi = MGVI.load(arguments.model).to(arguments.accelerator)
     sets.check(mgvi)
-    adata = read_cells(arguments.input)
+    adata = read_any(arguments.input)
     data = mgvi.read(adata)
     cells = None if arguments.where is None else query(adata, arguments.where)
     cells_of_group(

@@ -99,7 +99,9 @@ def _add_demo(commands: Commands) -> None:
 
 def _add_fit(commands: Commands) -> None:
     fit = commands.add_parser("fit", help="fit grouped counts, write latents and the model")
-    fit.add_argument("input", type=_path, nargs="?", metavar="IN", help="h5ad file or zarr folder")
+    fit.add_argument(
+        "input", type=_path, nargs="?", metavar="IN", help="h5ad or h5mu file, or zarr folder"
+    )
     fit.add_argument(
         "--group-key",
         required=True,
@@ -128,11 +130,18 @@ def _add_fit(commands: Commands) -> None:
         "--latents",
         nargs="+",
         metavar="SPEC",
-        default=["z:10", "t:10"],
         help="latents and dims: z:10 (shared) t:10 (per group; of several columns, per level of "
         "each) per:COLUMN:10 (per level of one) per:COLUMN+COLUMN:5 (interaction) pair:5 (per two "
         "groups) NAME=A+B:5 (of the groups A and B; in names, a backslash goes before + , : = and "
-        "backslash); default z:10 t:10",
+        "backslash); default z:10 t:10. Of several modalities: modality:prot:5 (of one), "
+        "t:5@rna (what it reaches); default z:10 t:10 and modality:NAME:5 of each",
+    )
+    fit.add_argument(
+        "--modality",
+        nargs="+",
+        metavar="NAME=LIKELIHOOD",
+        help="modalities of an h5mu file, each with NB, ZINB, Poisson, Bernoulli or ProteinNB: "
+        "rna=ZINB prot=NB; by default all, with NB",
     )
     fit.add_argument(
         "--feature-mask",

@@ -19,6 +19,7 @@ import pandas as pd
 from anndata import AnnData
 
 from pyro_mgvi import saving
+from pyro_mgvi.data.modalities import is_mudata
 from pyro_mgvi.errors import DataError, MGVIError, SettingsError
 from pyro_mgvi.support.whole_files import written_whole
 
@@ -31,7 +32,7 @@ except ModuleNotFoundError:  # before anndata 0.11
 class Kind(Enum):
     """What is written, and how its file may end."""
 
-    CELLS = (".h5ad", ".h5", ".zarr")
+    CELLS = (".h5ad", ".h5", ".zarr", ".h5mu")
     TABLE = (".csv", ".tsv", ".txt")
     PAGE = (".html", ".htm")
     PICTURE = (".png",)
@@ -130,9 +131,11 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def write_cells(adata: AnnData, path: Path) -> None:
-    """Write annotated data as h5ad, or as zarr if the name says so."""
+    """Write annotated data as h5ad, or as zarr if the name says so; several modalities as h5mu."""
     with writing(path) as part:
-        if is_zarr_name(path):
+        if is_mudata(adata):
+            adata.write_h5mu(part)
+        elif is_zarr_name(path):
             adata.write_zarr(part)
         else:
             adata.write_h5ad(part, compression="gzip")

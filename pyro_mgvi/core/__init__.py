@@ -21,7 +21,8 @@ from pyro_mgvi.core.interfaces import (
     Likelihood,
     StartsDimensions,
 )
-from pyro_mgvi.core.latents import Latent, pairwise, per, private, shared, subsets
+from pyro_mgvi.core.latents import Latent, modality, pairwise, per, private, shared, subsets
+from pyro_mgvi.core.modalities import Modalities
 from pyro_mgvi.core.priors import Absent, Dirac, SameAsOwn, owners_prior, proper_priors
 
 __all__ = [
@@ -45,10 +46,12 @@ __all__ = [
     "Latent",
     "Latents",
     "Likelihood",
+    "Modalities",
     "SameAsOwn",
     "StartsDimensions",
     "WassersteinTraceELBO",
     "divergence",
+    "modality",
     "owners_prior",
     "pairwise",
     "per",

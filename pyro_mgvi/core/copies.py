@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,6 +63,8 @@ class Latents:
         One family or several, each a :class:`Latent` or a text such as ``"z:10"`` (:func:`parse`).
     groups
         Names of all groups, in the order of the group codes; or their :class:`Design`.
+    having
+        Of data with several modalities, the groups that have each of them, by name.
 
     Raises
     ------
@@ -79,7 +81,13 @@ class Latents:
     (3, ['z'])
     """
 
-    def __init__(self, latents: Latent | str | Iterable[Latent | str], groups: Sequence[str]):
+    def __init__(
+        self,
+        latents: Latent | str | Iterable[Latent | str],
+        groups: Sequence[str],
+        having: Mapping[str, tuple[str, ...]] | None = None,
+    ):
+        self.having = {} if having is None else dict(having)
         self.design = Design.of(groups)
         self.groups = self.design.groups
         if not isinstance(latents, (Latent, str, Iterable)):
@@ -90,7 +98,8 @@ class Latents:
                 raise SettingsError(f"{latent!r} is no latent: write shared(10) or 'z:10'")
         families = [parse(latent) if isinstance(latent, str) else latent for latent in listed]
         every = [each for family in families for each in by_column(family, self.design)]
-        self.families = tuple(family.over(self.design) for family in every)
+        bound = (family.over(self.design) for family in every)
+        self.families = tuple(family.where_measured(self.having) for family in bound)
         self._check()
 
     def _check(self) -> None:
@@ -175,6 +184,47 @@ class Latents:
     def n_dims(self) -> int:
         """Number of dimensions of all copies together."""
         return sum(copy.dim for copy in self.copies)
+
+    def reaching(self, modality: str) -> Latents | None:
+        """Return the families that reach a modality, as latents of their own; None without any.
+
+        Examples
+        --------
+        >>> having = {"rna": ("a", "b"), "prot": ("a", "b")}
+        >>> prot = Latent("prot", (("a", "b"),), 2, modalities=("prot",))
+        >>> [x.name for x in Latents(["z:2", prot], ("a", "b"), having).reaching("rna")]
+        ['z']
+        """
+        families = [family for family in self.families if family.reaches(modality)]
+        return Latents(families, self.design, self.having) if families else None
+
+    def narrower(self, copy: Copy) -> dict[tuple[str, ...], Copy]:
+        """Return the copies of the same owners that reach a part of what one reaches, by reach.
+
+        Owners are the same as far as they have what is reached.
+        """
+        reach = self.modalities_of(copy.latent)
+        found: dict[tuple[str, ...], Copy] = {}
+        for other in self.copies:
+            part = self.modalities_of(other.latent)
+            if set(part) < set(reach):
+                has = {group for name in part for group in self.having[name]}
+                if set(other.groups) == set(copy.groups) & has:
+                    found.setdefault(part, other)
+        return found
+
+    def has_narrower(self, name: str) -> bool:
+        """Return whether each modality that a family reaches has a latent of its own beside it."""
+        return all(
+            {each for part in self.narrower(copy) for each in part}
+            == set(self.modalities_of(name))
+            != set()
+            for copy in self.copies_of(name)
+        )
+
+    def modalities_of(self, name: str) -> tuple[str, ...]:
+        """Return the modalities that a family reaches, in the order of the data's."""
+        return tuple(each for each in self.having if self[name].reaches(each))
 
     def membership(self, name: str) -> torch.Tensor:
         """Return which group owns which copy of a family: boolean, (S, groups)."""

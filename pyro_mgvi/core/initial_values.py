@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_mgvi.core.modalities import Modalities
+
 
 class InitialValues(NamedTuple):
     """Initial values of a model's weights, and the priors that are set from data.
@@ -22,12 +24,14 @@ class InitialValues(NamedTuple):
     gate_logits_g
         Log-odds of drop-out per gene, well below the observed zeros.
     log_library_b2
-        Mean and standard deviation of the log library size per batch, (batches, 2).
+        Mean and standard deviation of the log library size per batch, (batches, 2); with several
+        modalities, of each, (batches, modalities, 2).
     input_g
         Mean encoder input per gene, subtracted from it.
     depth
         Library size to which the encoders' input is scaled, in counts: one, or, where groups have
-        genes of their own, one for each group, (groups,).
+        genes of their own, one for each group, (groups,); with several modalities, (groups,
+        modalities).
     n_covariates
         Number of covariate columns.
     n_group_b
@@ -37,6 +41,8 @@ class InitialValues(NamedTuple):
     reference_g
         Genes whose counts make up a cell's library, boolean (genes,); None where all do. Where
         groups have genes of their own, these are what all groups have.
+    modalities
+        Whose features these are, if of several modalities.
     """
 
     log_rate_g: Tensor
@@ -50,6 +56,7 @@ class InitialValues(NamedTuple):
     n_group_b: Tensor = torch.ones(1)
     measured_bg: Tensor | None = None
     reference_g: Tensor | None = None
+    modalities: Modalities | None = None
 
     @property
     def n_genes(self) -> int:
@@ -69,6 +76,7 @@ class InitialValues(NamedTuple):
         n_batches: int = 1,
         n_covariates: int = 0,
         measured_bg: Tensor | None = None,
+        modalities: Modalities | None = None,
     ) -> InitialValues:
         """Return neutral values of the right shapes, for example before loading weights."""
         library = torch.tensor([[7.0, 1.0]]).repeat(n_batches, 1)
@@ -76,5 +84,51 @@ class InitialValues(NamedTuple):
         offset = torch.zeros(n_groups, n_genes)
         depth = torch.tensor(1e3) if measured_bg is None else torch.full((n_groups,), 1e3)
         sizes = torch.ones(n_groups)
+        if modalities is not None:
+            library = library.unsqueeze(1).repeat(1, len(modalities), 1)
+            depth = torch.full((n_groups, len(modalities)), 1e3)
         values = zeros, offset, zeros, zeros, library, zeros, depth, n_covariates, sizes
-        return cls(*values, measured_bg, None if measured_bg is None else measured_bg.all(0))
+        reference_g = None
+        if measured_bg is not None and modalities is None:
+            reference_g = measured_bg.all(0)
+        return cls(*values, measured_bg, reference_g, modalities)
+
+    def of_modality(self, name: str) -> InitialValues:
+        """Return what is of one of several modalities.
+
+        Groups without any of its features are as if they had all: none of their cells is looked at.
+        """
+        assert self.modalities is not None  # asked of several modalities alone
+        columns, code = self.modalities.columns[name], self.modalities.names.index(name)
+        has_bg = None
+        if self.measured_bg is not None and not self.measured_bg[:, columns].all():
+            has_bg = self.measured_bg[:, columns]
+        return self._replace(
+            log_rate_g=self.log_rate_g[columns],
+            offset_bg=self.offset_bg[:, columns],
+            log_theta_g=self.log_theta_g[columns],
+            gate_logits_g=self.gate_logits_g[columns],
+            log_library_b2=self.log_library_b2[:, code],
+            input_g=self.input_g[columns],
+            depth=self.depth[:, code],
+            measured_bg=has_bg,
+            modalities=None,
+        )
+
+    def of_features(self, names: tuple[str, ...]) -> InitialValues:
+        """Return what encoders of some modalities are told, their features side by side."""
+        if self.modalities is None or names == self.modalities.names:
+            return self
+        chosen = torch.cat([torch.arange(self.n_genes)[self.modalities.columns[n]] for n in names])
+        codes = [self.modalities.names.index(name) for name in names]
+        return self._replace(
+            log_rate_g=self.log_rate_g[chosen],
+            offset_bg=self.offset_bg[:, chosen],
+            log_theta_g=self.log_theta_g[chosen],
+            gate_logits_g=self.gate_logits_g[chosen],
+            log_library_b2=self.log_library_b2[:, codes],
+            input_g=self.input_g[chosen],
+            depth=self.depth[:, codes],
+            measured_bg=None if self.measured_bg is None else self.measured_bg[:, chosen],
+            modalities=Modalities(names, tuple(self.modalities.sizes[code] for code in codes)),
+        )

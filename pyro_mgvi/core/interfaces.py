@@ -46,11 +46,14 @@ class EncoderInput(NamedTuple):
     cells
         For some latents, which cells each copy has to encode; what is said about others is not
         used. An encoder may encode all of them.
+    has
+        Which of several modalities each cell has, boolean (n, modalities); None of one.
     """
 
     x: Tensor | SparseInput
     covariates: Tensor | None = None
     cells: Mapping[str, ForeignSample] = {}
+    has: Tensor | None = None
 
     def dense(self) -> Tensor:
         """Return genes and covariates side by side, (n, genes + covariates)."""

@@ -41,6 +41,7 @@ def annotated(adata: Any) -> AnnData:
             modalities = list(adata.mod)
             name = "rna" if "rna" in modalities or not modalities else modalities[0]
             how = f"pass one modality of {some(modalities)}: adata = mdata[{name!r}]"
+            how += "; or take MGVI.from_mudata for several"
         elif isinstance(adata, (pd.DataFrame, np.ndarray)) or sparse.issparse(adata):
             how = "wrap it: anndata.AnnData(counts, obs=a table with the groups of the cells)"
         raise DataError(f"adata is a {type(adata).__name__}, not an AnnData: {how}")

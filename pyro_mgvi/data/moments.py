@@ -79,8 +79,7 @@ def initial_values_of_counts(data: CountsOfGroups) -> InitialValues:
     theta_g = share_g**2 * square_size / np.maximum(squares_g, 1e-3)
     gate_g = np.clip(GATE_SHARE * zeros_g / n_usual, 1e-4, 0.5)
     log_library = np.log(library_n)
-    batches = [log_library[data.batch_n == batch] for batch in range(len(data.schema.batches))]
-    library_b2 = [[batch.mean(), max(batch.std(), 0.1)] for batch in batches]
+    library_b2 = library_of_batches(log_library, data.batch_n, len(data.schema.batches))
     return InitialValues(
         log_rate_g=tensor(np.log(share_g)),
         offset_bg=tensor(offset_bg),
@@ -92,6 +91,15 @@ def initial_values_of_counts(data: CountsOfGroups) -> InitialValues:
         n_covariates=data.schema.n_covariates,
         n_group_b=tensor(np.bincount(data.group_n, minlength=n_groups)),
     )
+
+
+def library_of_batches(
+    log_library_n: np.ndarray, batch_n: np.ndarray, n_batches: int
+) -> list[list[float]]:
+    """Return mean and standard deviation of each batch; of all cells, for one without any."""
+    batches = [log_library_n[batch_n == batch] for batch in range(n_batches)]
+    batches = [batch if len(batch) else log_library_n for batch in batches]
+    return [[batch.mean(), max(batch.std(), 0.1)] for batch in batches]
 
 
 def extreme_cells(library_n: np.ndarray, group_n: np.ndarray, batch_n: np.ndarray) -> np.ndarray:

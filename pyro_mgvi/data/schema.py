@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from anndata import AnnData
 
 from pyro_mgvi.core.design import Design
 from pyro_mgvi.core.initial_values import InitialValues
+from pyro_mgvi.core.modalities import Modalities
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.support.values import flag
@@ -115,6 +117,37 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Modality:
+    """One of the modalities of a MuData that a model is of.
+
+    Attributes
+    ----------
+    name
+        Its key.
+    n_features
+        How many features it has.
+    layer
+        Where its counts are; None for ``X``.
+    """
+
+    name: str
+    n_features: int
+    layer: str | None = None
+
+    @property
+    def source(self) -> Source:
+        """Where its counts lie."""
+        return Source(self.layer)
+
+
+def modalities_of(listed: Sequence[Modality]) -> Modalities | None:
+    """Return names and sizes of several modalities; None of one, which needs none."""
+    if len(listed) < 2:
+        return None
+    return Modalities(tuple(x.name for x in listed), tuple(x.n_features for x in listed))
+
+
+@dataclass(frozen=True)
 class Schema:
     """Names of genes, groups, batches and covariates.
 
@@ -143,6 +176,8 @@ class Schema:
         named.
     levels_gc
         Level of each column, for each group, if several columns make up the groups.
+    modalities
+        Those of a MuData, whose features are side by side in ``genes``; empty for an AnnData.
     """
 
     group_key: str | tuple[str, ...]
@@ -169,6 +204,33 @@ class Schema:
         return np.array([[gene not in none for gene in self.genes] for none in absent])
 
     levels_gc: tuple[tuple[str, ...], ...] = ()
+    modalities: tuple[Modality, ...] = ()
+
+    @property
+    def several(self) -> Modalities | None:
+        """Whose features the genes are, if of more than one modality."""
+        return modalities_of(self.modalities)
+
+    @property
+    def having(self) -> dict[str, tuple[str, ...]]:
+        """The groups that have each of several modalities, by its name."""
+        several = self.several
+        if several is None:
+            return {}
+        has_bg = self.measured_bg
+        if has_bg is None:
+            return dict.fromkeys(several.names, self.groups)
+        return {
+            name: tuple(g for g, has_g in zip(self.groups, has_bg) if has_g[columns].any())
+            for name, columns in several.columns.items()
+        }
+
+    @property
+    def columns_of_obs(self) -> tuple[str, ...]:
+        """Columns of ``obs`` that are read."""
+        groups = (self.group_key,) if isinstance(self.group_key, str) else self.group_key
+        found = (*groups, self.batch_key, *self.covariate_keys, self.sample_key)
+        return tuple(dict.fromkeys(key for key in found if key is not None))
 
     @property
     def design(self) -> Design:
@@ -193,7 +255,7 @@ class Schema:
         has_bg = self.measured_bg
         measured_bg = None if has_bg is None else torch.from_numpy(has_bg)
         sizes = len(self.genes), len(self.groups), len(self.batches), self.n_covariates
-        return InitialValues.blank(*sizes, measured_bg)
+        return InitialValues.blank(*sizes, measured_bg, self.several)
 
     def __repr__(self) -> str:
         batch = "" if self.batch_key is None else f", batch {self.batch_key!r}"

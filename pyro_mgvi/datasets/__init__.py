@@ -2,6 +2,7 @@
 
 from pyro_mgvi.datasets.blood import kang_pbmc
 from pyro_mgvi.datasets.intestine import haber_intestine, prepare
+from pyro_mgvi.datasets.modalities import two_modalities
 from pyro_mgvi.datasets.orthologs import pair_species
 from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped, paper_recipe, splat
 
@@ -15,4 +16,5 @@ __all__ = [
     "paper_recipe",
     "prepare",
     "splat",
+    "two_modalities",
 ]

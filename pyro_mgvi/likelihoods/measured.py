@@ -16,6 +16,33 @@ from pyro_mgvi.core.interfaces import HasGeneLogProb, Part
 NOWHERE = -1e4
 
 
+def log_totals(total_nk: Tensor) -> Tensor:
+    """Return the log of totals, and what stands for nowhere at all where there is no count.
+
+    Examples
+    --------
+    >>> log_totals(torch.tensor([[1.0, 0.0]]))
+    tensor([[     0., -10000.]])
+    """
+    return total_nk.clamp(min=1.0).log().where(total_nk > 0, NOWHERE)
+
+
+def known_sizes(log_library: Tensor) -> Tensor:
+    """Return log library sizes as columns; a modality's mean where a cell has not got it.
+
+    Examples
+    --------
+    >>> known_sizes(torch.tensor([[1.0, NOWHERE], [3.0, 2.0]]))
+    tensor([[1., 2.],
+            [3., 2.]])
+    """
+    if log_library.dim() == 1:
+        return log_library[:, None]
+    known_nk = log_library > NOWHERE / 2
+    mean_k = log_library.where(known_nk, torch.nan).nanmean(0).nan_to_num()
+    return log_library.where(known_nk, mean_k)
+
+
 def without_absent(parts: list[Part], measured_ng: Tensor) -> list[Part]:
     """Return a decoder's parts with shares of exactly zero for absent genes, and no drop-out.
 

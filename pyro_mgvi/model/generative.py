@@ -28,6 +28,7 @@ from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.simplex import log_share
 from pyro_mgvi.kernels.sparse import to_dense
 from pyro_mgvi.likelihoods import ZINB
+from pyro_mgvi.likelihoods.measured import log_totals
 from pyro_mgvi.model.active_dims import ActiveDims
 from pyro_mgvi.model.evidence import Evidence
 from pyro_mgvi.model.structure import GroupedModule
@@ -90,13 +91,20 @@ class Model(GroupedModule):
         active: ActiveDims | None = None,
         name: str | None = None,
     ):
-        super().__init__(latents, active, name, initial.measured_bg, initial.reference_g)
+        where = initial.measured_bg, initial.reference_g, initial.modalities
+        super().__init__(latents, active, name, *where)
+        if initial.modalities is not None and not observed_library:
+            raise SettingsError(
+                "of several modalities, the library size of each is what was observed: say "
+                "observed_library=True"
+            )
         self.observed_library = observed_library
         self.register_buffer("log_library_b2", initial.log_library_b2.clone())
         self.likelihood = likelihood(initial)
         self.decoder = decoder(latents, initial, n_outputs=self.likelihood.n_outputs)
-        measured_bg = initial.measured_bg
-        self.evidence = None if measured_bg is None else Evidence(latents, measured_bg)
+        self.evidence = None
+        if initial.measured_bg is not None and initial.modalities is None:
+            self.evidence = Evidence(latents, initial.measured_bg)
 
     @property
     def data_kind(self) -> DataKind:
@@ -164,16 +172,26 @@ class Model(GroupedModule):
                 with self.copies(latent):
                     values[latent.name] = pyro.sample(latent.name, self.prior(latent, group))
             if self.data_kind is DataKind.COUNTS:
-                observed = None
-                if counts is not None and self.observed_library:
-                    observed = self.totals(counts)
-                library = pyro.sample("library", self.library_prior(batch, n), obs=observed)
-                log_library = library.log()
+                log_library = self._library(counts, batch, n)
             stacked = {name: self.from_site(value) for name, value in values.items()}
             parts = self._learnt(stacked, group, covariates)
             distribution = self.distribution(parts, log_library, group)
             counts = pyro.sample("counts", distribution, obs=counts)
         return Generated(cells, values, log_library, counts)
+
+    def _library(self, counts: Tensor | None, batch_n: Tensor | None, n: int) -> Tensor:
+        """Declare the library and return its log, (n,), or of several modalities (n, them)."""
+        prior, observed = self.library_prior(batch_n, n), None
+        if self.modalities is not None and counts is not None:
+            total_nk = self.totals(counts)
+            prior = dist.LogNormal(prior.loc, prior.scale).mask(total_nk > 0)
+            pyro.sample("library", prior.to_event(1), obs=total_nk.clamp(min=1.0))
+            return log_totals(total_nk)
+        if counts is not None and self.observed_library:
+            observed = self.totals(counts)
+        prior = prior if self.modalities is None else prior.to_event(1)
+        drawn: Tensor = pyro.sample("library", prior, obs=observed)
+        return drawn.log()
 
     def distribution(
         self, parts: list[Part], log_library: Tensor | None, group_n: Tensor
@@ -239,10 +257,14 @@ class Model(GroupedModule):
         return dist.LogNormal(stats[..., 0], stats[..., 1])
 
     def observed_log_library(self, counts_ng: Tensor) -> Tensor | None:
-        """Return the log of the cells' libraries, (n,); None for transformed values."""
+        """Return the log of the cells' libraries, (n,); None for transformed values.
+
+        Of several modalities (n, modalities), far below any other for one that a cell has not got.
+        """
         if self.data_kind is not DataKind.COUNTS:
             return None
-        return self.totals(counts_ng).log()
+        total_n = self.totals(counts_ng)
+        return total_n.log() if self.modalities is None else log_totals(total_n)
 
     def _learnt(
         self, values: dict[str, Tensor], group_n: Tensor, covariates: Tensor | None

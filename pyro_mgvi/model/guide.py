@@ -14,7 +14,9 @@ from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.core.foreign_sampling import ForeignSample
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind, Encoder, EncoderInput, Moments
+from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.compiled import compilable
+from pyro_mgvi.kernels.modalities import scaled_log_of
 from pyro_mgvi.kernels.sparse import SparseInput, scaled_log, to_dense
 from pyro_mgvi.model.active_dims import ActiveDims
 from pyro_mgvi.model.structure import GroupedModule
@@ -70,7 +72,8 @@ class Guide(GroupedModule):
         active: ActiveDims | None = None,
         name: str | None = None,
     ):
-        super().__init__(latents, active, name, initial.measured_bg, initial.reference_g)
+        where = initial.measured_bg, initial.reference_g, initial.modalities
+        super().__init__(latents, active, name, *where)
         if foreign_sample is not None:
             foreign_sample = whole_number("foreign_sample", foreign_sample, least=1)
         self.data_kind, self.foreign_sample = data_kind, foreign_sample
@@ -143,9 +146,10 @@ class Guide(GroupedModule):
         else:
             total_n = self.totals(counts) if self.data_kind is DataKind.COUNTS else None
             x_ng = self.input(counts, total_n, group)
-        moments = self.encode(EncoderInput(x_ng, covariates, samples or {}))
+        has_nk = None if self.modalities is None or total_n is None else total_n > 0
+        moments = self.encode(EncoderInput(x_ng, covariates, samples or {}, has_nk))
         correction = moments.pop("library", None)
-        if total_n is not None:
+        if total_n is not None and self.modalities is None:
             log_total_n = total_n.clamp(min=1.0).log()  # an empty cell may be drawn from the prior
             if correction is None:
                 zero = torch.zeros_like(log_total_n)
@@ -161,6 +165,8 @@ class Guide(GroupedModule):
         Raw counts would let them learn depth and cell types. ``total_n`` holds the cells' totals,
         if they are known already. Genes that a cell's ``group`` has not got are at their centre.
         """
+        if self.modalities is not None:
+            return self._input_of_modalities(counts, total_n, group)
         mostly_zero = counts.layout == torch.sparse_csr
         measured_ng = self.measured(group)
         if measured_ng is not None:
@@ -190,6 +196,33 @@ class Guide(GroupedModule):
         centred_ng = _centred_log(counts, factor_n.unsqueeze(-1), self.input_g)
         return centred_ng.where(measured_ng, 0.0)
 
+    def _input_of_modalities(
+        self, counts: Tensor, total_nk: Tensor | None, group: Tensor | None
+    ) -> Tensor | SparseInput:
+        """Return the input of several modalities, each at its own depth.
+
+        Features of one of which a cell has no count are at their centre, as absent ones are.
+        """
+        assert self.modalities is not None and self.code_g is not None
+        if group is None:
+            raise SettingsError("modalities are at a depth of each group: give the cells' group")
+        total_nk = self.totals(counts) if total_nk is None else total_nk
+        factor_nk, has_nk = self.depth[group] / total_nk.clamp(min=1.0), total_nk > 0
+        if counts.layout == torch.sparse_csr:
+            kind_u, kind_n = torch.cat([group.unsqueeze(1), has_nk], 1).unique(
+                dim=0, return_inverse=True
+            )  # kinds of cells: each has a centre of its own
+            has_ug = self.modalities.spread(kind_u[:, 1:])
+            if self.measured_bg is not None:
+                has_ug = has_ug * self.measured_bg[kind_u[:, 0]]
+            x_ng = scaled_log_of(counts, factor_nk, self.code_g)
+            return SparseInput(x_ng, self.input_g * has_ug, kind_n)
+        has_ng = self.modalities.spread(has_nk)
+        if self.measured_bg is not None:
+            has_ng = has_ng & self.measured_bg[group]
+        centred_ng = _centred_log(counts, self.modalities.spread(factor_nk), self.input_g)
+        return centred_ng.where(has_ng, 0.0)
+
     def partial_input(
         self, counts: Tensor, seen_g: Tensor, group: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
@@ -197,6 +230,12 @@ class Guide(GroupedModule):
         if self.data_kind is not DataKind.COUNTS:
             return to_dense(self.input(counts, group=group)) * seen_g, None
         usual_g = self._usual()
+        if self.modalities is not None:
+            usual_bg = usual_g if self.measured_bg is None else usual_g * self.measured_bg
+            usual_bk = self.modalities.totals(usual_bg.expand(len(self.depth), -1))
+            seen_bk = self.modalities.totals(usual_bg * seen_g).expand_as(usual_bk)
+            total_nk = self.totals(counts * seen_g) * (usual_bk / seen_bk.clamp(min=1e-6))[group]
+            return to_dense(self.input(counts, total_nk, group)) * seen_g, total_nk
         if self.measured_bg is None:
             share = usual_g.sum() / (usual_g @ seen_g).clamp(min=1e-6)
         else:

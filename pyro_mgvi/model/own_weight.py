@@ -21,10 +21,18 @@ def default_weight(latent: Latent, groups: tuple[str, ...], initial: InitialValu
     That is the square root of the largest eigenvalue of pure noise, 1 + sqrt(genes / cells)
     (Marchenko and Pastur 1967), with the number of cells that own a copy. So variation is cheaper
     where more groups share it, and noise of few cells is left to the likelihood.
+
+    Of several modalities, those genes count that a latent reaches.
     """
     owners = float((latent.membership(groups).float() @ initial.n_group_b).mean())
     n_genes: float = initial.n_genes
-    if initial.measured_bg is not None:  # that some owner of a copy has
+    if initial.modalities is not None:
+        n_genes = sum(
+            size
+            for name, size in zip(initial.modalities.names, initial.modalities.sizes)
+            if latent.reaches(name)
+        )
+    elif initial.measured_bg is not None:  # that some owner of a copy has
         reached_sg = latent.membership(groups).float() @ initial.measured_bg.float() > 0
         n_genes = float(reached_sg.sum(1).float().mean())
     noise: float = (n_genes / max(owners, 1.0)) ** 0.5

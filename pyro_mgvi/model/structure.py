@@ -13,7 +13,9 @@ from torch import Tensor
 
 from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.core.latents import Latent
+from pyro_mgvi.core.modalities import Modalities
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.kernels.modalities import totals_of
 from pyro_mgvi.kernels.sparse import kept_entries, totals
 from pyro_mgvi.model.active_dims import ActiveDims
 
@@ -33,10 +35,13 @@ class GroupedModule(PyroModule):
         Which group has which gene, boolean; None where all have all.
     reference_g
         Genes whose counts make up a cell's library, boolean; None for all.
+    modalities
+        Of which the genes are, if of several.
     """
 
     measured_bg: Tensor | None
     reference_g: Tensor | None
+    code_g: Tensor | None
 
     def __init__(
         self,
@@ -45,6 +50,7 @@ class GroupedModule(PyroModule):
         name: str | None = None,
         measured_bg: Tensor | None = None,
         reference_g: Tensor | None = None,
+        modalities: Modalities | None = None,
     ):
         # A module made in this mode trains both ways: by SVI through the global parameter store,
         # and as a torch module of its own (module_local_params), which fit() uses.
@@ -57,6 +63,9 @@ class GroupedModule(PyroModule):
             self.register_buffer(f"member_{latent.name}", member_sg, persistent=False)
         self.register_buffer("measured_bg", measured_bg, persistent=False)
         self.register_buffer("reference_g", None if reference_g is None else reference_g.clone())
+        self.modalities = modalities
+        code_g = None if modalities is None else modalities.code_g
+        self.register_buffer("code_g", code_g, persistent=False)
 
     def _unique_name(self) -> str:
         # Two modules of one name share parameter-store entries: one of them would not train.
@@ -108,8 +117,11 @@ class GroupedModule(PyroModule):
     def totals(self, counts: Tensor) -> Tensor:
         """Return each cell's total, (n,): over the genes that make up its library.
 
-        Absent ones have no count. At least one where it is of some genes: a cell may have none.
+        Absent ones have no count. At least one where it is of some genes: a cell may have none. Of
+        several modalities, that of each, (n, modalities).
         """
+        if self.modalities is not None and self.code_g is not None:
+            return totals_of(counts, self.code_g, len(self.modalities))
         if self.reference_g is None:
             return totals(counts)
         return totals(counts, self.reference_g).clamp(min=1.0)

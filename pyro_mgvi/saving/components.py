@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from functools import partial
@@ -25,10 +25,15 @@ BUILT_IN = (
     networks.AdditiveDecoder,
     networks.LogLinearDecoder,
     networks.BasisDecoder,
+    networks.ModalityDecoders,
+    networks.ModalityEncoders,
     likelihoods.ZINB,
     likelihoods.NB,
     likelihoods.Poisson,
     likelihoods.Gaussian,
+    likelihoods.Bernoulli,
+    likelihoods.ProteinNB,
+    likelihoods.ModalityLikelihoods,
     Dirac,
     SameAsOwn,
     Absent,
@@ -40,7 +45,8 @@ def describe(component: object) -> Settings:
     if isinstance(component, type):
         return {"class": component.__name__, "settings": {}}
     if isinstance(component, partial) and isinstance(component.func, type) and not component.args:
-        return {"class": component.func.__name__, "settings": dict(component.keywords)}
+        settings = {name: _setting(value) for name, value in component.keywords.items()}
+        return {"class": component.func.__name__, "settings": settings}
     if is_dataclass(component) and not isinstance(component, type):
         with suppress(TypeError):  # a field that cannot be copied
             return {"class": type(component).__name__, "settings": asdict(component)}
@@ -48,6 +54,23 @@ def describe(component: object) -> Settings:
         f"{component!r} cannot be saved: use a class, functools.partial with keywords, "
         "or a dataclass instance"
     )
+
+
+def _setting(value: object) -> object:
+    """Return a setting, components among them described, too, alone or by name."""
+    if isinstance(value, (type, partial)):
+        return describe(value)
+    if isinstance(value, Mapping):
+        return {str(name): _setting(each) for name, each in value.items()}
+    return value
+
+
+def _built_setting(value: object, known: dict[str, type]) -> object:
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"class", "settings"}:
+        return rebuild(value, known)
+    return {name: _built_setting(each, known) for name, each in value.items()}
 
 
 def rebuild(description: Settings, known: dict[str, type]) -> Callable[..., Any]:
@@ -58,7 +81,8 @@ def rebuild(description: Settings, known: dict[str, type]) -> Callable[..., Any]
             f"the saved model uses {name!r}, which is not part of pyro_mgvi: "
             f"pass it, MGVI.load(path, components=[{name}])"
         )
-    return partial(known[name], **settings) if settings else known[name]
+    built = {key: _built_setting(value, known) for key, value in settings.items()}
+    return partial(known[name], **built) if built else known[name]
 
 
 def describe_prior(prior: dist.TorchDistribution | None) -> Settings | None:

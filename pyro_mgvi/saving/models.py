@@ -14,6 +14,7 @@ import torch
 
 from pyro_mgvi.core import Latent
 from pyro_mgvi.data import Schema
+from pyro_mgvi.data.schema import Modality
 from pyro_mgvi.errors import ModelFileError, SettingsError
 from pyro_mgvi.model.own_weight import given_weights
 from pyro_mgvi.saving.components import (
@@ -128,6 +129,7 @@ def _settings(mgvi: Program) -> Settings:
                 "foreign": describe(x.foreign),
                 "prior": describe_prior(x.prior),
                 "copy_names": x.copy_names,
+                **({} if x.modalities is None else {"modalities": x.modalities}),
             }
             for x in mgvi.families
         ],
@@ -243,6 +245,7 @@ def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
     schema["moments"] = {
         k: (float(mean), float(std)) for k, (mean, std) in schema["moments"].items()
     }
+    schema["modalities"] = tuple(Modality(**each) for each in schema.get("modalities", ()))
     schema["absent"] = {k: _texts(v) for k, v in schema.get("absent", {}).items()}
     latents = [
         Latent(
@@ -252,6 +255,7 @@ def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
             rebuild(item["foreign"], known)(),
             rebuild_prior(item["prior"]),
             None if item["copy_names"] is None else _texts(item["copy_names"]),
+            _texts(item["modalities"]) if "modalities" in item else None,
         )
         for item in settings["latents"]
     ]

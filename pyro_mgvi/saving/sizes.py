@@ -39,7 +39,9 @@ def check_sizes(
         for latent in settings["latents"]
     }
     claimed["guide.input_g"] = (len(schema["genes"]),)
-    claimed["model.log_library_b2"] = (max(1, len(schema["batches"])), 2)
+    n_modalities = len(schema.get("modalities", ()))
+    of_each = (n_modalities,) if n_modalities > 1 else ()
+    claimed["model.log_library_b2"] = (max(1, len(schema["batches"])), *of_each, 2)
     for name, shape in claimed.items():
         if shapes.get(name) != shape:
             raise ModelFileError(

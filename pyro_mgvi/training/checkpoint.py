@@ -148,6 +148,9 @@ def _identity(setup: TrainingSetup) -> dict[str, str]:
         "seed": repr(program.seed),
         "own_weight": repr(program.own_weight),
         "latents": repr([(x.name, x.subsets, x.dim, x.foreign, x.prior) for x in program.families]),
+        **(
+            {"reach": repr(reach)} if any(reach := [x.modalities for x in program.families]) else {}
+        ),
         **{name: _described(part) for name, part in program.components.items()},
         "observed_library": repr(program.model.observed_library),
         "foreign_sample": repr(program.guide.foreign_sample),

@@ -54,6 +54,9 @@ class SearchSettings:
         one is the shared one.
     same_genes
         Directions that share more than this fraction of genes count as the same.
+    echo
+        A dimension of fewer modalities repeats what latents of more hold if these foretell a larger
+        share of its variance.
     start_cells
         Cells from which an encoder's start is computed.
     clusters
@@ -80,6 +83,7 @@ class SearchSettings:
     dead: float = 4.0
     same_score: float = 0.95
     same_genes: float = 0.5
+    echo: float = 0.5
     start_cells: int = 2000
     clusters: int = 10
 
@@ -98,6 +102,7 @@ class SearchSettings:
         for name in ("idle", "max_residuals", "largest_residual", "margin", "same_score"):
             at_least(self, name, 0.0)
         at_least(self, "same_genes", 0.0)
+        at_least(self, "echo", 0.0)
         at_least(self, "dead", 1.0)
 
 

@@ -20,6 +20,7 @@ from pyro_mgvi.core.interfaces import DataKind, Decoder, Encoder, Likelihood
 from pyro_mgvi.core.latents import Latent, private, shared
 from pyro_mgvi.data import GroupedCounts, Minibatch, Schema
 from pyro_mgvi.data.matching import MISSING
+from pyro_mgvi.data.modalities import is_mudata, joined_known
 from pyro_mgvi.errors import ComponentWarning, DataError, SettingsError
 from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.likelihoods import ZINB
@@ -112,7 +113,7 @@ class Program(Trainable):
         self.interrupted = False
         parts = {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
         self.components: dict[str, Callable[..., Any]] = dict(parts)
-        bound = Latents(latents, schema.design)
+        bound = Latents(latents, schema.design, schema.having)
         self.given_weight = given_weights(own_weight, bound)
         self.own_weight = own_weights(own_weight, bound, initial)
         active = ActiveDims(bound)
@@ -212,6 +213,8 @@ class Program(Trainable):
             if not len(adata):
                 raise DataError("the counts hold no cell: look at what chose its cells")
             return adata.matching(self.schema)
+        if is_mudata(adata):
+            adata = joined_known(adata, self.schema)
         source = self.schema.source.elsewhere(layer, use_raw)
         return GroupedCounts.for_schema(adata, self.schema, self.data_kind, source, missing_genes)
 

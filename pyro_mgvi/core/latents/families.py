@@ -15,33 +15,76 @@ from pyro_mgvi.core.priors import Dirac, ForeignPrior
 from pyro_mgvi.errors import DataWarning, SettingsError, warn
 
 
-def shared(dim: int = 10, name: str = "z", prior: dist.TorchDistribution | None = None) -> Latent:
+def shared(
+    dim: int = 10,
+    name: str | None = None,
+    prior: dist.TorchDistribution | None = None,
+    modalities: Sequence[str] | None = None,
+) -> Latent:
     """Return the latent that all groups own: one subset, a membership row of ones.
+
+    Of data with several modalities, it reaches all of them, or those that are named. By default it
+    is called ``z``, with what it reaches if that is named.
 
     Examples
     --------
     >>> shared(2).over(("ileum", "jejunum")).keys
     ('z',)
     """
-    return Latent(name, lambda groups: (tuple(groups),), dim, prior=prior)
+    return Latent(_named("z", name, modalities), _everyone, dim, prior=prior, modalities=modalities)
+
+
+def _named(usual: str, name: str | None, modalities: Sequence[str] | None) -> str:
+    """Return the name that is given, or the usual one with the modalities that are reached."""
+    if name is not None:
+        return name
+    return "_".join([usual, *(_identifier(str(each)) for each in modalities or ())])
+
+
+def _everyone(groups: Iterable[str]) -> Subsets:
+    return (tuple(groups),)
+
+
+def modality(
+    modality: str,
+    dim: int = 5,
+    name: str | None = None,
+    prior: dist.TorchDistribution | None = None,
+) -> Latent:
+    """Return a latent of one modality that all groups own which have it.
+
+    It holds what is seen in this modality alone. Its name is that of the modality, but for
+    characters that no name of a site has.
+
+    Examples
+    --------
+    >>> modality("prot", 5).over(("a", "b"))
+    Latent('prot', dim=5, 1 copy, foreign=Dirac(), reaches prot)
+    """
+    name = _identifier(str(modality)) if name is None else name
+    return Latent(name, _everyone, dim, prior=prior, modalities=(modality,))
 
 
 def private(
     dim: int = 10,
-    name: str = "t",
+    name: str | None = None,
     foreign: ForeignPrior = Dirac(),
     prior: dist.TorchDistribution | None = None,
+    modalities: Sequence[str] | None = None,
 ) -> Latent:
     """Return one copy per group: membership is the identity.
 
-    In a model whose groups several columns make up, it stands for :func:`per` of each column.
+    In a model whose groups several columns make up, it stands for :func:`per` of each column. Of
+    data with several modalities, it reaches all of them, or those that are named: then it is called
+    after them, as in ``t_rna``.
 
     Examples
     --------
     >>> private(2).over(("ileum", "jejunum")).keys
     ('t_ileum', 't_jejunum')
     """
-    return Latent(name, one_per_group, dim, foreign, prior)
+    name = _named("t", name, modalities)
+    return Latent(name, one_per_group, dim, foreign, prior, modalities=modalities)
 
 
 def one_per_group(groups: Iterable[str]) -> Subsets:
@@ -64,7 +107,7 @@ def by_column(latent: Latent, design: Design) -> tuple[Latent, ...]:
         return (latent,)
     names = [f"{latent.name}_{_identifier(key)}" for key in design.keys]
     return tuple(
-        per(key, latent.dim, name, latent.foreign, latent.prior)
+        per(key, latent.dim, name, latent.foreign, latent.prior, latent.modalities)
         for key, name in zip(design.keys, names)
     )
 
@@ -79,6 +122,7 @@ def per(
     name: str | None = None,
     foreign: ForeignPrior = Dirac(),
     prior: dist.TorchDistribution | None = None,
+    modalities: Sequence[str] | None = None,
 ) -> Latent:
     """Return one copy per level of a column, or per combination of levels of several.
 
@@ -87,7 +131,7 @@ def per(
     columns
         One of the columns of ``group_key``; or several, for their interaction: what a level of
         one does only together with a level of another.
-    dim, foreign, prior
+    dim, foreign, prior, modalities
         As for :class:`Latent`.
     name
         Of the family; by default ``t_<column>``, so that a copy is ``t_tissue_Ileum``.
@@ -118,7 +162,8 @@ def per(
     if len(set(chosen)) < len(chosen):
         raise SettingsError(f"per names a column twice: {chosen}")
     name = "_".join(["t", *map(_identifier, chosen)]) if name is None else name
-    return Latent(name, partial(_levels, chosen), dim, foreign, prior)
+    levels = partial(_levels, chosen)
+    return Latent(name, levels, dim, foreign, prior, modalities=modalities)
 
 
 def _levels(columns: tuple[str, ...], design: Design) -> Named:
@@ -148,9 +193,10 @@ def _levels(columns: tuple[str, ...], design: Design) -> Named:
 
 def pairwise(
     dim: int = 10,
-    name: str = "pair",
+    name: str | None = None,
     foreign: ForeignPrior = Dirac(),
     prior: dist.TorchDistribution | None = None,
+    modalities: Sequence[str] | None = None,
 ) -> Latent:
     """Return one copy for every two groups: two ones in each membership row.
 
@@ -161,7 +207,12 @@ def pairwise(
             [1, 0, 1],
             [0, 1, 1]], dtype=torch.int32)
     """
-    return Latent(name, lambda groups: tuple(combinations(groups, 2)), dim, foreign, prior)
+    name = _named("pair", name, modalities)
+    return Latent(name, _pairs, dim, foreign, prior, modalities=modalities)
+
+
+def _pairs(groups: Iterable[str]) -> Subsets:
+    return tuple(combinations(groups, 2))
 
 
 def subsets(
@@ -170,6 +221,7 @@ def subsets(
     dim: int = 10,
     foreign: ForeignPrior = Dirac(),
     prior: dist.TorchDistribution | None = None,
+    modalities: Sequence[str] | None = None,
 ) -> Latent:
     """Return one copy for each subset of groups, named if ``groups`` is a mapping.
 
@@ -202,4 +254,4 @@ def subsets(
     for subset in listed:
         if not isinstance(subset, Iterable):
             raise SettingsError(f"latent {name!r}: {subset!r} is no list of groups")
-    return Latent(name, tuple(map(tuple, listed)), dim, foreign, prior, names)
+    return Latent(name, tuple(map(tuple, listed)), dim, foreign, prior, names, modalities)

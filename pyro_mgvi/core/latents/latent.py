@@ -45,6 +45,9 @@ class Latent:
         as ``dist.Laplace(0.0, 1.0)``. By default standard normal.
     copy_names
         Names of the copies, for their output keys; by default those of their groups.
+    modalities
+        Of data with several, those that the latent reaches: what it explains, and what its encoders
+        see. None for all.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class Latent:
     foreign: ForeignPrior = Dirac()
     prior: dist.TorchDistribution | None = None
     copy_names: tuple[str, ...] | None = None
+    modalities: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier() or self.name in RESERVED:
@@ -82,10 +86,19 @@ class Latent:
             )
         if self.prior is not None:
             check_prior(self.prior, self.dim, f"latent {self.name!r}")
+        if self.modalities is not None:
+            listed = isinstance(self.modalities, (list, tuple)) and len(self.modalities) > 0
+            if not listed or not all(isinstance(name, str) for name in self.modalities):
+                raise SettingsError(
+                    f"latent {self.name!r}: modalities={self.modalities!r} is no list of names, "
+                    "such as ['rna']; leave it out to reach all"
+                )
+            object.__setattr__(self, "modalities", tuple(self.modalities))
 
     def __repr__(self) -> str:
         owners = "" if callable(self.subsets) else f", {len(self.subsets)} cop{_y(self.subsets)}"
-        return f"Latent({self.name!r}, dim={self.dim}{owners}, foreign={self.foreign})"
+        reach = "" if self.modalities is None else f", reaches {', '.join(self.modalities)}"
+        return f"Latent({self.name!r}, dim={self.dim}{owners}, foreign={self.foreign}{reach})"
 
     def over(self, groups: Sequence[str]) -> Latent:
         """Return this latent with its subsets spelled out for ``groups``.
@@ -122,6 +135,56 @@ class Latent:
                 f"latent {self.name!r} has {len(subsets)} copies and {len(names)} names"
             )
         return replace(self, subsets=subsets, copy_names=names)
+
+    def where_measured(self, having: Mapping[str, tuple[str, ...]]) -> Latent:
+        """Return this latent, spelled out, owned by groups that have something that it reaches.
+
+        Copies that no group is left to own, or that have the owners of an earlier one, are gone.
+
+        Parameters
+        ----------
+        having
+            For each modality of the data, the groups that have it; empty for one modality.
+
+        Raises
+        ------
+        SettingsError
+            If the latent reaches a modality that the data do not have, or no group can own it.
+
+        Examples
+        --------
+        >>> having = {"rna": ("a", "b"), "prot": ("b",)}
+        >>> Latent("prot", (("a", "b"),), 2, modalities=("prot",)).where_measured(having).owners
+        (('b',),)
+        """
+        if self.modalities is None:
+            return self
+        unknown = [name for name in self.modalities if name not in having]
+        if unknown:
+            known = f"they have {list(having)}" if having else "they have one"
+            raise SettingsError(
+                f"latent {self.name!r} reaches modalities that the data do not have: {unknown}; "
+                f"{known}"
+            )
+        has = {group for name in self.modalities for group in having[name]}
+        kept: dict[tuple[str, ...], int] = {}
+        for i, subset in enumerate(self.owners):
+            left = tuple(group for group in subset if group in has)
+            if left:
+                kept.setdefault(left, i)
+        if not kept:
+            raise SettingsError(
+                f"latent {self.name!r} reaches {', '.join(self.modalities)}, which none of its "
+                "groups has"
+            )
+        names = self.copy_names and tuple(self.copy_names[i] for i in kept.values())
+        if names is None and len(kept) < len(self.owners):  # a copy left alone keeps its key
+            names = tuple(self.labels[i] for i in kept.values())
+        return replace(self, subsets=tuple(kept), copy_names=names)
+
+    def reaches(self, modality: str) -> bool:
+        """Return whether it reaches a modality of the data."""
+        return self.modalities is None or modality in self.modalities
 
     @property
     def owners(self) -> Subsets:

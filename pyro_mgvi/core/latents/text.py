@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from pyro_mgvi.core.latents.families import pairwise, per, private, shared, subsets
+from pyro_mgvi.core.latents.families import modality, pairwise, per, private, shared, subsets
 from pyro_mgvi.core.latents.latent import Latent
 from pyro_mgvi.errors import SettingsError
 
 ESCAPED = r"[+,:=\\]"  # what a backslash goes before in names of groups and copies
 PER = "per:"
-FAMILIES: dict[str, Callable[[int], Latent]] = {"z": shared, "t": private, "pair": pairwise}
+MODALITY = "modality:"
+FAMILIES: dict[str, Callable[..., Latent]] = {"z": shared, "t": private, "pair": pairwise}
 
 
 def parse(spec: str) -> Latent:
@@ -24,7 +26,8 @@ def parse(spec: str) -> Latent:
         ``per:tissue:10`` (one per level of a column) and ``per:tissue+treatment:5``, or subsets
         of your own with a name: ``small=Ileum+Jejunum:5``, several separated by commas. Copies
         may be named, too: ``part=small=Ileum+Jejunum,large=Colon:5``. In names, a backslash goes
-        before ``+``, ``,``, ``:`` and ``=``.
+        before ``+``, ``,``, ``:`` and ``=``. Of data with several modalities, ``modality:prot:5``
+        is a latent of one, and ``t:5@rna+atac`` reaches two alone.
 
     Raises
     ------
@@ -41,6 +44,14 @@ def parse(spec: str) -> Latent:
     ('small', 'large')
     """
     head, colon, dim = spec.rpartition(":")
+    dim, at, reach = dim.partition("@")
+    if at and re.fullmatch("[0-9]+", dim):
+        names = [_plain(name) for name in _parts(reach, "+")]
+        if head in FAMILIES:
+            return FAMILIES[head](int(dim), modalities=names)
+        return replace(parse(f"{head}:{dim}"), modalities=names)
+    if head.startswith(MODALITY) and re.fullmatch("[0-9]+", dim):
+        return modality(_plain(head.removeprefix(MODALITY)), int(dim))
     if head.startswith(PER) and re.fullmatch("[0-9]+", dim):
         return per([_plain(column) for column in _parts(head.removeprefix(PER), "+")], int(dim))
     name, equals, groups = head.partition("=")
@@ -73,15 +84,23 @@ def as_text(latent: Latent, groups: Sequence[str]) -> str:
     >>> as_text(private(3), ("a", "b")), as_text(subsets("u", [["T+", "B"]], 2), ("T+", "B", "c"))
     ('t:3', 'u=T\\++B:2')
     """
+    if latent.modalities is not None:
+        reach = "+".join(map(_escaped, latent.modalities))
+        return f"{_of_subsets(latent.over(groups))}@{reach}"
     bound = latent.over(groups)
     family = FAMILIES.get(latent.name)
     names = bound.copy_names
     if names is None and family and family(latent.dim).over(groups).owners == bound.owners:
         return f"{latent.name}:{latent.dim}"
+    return _of_subsets(bound)
+
+
+def _of_subsets(bound: Latent) -> str:
+    names = bound.copy_names
     parts = ["+".join(map(_escaped, owners)) for owners in bound.owners]
     if names is not None:
         parts = [f"{_escaped(label)}={part}" for label, part in zip(names, parts, strict=True)]
-    return f"{latent.name}={','.join(parts)}:{latent.dim}"
+    return f"{bound.name}={','.join(parts)}:{bound.dim}"
 
 
 def _escaped(name: str) -> str:

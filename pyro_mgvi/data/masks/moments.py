@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind
+from pyro_mgvi.data.modalities.moments import initial_values_of_modalities
 from pyro_mgvi.data.moments import (
     GATE_SHARE,
     PSEUDOCOUNT,
@@ -13,6 +16,7 @@ from pyro_mgvi.data.moments import (
     blocks,
     initial_values_of_counts,
     initial_values_of_values,
+    library_of_batches,
     tensor,
 )
 
@@ -22,6 +26,10 @@ ENOUGH = 0.1  # of each group's counts: so many make up a library that all group
 
 def initial_values(data: CountsOfGroups, data_kind: DataKind) -> InitialValues:
     """Return initial values of counts or of transformed values, with or without absent genes."""
+    several = data.schema.several
+    if several is not None:
+        of_one = partial(initial_values, data_kind=data_kind)
+        return initial_values_of_modalities(data, several, of_one)
     measured_bg, counts = data.schema.measured_bg, data_kind is DataKind.COUNTS
     if measured_bg is None:
         return initial_values_of_counts(data) if counts else initial_values_of_values(data)
@@ -133,13 +141,13 @@ def initial_values_of_measured(data: CountsOfGroups, measured_bg: np.ndarray) ->
     theta_g = share_g**2 * squared_g / np.maximum(squares_g, 1e-3)
     gate_g = np.clip(GATE_SHARE * (cells_g - seen_g) / cells_g, 1e-4, 0.5)
     log_library = np.log(library_n)
-    batches = [log_library[data.batch_n == batch] for batch in range(len(data.schema.batches))]
+    library_b2 = library_of_batches(log_library, data.batch_n, len(data.schema.batches))
     return InitialValues(
         log_rate_g=tensor(np.log(share_g)),
         offset_bg=tensor(np.where(comparable(measured_bg), offset_bg, 0.0)),
         log_theta_g=tensor(np.log(np.clip(theta_g, 0.05, 100.0))),
         gate_logits_g=tensor(np.log(gate_g / (1 - gate_g))),
-        log_library_b2=tensor([[each.mean(), max(each.std(), 0.1)] for each in batches]),
+        log_library_b2=tensor(library_b2),
         input_g=tensor(input_g / cells_g),
         depth=tensor(depth * part_b),
         n_covariates=data.schema.n_covariates,

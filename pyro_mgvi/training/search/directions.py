@@ -18,6 +18,13 @@ from pyro_mgvi.core.copies import Copy, Latents
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.search.modality_reach import (
+    covered,
+    handed_down,
+    having_any,
+    owners_of_all,
+    reached_features,
+)
 from pyro_mgvi.training.search.pairs import leading_directions
 from pyro_mgvi.training.search.residuals import (
     Direction,
@@ -104,7 +111,15 @@ def find_directions(
                 continue
             if not searchable(owner_b, data, families, settings, alone=copies is not None):
                 continue
-            free_g = searched_g & _of_all(groups, owner_b)
+            if covered(families, copy):
+                continue
+            own_b, free_g = owner_b, searched_g
+            other_b = ~owner_b
+            if families.having:  # of several modalities
+                own_b = owners_of_all(families, copy, owner_b)
+                free_g = searched_g & reached_features(program, copy)
+                other_b = other_b & having_any(families, copy)
+            free_g = free_g & _of_all(groups, own_b)
             larger = [each for each in taken if (each.owner_b >= owner_b).all()]
             untaken_g = free_g.clone()
             for each in larger:
@@ -113,28 +128,31 @@ def find_directions(
             searches = [(residuals, untaken_g) for residuals in kinds]
             if larger:  # owners' own programs may agree in some genes, and these are taken then
                 searches += [(residuals, free_g) for residuals in kinds]
-            directions, seen_g = _first_found(searches, owner_b, larger, shared, settings)
+            directions, seen_g = _first_found(searches, own_b, other_b, larger, shared, settings)
             if directions:
                 found[copy] = directions
             if not all(owner_b[b] for b in groups):
                 taken.append(Taken(owner_b, seen_g, directions))
             elif directions:  # what is shared and not learnt yet may hide what is not shared
                 shared += directions
-                unhidden = {b: without(unhidden[b], directions) for b in groups}
-    return found
+                unhidden = unhidden | {
+                    b: without(unhidden[b], directions) for b in groups if own_b[b]
+                }
+    return handed_down(program, found, settings)
 
 
 def _first_found(
     searches: list[tuple[dict[int, Residuals], Tensor]],
-    owner_b: np.ndarray,
+    own_b: np.ndarray,
+    other_b: np.ndarray,
     larger: list[Taken],
     shared: list[Direction],
     settings: SearchSettings,
 ) -> tuple[list[Direction], Tensor]:
     """Return the directions of the first search that has any, and the genes it has looked at."""
     for groups, genes_g in searches:
-        own = units([groups[b] for b in groups if owner_b[b]], settings.least_cells)
-        others = [groups[b] for b in groups if not owner_b[b]]
+        own = units([groups[b] for b in groups if own_b[b]], settings.least_cells)
+        others = [groups[b] for b in groups if other_b[b]]
         found, left_g = leading_directions(own, others, genes_g, settings)
         directions = [
             each
@@ -164,8 +182,11 @@ def _known(direction: Direction, larger: list[Taken], settings: SearchSettings) 
 
 def _same(direction: Direction, shared: list[Direction], settings: SearchSettings) -> bool:
     """Return whether a direction is one of all groups: it tells cells apart as that one does."""
-    scores = ((direction.score_n, each.scores_of(direction.cells)) for each in shared)
-    correlations = (torch.corrcoef(torch.stack(pair))[0, 1].abs() for pair in scores)
+    # Of several modalities, a shared direction may be of the cells that have them all.
+    scores = ((direction.scores_of(each.cells), each.scores_of(direction.cells)) for each in shared)
+    correlations = (
+        torch.corrcoef(torch.stack(pair))[0, 1].abs() for pair in scores if len(pair[0]) > 1
+    )
     return any(float(each) > settings.same_score for each in correlations)
 
 

@@ -15,6 +15,7 @@ from pyro_mgvi.model import Posterior
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.clusters import clusters
+from pyro_mgvi.training.search.modality_reach import modalities_in_use, within
 from pyro_mgvi.training.search.residuals import Direction
 
 SURE = 3.0  # standard errors of a difference that is no accident
@@ -65,6 +66,10 @@ def dimensions_of_some_groups(
     )
     used, found = np.flatnonzero(z_nk.std(0) > 1e-6), []
     for k in used:
+        handed = _to_fewer_modalities(program, part, *columns[k], z_nk[:, k], settings)
+        if handed is not None:
+            found.append(handed._replace(direction=handed.direction._replace(cells=cells)))
+            continue
         cluster_n = clusters(z_nk[:, np.setdiff1d(used, k)], settings.clusters, seed)
         uses_b = users(z_nk[:, k], cluster_n, part.group_n, settings.dead)
         to = None if uses_b is None else _owned_by(program.families, codes[uses_b])
@@ -74,6 +79,24 @@ def dimensions_of_some_groups(
             direction = _direction(program, part, copy, dim, z_nk[own, k], own)
             found.append(Handed(copy, dim, to, direction._replace(cells=cells[own])))
     return found
+
+
+def _to_fewer_modalities(
+    program: Program,
+    part: GroupedCounts,
+    copy: Copy,
+    dim: int,
+    z_n: np.ndarray,
+    settings: SearchSettings,
+) -> Handed | None:
+    """Return what a dimension becomes that only some of its modalities use."""
+    if not (narrow := program.families.narrower(copy)):
+        return None
+    names = modalities_in_use(program, part, copy, dim, float(z_n.std()), settings)
+    if names not in narrow:
+        return None
+    direction = _direction(program, part, copy, dim, z_n, np.arange(len(part)))
+    return Handed(copy, dim, narrow[names], within(program, narrow[names], direction))
 
 
 def _columns(posterior: Posterior, columns: Sequence[tuple[Copy, int]]) -> np.ndarray:

@@ -15,8 +15,10 @@ from pyro_mgvi.kernels.sparse import to_dense
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.directions import find_directions, searchable
+from pyro_mgvi.training.search.echoes import close_echoes
 from pyro_mgvi.training.search.group_dimensions import dimensions_of_some_groups
 from pyro_mgvi.training.search.group_offsets import recentre_offsets
+from pyro_mgvi.training.search.modality_reach import everyones
 from pyro_mgvi.training.search.pruning import dimension_divergence
 from pyro_mgvi.training.search.residuals import Direction, searched_groups
 
@@ -77,10 +79,11 @@ def hand_over(
 
     Returns
     -------
-    How many dimensions were handed over.
+    How many dimensions were handed over, or closed as echoes.
     """
     if not can_start(program):
         return 0
+    n_closed = close_echoes(program, data, settings, seed)
     found = dimensions_of_some_groups(program, data, settings, seed)
     information = dimension_divergence(program, data) if found else {}
     n_handed = 0
@@ -95,7 +98,7 @@ def hand_over(
         closed_sd[handed.copy.index, handed.dim] = True
         program.model.active.close({handed.copy.latent: closed_sd})
         n_handed += 1
-    return n_handed
+    return n_handed + n_closed
 
 
 def plant_directions(
@@ -176,6 +179,8 @@ def close_idle(
     sizes_b = np.bincount(data.group_n, minlength=len(families.groups))
     sizes_b = sizes_b * searched_groups(families.design, sizes_b, settings.least_cells)
     for latent in families.specific:
+        if everyones(families, latent):
+            continue  # no cell that could own it is foreign to it
         owners_sb = families.membership(latent.name).numpy()
         searched_s = np.array(
             [

@@ -1,0 +1,47 @@
+"""Options of a fit that go together, or do not: refused before any work is done."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from pyro_mgvi.cli.outputs import Output, is_zarr_name
+from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.training.checkpoint import states, usable_folder
+
+
+def check_backed(arguments: Namespace) -> None:
+    """Refuse outputs that a file larger than memory cannot be written to."""
+    out = arguments.out
+    if arguments.backed and out is not None:
+        if is_zarr_name(out):
+            raise SettingsError(f"--backed writes h5ad, and --out {out} is zarr: name an h5ad file")
+        if out.exists() and out.samefile(arguments.input):
+            raise SettingsError("--backed reads the input until the end: choose another --out")
+
+
+def check_checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
+    """Refuse a folder that cannot be used for a checkpoint, and say whether it is resumed."""
+    folder = arguments.checkpoint
+    if folder is None:
+        if arguments.resume:
+            raise SettingsError(
+                "--resume goes on from a checkpoint: name its folder (--checkpoint)"
+            )
+        return
+    for output in outputs:
+        inside = (folder.resolve(), *folder.resolve().parents)
+        if output.path.resolve() in inside:
+            raise SettingsError(
+                f"--checkpoint {folder} is in what {output.option} writes: choose another folder"
+            )
+    usable_folder(folder, arguments.resume)
+    if arguments.resume:
+        found = states(folder)
+        done = f"{max(found)} epochs of it are done" if found else "it holds nothing yet"
+        say(f"going on from --checkpoint {folder}: {done}")
+
+
+def say(message: str) -> None:
+    """Print a line about what is done."""
+    print(f"pyro-mgvi: {message}", file=sys.stderr)

@@ -1,0 +1,54 @@
+"""Grouped counts of a MuData, for a new model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pyro_mgvi.data import checks
+from pyro_mgvi.data.grouped_counts import GroupedCounts
+from pyro_mgvi.data.modalities.joining import as_modalities, joined, measured_by_group
+from pyro_mgvi.data.schema import modalities_of
+
+
+def counts_of_mudata(
+    mdata: Any,
+    group_key: str | Sequence[str],
+    modalities: Iterable[str],
+    layers: Mapping[str, str] | None = None,
+    batch_key: str | None = None,
+    covariate_keys: Sequence[str] = (),
+    drop_empty: bool = False,
+    sample_key: str | None = None,
+) -> GroupedCounts:
+    """Read counts and labels of some modalities of a MuData, which stays as it is.
+
+    Parameters
+    ----------
+    mdata
+        The MuData, with raw counts in each modality's ``X`` or layer.
+    group_key, batch_key, covariate_keys, drop_empty, sample_key
+        As for :meth:`GroupedCounts.from_anndata <pyro_mgvi.GroupedCounts.from_anndata>`; columns of
+        ``mdata.obs``, or of the modalities' ``obs``.
+    modalities
+        Names of the modalities, in the order of their features.
+    layers
+        By modality, the layer that holds its counts; ``X`` for the others.
+
+    Raises
+    ------
+    DataError
+        Naming what is at fault, and what to do.
+    """
+    chosen = as_modalities(mdata, modalities, layers)
+    covariate_keys = checks.columns(covariate_keys)
+    group_keys = checks.columns_of_groups(group_key)
+    adata = joined(mdata, chosen, [*group_keys, batch_key, *covariate_keys, sample_key])
+    masks, several = None, modalities_of(chosen)
+    if several is not None:
+        masks = measured_by_group(adata, several, group_keys)
+    where = group_key, None, batch_key, covariate_keys, drop_empty
+    data = GroupedCounts.from_anndata(adata, *where, sample_key=sample_key, feature_masks=masks)
+    data.schema = replace(data.schema, modalities=chosen)
+    return data
