@@ -90,7 +90,7 @@ def hand_over(
         if kl_d[dim] > settings.idle:
             continue
         kl_d[dim] = torch.inf
-        _plant(program, data, handed.to, dim, handed.direction, settings, seed)
+        plant(program, data, handed.to, dim, handed.direction, settings, seed)
         closed_sd = torch.zeros_like(information[handed.copy.latent], dtype=torch.bool)
         closed_sd[handed.copy.index, handed.dim] = True
         program.model.active.close({handed.copy.latent: closed_sd})
@@ -136,12 +136,12 @@ def plant_directions(
         for dim, direction in zip(np.argsort(kl_d, kind="stable"), directions):
             if kl_d[dim] > settings.idle:
                 break
-            _plant(program, data, copy, int(dim), direction, settings, seed)
+            plant(program, data, copy, int(dim), direction, settings, seed)
             n_planted += 1
     return n_planted
 
 
-def _plant(
+def plant(
     program: Program,
     data: GroupedCounts,
     copy: Copy,
@@ -150,6 +150,19 @@ def _plant(
     settings: SearchSettings,
     seed: int,
 ) -> None:
+    """Let a dimension start at a direction, in the decoder and in the encoder.
+
+    Parameters
+    ----------
+    program, data
+        The program, and the cells that the positions in the direction are of.
+    copy, dim
+        Which dimension of which copy.
+    direction
+        Where it starts.
+    settings, seed
+        How many cells the encoder's start is computed from, and which.
+    """
     chosen = np.random.default_rng(seed).permutation(len(direction.cells))[: settings.start_cells]
     batch = data.rows(direction.cells[chosen]).to(program.device)
     x_ng = to_dense(program.guide.input(batch.counts, group=batch.group))
