@@ -10,7 +10,8 @@ from anndata import AnnData
 from numpy.typing import ArrayLike
 
 from pyro_mgvi import saving
-from pyro_mgvi.analysis import FitSummary
+from pyro_mgvi.analysis import Discovery, FitSummary, discover
+from pyro_mgvi.analysis.discovery import DISCOVER
 from pyro_mgvi.core import Decoder, Encoder, Latent, Likelihood
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.masks import FeatureMasks
@@ -26,6 +27,7 @@ from pyro_mgvi.training.estimate import estimate
 from pyro_mgvi.training.objective import continued
 from pyro_mgvi.training.plan import chosen_plan
 from pyro_mgvi.training.program import LATENTS, Program
+from pyro_mgvi.training.search.restart import Known
 
 
 class MGVI(Results, Program):
@@ -49,6 +51,8 @@ class MGVI(Results, Program):
         Losses per epoch in nats per cell; see :meth:`~pyro_mgvi.training.Trainer.run`.
     interrupted
         Whether a Ctrl-C ended its last training.
+    discovery
+        What its latents were discovered by, or None; it is not saved.
 
     Examples
     --------
@@ -60,6 +64,8 @@ class MGVI(Results, Program):
     >>> sorted(adata.obsm)
     ['X_mgvi_t_group1', 'X_mgvi_t_group2', 'X_mgvi_z']
     """
+
+    discovery: Discovery | None = None
 
     @classmethod
     def from_anndata(
@@ -75,7 +81,7 @@ class MGVI(Results, Program):
         round_counts: bool = False,
         sample_key: str | None = None,
         feature_masks: FeatureMasks | None = None,
-        latents: Latent | str | Iterable[Latent | str] = LATENTS,
+        latents: Latent | str | Iterable[Latent | str] | Discovery = LATENTS,
         encoder: Callable[..., Encoder] = SeparateEncoders,
         decoder: Callable[..., Decoder] = JointDecoder,
         likelihood: Callable[..., Likelihood] = ZINB,
@@ -94,7 +100,8 @@ class MGVI(Results, Program):
             Leave out cells without a single count; take ``adata.raw``; round fractional counts
             (corrected for ambient RNA): here and whenever the model reads data.
         latents, encoder, decoder, likelihood, observed_library, own_weight, foreign_sample, seed
-            As for :class:`~pyro_mgvi.training.program.Program`.
+            As for :class:`~pyro_mgvi.training.program.Program`. ``latents="discover"`` finds which
+            groups share what first (:func:`~pyro_mgvi.discover`, whose result may be given, too).
 
         Raises
         ------
@@ -103,17 +110,24 @@ class MGVI(Results, Program):
         """
         where = adata, group_key, layer, batch_key, covariate_keys, drop_empty
         switches = kind_of(likelihood), use_raw, round_counts
-        data = GroupedCounts.from_anndata(*where, *switches, sample_key, feature_masks)
-        parts = latents, encoder, decoder, likelihood
-        more = observed_library, own_weight, foreign_sample, seed
-        return cls(data.schema, data.initial_values(kind_of(likelihood)), *parts, *more)
+        return cls.from_counts(
+            GroupedCounts.from_anndata(*where, *switches, sample_key, feature_masks),
+            latents=latents,
+            encoder=encoder,
+            decoder=decoder,
+            likelihood=likelihood,
+            observed_library=observed_library,
+            own_weight=own_weight,
+            foreign_sample=foreign_sample,
+            seed=seed,
+        )
 
     @classmethod
     def from_counts(
         cls,
         data: GroupedCounts,
         *,
-        latents: Latent | str | Iterable[Latent | str] = LATENTS,
+        latents: Latent | str | Iterable[Latent | str] | Discovery = LATENTS,
         encoder: Callable[..., Encoder] = SeparateEncoders,
         decoder: Callable[..., Decoder] = JointDecoder,
         likelihood: Callable[..., Likelihood] = ZINB,
@@ -125,18 +139,15 @@ class MGVI(Results, Program):
         """Return an untrained model for counts that are already read."""
         if not isinstance(data, GroupedCounts):
             raise DataError(f"from_counts takes GroupedCounts, not a {type(data).__name__}")
-        return cls(
-            data.schema,
-            data.initial_values(kind_of(likelihood)),
-            latents,
-            encoder,
-            decoder,
-            likelihood,
-            observed_library,
-            own_weight,
-            foreign_sample,
-            seed,
-        )
+        initial, parts = data.initial_values(kind_of(likelihood)), (encoder, decoder, likelihood)
+        more = observed_library, own_weight, foreign_sample, seed
+        if isinstance(latents, str) and latents == DISCOVER:
+            latents = discover(cls(data.schema, initial, LATENTS, *parts, *more), data)
+        if not isinstance(latents, Discovery):
+            return cls(data.schema, initial, latents, *parts, *more)
+        made = cls(data.schema, initial, latents.latents, *parts, *more)
+        made.discovery = latents
+        return made
 
     def __repr__(self) -> str:
         active, copies = self.model.active, self.families.copies
@@ -201,6 +212,7 @@ class MGVI(Results, Program):
         plan, resume = chosen_plan(plan, max_epochs), flag("resume", resume)
         data = self.read(adata, missing_genes=0)  # zeros would be learnt
         trainer = Trainer(self, data, plan, accelerator, checkpoint, resume=resume)
+        trainer.setup.known = self._known(data)
         earlier = self.history
         try:
             trainer.run(progress)
@@ -226,7 +238,10 @@ class MGVI(Results, Program):
             As for :meth:`fit`.
         """
         data = self.read(adata, missing_genes=0)
-        return TrainingSetup(self, data, chosen_plan(plan, max_epochs))
+        return TrainingSetup(self, data, chosen_plan(plan, max_epochs), known=self._known(data))
+
+    def _known(self, data: GroupedCounts) -> Known:
+        return {} if self.discovery is None else self.discovery.directions(data)
 
     def add_group(
         self,

@@ -29,6 +29,7 @@ from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training.checkpoint import states, usable_folder
+from pyro_mgvi.training.program import LATENTS
 
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
 
@@ -65,7 +66,9 @@ def demo(arguments: Namespace) -> int:
 
 def fit(arguments: Namespace) -> int:
     """Fit annotated data, and write the model and the latents."""
-    latents = [parse(spec) for spec in arguments.latents]
+    if arguments.discover and (arguments.latents is not None or arguments.estimate):
+        raise SettingsError("--discover finds the latents: leave out --latents and --estimate")
+    latents = LATENTS if arguments.latents is None else [parse(x) for x in arguments.latents]
     outputs = [Output("--out", arguments.out, Kind.CELLS)] if arguments.out is not None else []
     if not (outputs or arguments.estimate):
         raise SettingsError("fit needs a file to write to: name it (--out), or ask for --estimate")
@@ -96,6 +99,11 @@ def fit(arguments: Namespace) -> int:
     if len(data) < adata.n_obs:
         adata = adata[data.cells].copy()
     mgvi = MGVI.from_counts(data, seed=arguments.seed, latents=latents)
+    if arguments.discover:
+        where = {"accelerator": arguments.accelerator, "progress": not arguments.quiet}
+        programs_found = mgvi.discover(data, **where)
+        print(programs_found)
+        mgvi = MGVI.from_counts(data, seed=arguments.seed, latents=programs_found)
     if arguments.estimate:
         chosen = {"max_epochs": arguments.epochs, "accelerator": arguments.accelerator}
         print(mgvi.estimate(data, **chosen))
@@ -118,6 +126,8 @@ def fit(arguments: Namespace) -> int:
         mgvi.save(arguments.model)
         print(f"written to {arguments.model}: the model")
     mgvi.write_latents(adata, arguments.foreign)
+    if mgvi.discovery is not None:
+        adata.uns["mgvi"]["discovery"] = mgvi.discovery.table
     if arguments.backed:
         write_backed(adata, arguments.input, arguments.out)
     else:

@@ -128,11 +128,16 @@ def _add_fit(commands: Commands) -> None:
         "--latents",
         nargs="+",
         metavar="SPEC",
-        default=["z:10", "t:10"],
         help="latents and dims: z:10 (shared) t:10 (per group; of several columns, per level of "
         "each) per:COLUMN:10 (per level of one) per:COLUMN+COLUMN:5 (interaction) pair:5 (per two "
         "groups) NAME=A+B:5 (of the groups A and B; in names, a backslash goes before + , : = and "
         "backslash); default z:10 t:10",
+    )
+    fit.add_argument(
+        "--discover",
+        action="store_true",
+        help="find which groups share which programs first, and give these groups a latent, "
+        "instead of --latents",
     )
     fit.add_argument(
         "--feature-mask",

@@ -37,9 +37,7 @@ class Candidate(NamedTuple):
     scores: list[Tensor]
 
 
-def candidates(
-    groups: Sequence[Residuals], settings: SearchSettings, seed: int
-) -> list[Candidate]:
+def candidates(groups: Sequence[Residuals], settings: SearchSettings, seed: int) -> list[Candidate]:
     """Return directions found in a random half of the cells, tested in the other half.
 
     Pairs of genes that covary stand out in one group, or in all groups taken together. Each
@@ -141,7 +139,10 @@ def refined(
 
 
 def _least_common(
-    groups: Sequence[Residuals], squares: Sequence[Tensor], loading_g: Tensor, settings: SearchSettings
+    groups: Sequence[Residuals],
+    squares: Sequence[Tensor],
+    loading_g: Tensor,
+    settings: SearchSettings,
 ) -> tuple[np.ndarray, Tensor]:
     """Return which groups vary along a direction, and the direction.
 

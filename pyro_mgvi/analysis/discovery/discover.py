@@ -57,8 +57,8 @@ def discover(
     (:func:`~pyro_mgvi.analysis.discovery.evidence.variance_along`). A group has a program if that
     variance is above zero, and above a quarter (``SearchSettings.dead``) of that of the group that
     varies most; programs, and groups within programs, are called at one false discovery rate
-    (:func:`~pyro_mgvi.analysis.discovery.evidence.selective_rates`). It has not got a program if the variance is below half of the
-    largest, by the same rate; otherwise that is undecided.
+    (:func:`~pyro_mgvi.analysis.discovery.evidence.selective_rates`). It has not got a program if
+    the variance is below half of the largest, by the same rate; otherwise that is undecided.
 
     Parameters
     ----------
@@ -115,7 +115,9 @@ def discover(
     train(first, data, replace(plan, max_epochs=epochs), accelerator, progress)
     residuals = residuals_of_groups(first, data, settings, mgvi.seed)
     if not residuals:
-        return Discovery(pd.DataFrame(columns=list(COLUMNS)), first.families.families, {})
+        return Discovery(
+            pd.DataFrame(columns=list(COLUMNS)), first.families.families, {}, data.group_n
+        )
     searched_g = best_seen(residuals, settings).nonzero()[:, 0]
     groups = [_of_genes(group, searched_g) for group in residuals.values()]
     found = candidates(groups, settings, mgvi.seed)
@@ -170,7 +172,7 @@ def _discovery(
         loading_g = torch.zeros(data.shape[1])
         loading_g[searched_g] = each.loading_g
         own = [b for b, code in enumerate(codes) if names[code] in owners]
-        programs[i] = owners, _direction(loading_g, each, residuals, own)
+        programs[i] = owners, _direction(loading_g, each, residuals, own, data)
         slope_g = torch.stack([group.slope_g for group in residuals.values()]).mean(0)
         telling_g = (loading_g * slope_g).abs().argsort(descending=True, stable=True)
         n_genes = int((loading_g != 0).sum())
@@ -194,13 +196,18 @@ def _discovery(
                     "cells": len(residuals[code].cells) // 2,
                 }
             rows.append(row)
-    return Discovery(pd.DataFrame(rows, columns=list(COLUMNS)), latents, programs)
+    return Discovery(pd.DataFrame(rows, columns=list(COLUMNS)), latents, programs, data.group_n)
 
 
 def _direction(
-    loading_g: torch.Tensor, each: Candidate, residuals: dict[int, Residuals], own: list[int]
+    loading_g: torch.Tensor,
+    each: Candidate,
+    residuals: dict[int, Residuals],
+    own: list[int],
+    data: GroupedCounts,
 ) -> Direction:
     """Return a program's direction, with the scores of the cells of its owners."""
     groups = list(residuals.values())
     score_n = torch.cat([each.scores[b] / each.scores[b].std().clamp(min=1e-6) for b in own])
-    return Direction(loading_g, score_n, np.concatenate([groups[b].cells for b in own]))
+    cells = np.concatenate([groups[b].cells for b in own])
+    return Direction(loading_g, score_n, data.cells[cells])

@@ -11,10 +11,7 @@ import pandas as pd
 
 from pyro_mgvi.core.latents import Latent, subsets
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.training.plan import SearchSettings
-from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.residuals import Direction
-from pyro_mgvi.training.search.restart import can_start, plant
 
 DISCOVER = "discover"  # in place of latents
 NAMED = 3  # groups that the key of a latent names, at most
@@ -35,11 +32,14 @@ class Discovery:
         Families for a model: the shared ones, and copies for the subsets of groups that were found.
     programs
         For each program, from 1: the groups that own its latent, and its direction.
+    group_n
+        Group of each cell.
     """
 
     table: pd.DataFrame
     latents: tuple[Latent, ...]
     programs: dict[int, tuple[Groups, Direction]]
+    group_n: np.ndarray
 
     def __repr__(self) -> str:
         if not len(self.table):
@@ -53,33 +53,23 @@ class Discovery:
             lines.append(f"program {number}: {who}{beside}; {rows['genes'].iloc[0]}")
         return "\n".join(lines)
 
-    def plant(self, program: Program, data: GroupedCounts) -> int:
-        """Let dimensions of an untrained model start at the directions that were found.
+    def directions(self, data: GroupedCounts) -> dict[Groups, list[Direction]]:
+        """Return the directions that the search of a fit starts with, by the groups that own them.
+
+        None if the data are not the cells in which they were discovered.
 
         Parameters
         ----------
-        program
-            A model with these ``latents``.
         data
-            The cells in which they were discovered.
-
-        Returns
-        -------
-        How many dimensions were started; 0 with a decoder or an encoder that cannot.
+            What is trained on.
         """
-        if not can_start(program):
-            return 0
-        settings = SearchSettings()
-        copies = {copy.groups: copy for copy in program.families.copies if not copy.shared}
-        taken: Counter[Groups] = Counter()
-        with program.at_rest():
-            for owners, direction in self.programs.values():
-                copy = copies.get(owners)
-                if copy is None or taken[owners] >= copy.dim:
-                    continue
-                plant(program, data, copy, taken[owners], direction, settings, program.seed)
-                taken[owners] += 1
-        return taken.total()
+        found: dict[Groups, list[Direction]] = {}
+        if not np.array_equal(data.group_n, self.group_n):
+            return found
+        for owners, direction in self.programs.values():
+            if len(owners) < len(data.schema.groups):
+                found.setdefault(owners, []).append(direction)
+        return found
 
 
 def latents_of(
