@@ -139,13 +139,13 @@ class MGVI(Results, Program):
         """Return an untrained model for counts that are already read."""
         if not isinstance(data, GroupedCounts):
             raise DataError(f"from_counts takes GroupedCounts, not a {type(data).__name__}")
-        initial, parts = data.initial_values(kind_of(likelihood)), (encoder, decoder, likelihood)
-        more = observed_library, own_weight, foreign_sample, seed
+        more = encoder, decoder, likelihood, observed_library, own_weight, foreign_sample, seed
+        initial = data.initial_values(kind_of(likelihood))
         if isinstance(latents, str) and latents == DISCOVER:
-            latents = discover(cls(data.schema, initial, LATENTS, *parts, *more), data)
+            latents = discover(cls(data.schema, initial, LATENTS, *more), data)
         if not isinstance(latents, Discovery):
-            return cls(data.schema, initial, latents, *parts, *more)
-        made = cls(data.schema, initial, latents.latents, *parts, *more)
+            return cls(data.schema, initial, latents, *more)
+        made = cls(data.schema, initial, latents.latents, *more)
         made.discovery = latents
         return made
 

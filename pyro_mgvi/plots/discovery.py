@@ -67,12 +67,10 @@ def discovery(
     if ax is None:
         ax = new_figure(3.5 + 0.4 * len(groups), 1.5 + 0.3 * len(share_pb), show).subplots()
     ax.set_facecolor(MISSING)
-    image = ax.imshow(
-        share_pb.to_numpy(float).clip(0, 1), aspect="auto", cmap=SEQUENTIAL, vmin=0, vmax=1
-    )
+    cut_pb = share_pb.to_numpy(float).clip(0, 1)
+    image = ax.imshow(cut_pb, aspect="auto", cmap=SEQUENTIAL, vmin=0, vmax=1)
     for (p, b), verdict in np.ndenumerate(verdict_pb.to_numpy()):
-        light = share_pb.iloc[p, b] < 0.6  # the darker colours
-        colour = "white" if light else "black"
+        colour = "white" if cut_pb[p, b] < 0.6 else "black"  # on the darker colours, and on others
         ax.text(b, p, MARKS.get(verdict, ""), ha="center", va="center", color=colour)
     genes = table.groupby("program")["genes"].first()
     rows = [short(f"{number}: {genes[number]}", LONGEST) for number in share_pb.index]

@@ -121,7 +121,7 @@ def refined(
         if not vary_b.any():
             return None
         sum_g, square_g, slope_g = (torch.zeros_like(loading_g) for _ in range(3))
-        for b in np.flatnonzero(vary_b):
+        for b in np.flatnonzero(vary_b).tolist():
             group, v_g = groups[b], loading_g * groups[b].slope_g
             score_n = group.r_ng @ v_g
             sd = score_n.std().clamp(min=1e-6)
@@ -151,7 +151,7 @@ def _least_common(
     """
     found = evidence(groups, loading_g)
     vary_b = found.z_varies(settings.dead) > LIKELY
-    least = np.flatnonzero(found.share_b < 1 / SURELY_ABSENT)
+    least = np.flatnonzero(found.share_b < 1 / SURELY_ABSENT).tolist()
     if vary_b.all() and len(least):
         few = [groups[b] for b in least], [squares[b] for b in least]
         pure_g = refined(*few, loading_g, settings)

@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from pyro_mgvi.analysis.discovery.candidates import Candidate, candidates
 from pyro_mgvi.analysis.discovery.discovery import (
+    ABSENT,
     FEW,
     UNDECIDED,
     VARIES,
@@ -58,7 +59,9 @@ def discover(
     variance is above zero, and above a quarter (``SearchSettings.dead``) of that of the group that
     varies most; programs, and groups within programs, are called at one false discovery rate
     (:func:`~pyro_mgvi.analysis.discovery.evidence.selective_rates`). It has not got a program if
-    the variance is below half of the largest, by the same rate; otherwise that is undecided.
+    the variance is below half of the largest, by the same rate; otherwise that is undecided. A
+    program is of some groups only if the groups differ (Cochran's Q, the same rate over programs)
+    and one of them has not got it; any other is left to the shared latent.
 
     Parameters
     ----------
@@ -147,14 +150,18 @@ def _discovery(
     absent_pb = np.array([each.unseen.z_absent() for each in found])
     q_pb = selective_rates(norm.sf(z_pb))
     q_absent_pb = np.array([discovery_rates(p_b) for p_b in norm.sf(absent_pb)])
+    q_alike_p = discovery_rates(np.array([each.unseen.p_alike for each in found]))
     names, codes = program.families.groups, np.array(list(residuals))
     kept: list[tuple[int, np.ndarray, Groups]] = []
     for p, each in enumerate(found):
         verdict_b = verdicts(q_pb[p], q_absent_pb[p], rate)
         if not (verdict_b == VARIES).any():
             continue
+        differ = q_alike_p[p] < rate and (verdict_b == ABSENT).any()
+        if not differ:
+            verdict_b = np.where(verdict_b == ABSENT, UNDECIDED, verdict_b)
         may_b = (verdict_b == UNDECIDED) & (each.unseen.share_b > 1 / settings.dead)
-        owner_b = (verdict_b == VARIES) | may_b
+        owner_b = (verdict_b == VARIES) | may_b if differ else np.ones(len(codes), bool)
         owners = names if owner_b.all() else tuple(names[code] for code in codes[owner_b])
         kept.append((p, verdict_b, owners))
     kept.sort(key=lambda each: (len(each[2]) == len(names), -np.nanmax(z_pb[each[0]])))

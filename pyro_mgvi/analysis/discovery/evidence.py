@@ -58,6 +58,19 @@ class Evidence(NamedTuple):
             return np.full(len(self.variance_b), np.nan)
         return -self._above(int(np.nanargmax(self.variance_b)), SURELY_ABSENT)
 
+    @property
+    def p_alike(self) -> float:
+        """P-value of one variance in all groups (Cochran's Q); NaN if fewer than two are known."""
+        from scipy.stats import chi2  # takes half a second to import
+
+        variance_b, error_b = self.variance_b[self.known_b], self.error_b[self.known_b]
+        if len(variance_b) < 2:
+            return float("nan")
+        weight_b = 1 / np.maximum(error_b, 1e-12) ** 2
+        mean = (weight_b * variance_b).sum() / weight_b.sum()
+        q = float((weight_b * (variance_b - mean) ** 2).sum())
+        return float(chi2.sf(q, len(variance_b) - 1))
+
     def _above(self, largest: int, times: float) -> np.ndarray:
         """Return scores of each variance against a part of the largest; of that one, against 0."""
         gap_b = self.variance_b - self.variance_b[largest] / times
