@@ -33,6 +33,7 @@ from pyro_mgvi.training.search.directions import best_seen
 from pyro_mgvi.training.search.residuals import Direction, Residuals, residuals_of_groups
 
 RATE = 0.05
+SURER = 5  # times smaller is the rate at which groups are said to differ: a latent hangs on it
 GENES = 8  # named in the table
 COLUMNS = (
     *("program", "group", "verdict", "share", "z_score", "q_value", "cells"),
@@ -60,8 +61,8 @@ def discover(
     varies most; programs, and groups within programs, are called at one false discovery rate
     (:func:`~pyro_mgvi.analysis.discovery.evidence.selective_rates`). It has not got a program if
     the variance is below half of the largest, by the same rate; otherwise that is undecided. A
-    program is of some groups only if the groups differ (Cochran's Q, the same rate over programs)
-    and one of them has not got it; any other is left to the shared latent.
+    program is of some groups only if the groups differ (Cochran's Q, a fifth of the rate over
+    programs) and one of them has not got it; any other is left to the shared latent.
 
     Parameters
     ----------
@@ -157,7 +158,7 @@ def _discovery(
         verdict_b = verdicts(q_pb[p], q_absent_pb[p], rate)
         if not (verdict_b == VARIES).any():
             continue
-        differ = q_alike_p[p] < rate and (verdict_b == ABSENT).any()
+        differ = q_alike_p[p] < rate / SURER and (verdict_b == ABSENT).any()
         if not differ:
             verdict_b = np.where(verdict_b == ABSENT, UNDECIDED, verdict_b)
         may_b = (verdict_b == UNDECIDED) & (each.unseen.share_b > 1 / settings.dead)
