@@ -116,3 +116,17 @@ def test_evidence_is_that_of_each_group():
     found = evidence(groups, torch.from_numpy(loading_g))
     np.testing.assert_array_equal(found.z_varies(4.0) > 3, [True, False, True])
     assert found.share_b.max() == pytest.approx(1.0)
+
+
+def test_groups_of_one_variance_seldom_differ_and_of_two_do():
+    rng = np.random.default_rng(3)
+    loading_g = rng.normal(size=10)
+    w_g = torch.from_numpy(loading_g)
+
+    def p_alike(*sds):
+        return evidence([residuals(rng, 150, loading_g, sd) for sd in sds], w_g).p_alike
+
+    alike = [p_alike(*[0.5] * 6) for _ in range(100)]
+    assert np.mean(np.array(alike) < 0.01) < 0.05
+    assert p_alike(1.0, 1.0, 0.0, 1.0) < 1e-6
+    assert np.isnan(p_alike(1.0))  # one group differs from none
