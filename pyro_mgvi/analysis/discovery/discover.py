@@ -34,6 +34,7 @@ from pyro_mgvi.training.search.residuals import Direction, Residuals, residuals_
 
 RATE = 0.05
 SURER = 5  # times smaller is the rate at which groups are said to differ: a latent hangs on it
+EARLIER = 2  # times, than the search of a fit: types are learnt by then, and little else
 GENES = 8  # named in the table
 COLUMNS = (
     *("program", "group", "verdict", "share", "z_score", "q_value", "cells"),
@@ -52,8 +53,9 @@ def discover(
 ) -> Discovery:
     r"""Find programs, and in which groups each of them is, with an error rate.
 
-    A new model with the shared latents alone is trained until the search's epoch (ten epochs, about
-    a sixth of a fit). Half of the cells of each group then say which pairs of genes covary beyond
+    A new model with the shared latents alone is trained half as long as until the search of a fit
+    (five epochs): types are learnt by then, and programs that most groups share are not yet, which
+    would not show in the residuals. Half of the cells of each group then say which pairs of genes covary beyond
     it, and so which directions there are (:mod:`pyro_mgvi.training.search`); the *other* half says
     along which of these the cells of each group vary, and how far
     (:func:`~pyro_mgvi.analysis.discovery.evidence.variance_along`). A group has a program if that
@@ -115,7 +117,7 @@ def discover(
     plan = chosen_plan(plan, None, mgvi.plan).resolved(mgvi.seed)
     settings = plan.search or SearchSettings()
     first = mgvi.fresh(data, mgvi.seed, mgvi.families.shared)
-    epochs = min(settings.epoch, plan.max_epochs or settings.epoch)
+    epochs = min(max(1, settings.epoch // EARLIER), plan.max_epochs or settings.epoch)
     train(first, data, replace(plan, max_epochs=epochs), accelerator, progress)
     residuals = residuals_of_groups(first, data, settings, mgvi.seed)
     if not residuals:
