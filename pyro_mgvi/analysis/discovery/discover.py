@@ -54,10 +54,10 @@ def discover(
     r"""Find programs, and in which groups each of them is, with an error rate.
 
     A new model with the shared latents alone is trained half as long as until the search of a fit
-    (five epochs): types are learnt by then, and programs that most groups share are not yet, which
-    would not show in the residuals. Half of the cells of each group then say which pairs of genes covary beyond
-    it, and so which directions there are (:mod:`pyro_mgvi.training.search`); the *other* half says
-    along which of these the cells of each group vary, and how far
+    (five epochs): types are learnt by then, and programs that most groups share are not yet; these
+    would not show in the residuals. Half of the cells of each group then say which pairs of genes
+    covary beyond it, and so which directions there are (:mod:`pyro_mgvi.training.search`); the
+    *other* half says along which of these the cells of each group vary, and how far
     (:func:`~pyro_mgvi.analysis.discovery.evidence.variance_along`). A group has a program if that
     variance is above zero, and above a quarter (``SearchSettings.dead``) of that of the group that
     varies most; programs, and groups within programs, are called at one false discovery rate
