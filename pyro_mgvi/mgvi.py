@@ -10,7 +10,8 @@ from anndata import AnnData
 from numpy.typing import ArrayLike
 
 from pyro_mgvi import saving
-from pyro_mgvi.analysis import FitSummary
+from pyro_mgvi.analysis import Discovery, FitSummary, discover
+from pyro_mgvi.analysis.discovery import DISCOVER
 from pyro_mgvi.core import Decoder, Encoder, Latent, Likelihood
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.masks import FeatureMasks
@@ -27,6 +28,7 @@ from pyro_mgvi.training.estimate import estimate
 from pyro_mgvi.training.objective import continued
 from pyro_mgvi.training.plan import chosen_plan
 from pyro_mgvi.training.program import LATENTS
+from pyro_mgvi.training.search.restart import Known
 
 
 class MGVI(Results, OfMuData):
@@ -51,6 +53,8 @@ class MGVI(Results, OfMuData):
         Losses per epoch in nats per cell; see :meth:`~pyro_mgvi.training.Trainer.run`.
     interrupted
         Whether a Ctrl-C ended its last training.
+    discovery
+        What its latents were discovered by, or None; it is not saved.
 
     Examples
     --------
@@ -62,6 +66,8 @@ class MGVI(Results, OfMuData):
     >>> sorted(adata.obsm)
     ['X_mgvi_t_group1', 'X_mgvi_t_group2', 'X_mgvi_z']
     """
+
+    discovery: Discovery | None = None
 
     @classmethod
     def from_anndata(
@@ -77,7 +83,7 @@ class MGVI(Results, OfMuData):
         round_counts: bool = False,
         sample_key: str | None = None,
         feature_masks: FeatureMasks | None = None,
-        latents: Latent | str | Iterable[Latent | str] = LATENTS,
+        latents: Latent | str | Iterable[Latent | str] | Discovery = LATENTS,
         encoder: Callable[..., Encoder] = SeparateEncoders,
         decoder: Callable[..., Decoder] = JointDecoder,
         likelihood: Callable[..., Likelihood] = ZINB,
@@ -96,7 +102,8 @@ class MGVI(Results, OfMuData):
             Leave out cells without a single count; take ``adata.raw``; round fractional counts
             (corrected for ambient RNA): here and whenever the model reads data.
         latents, encoder, decoder, likelihood, observed_library, own_weight, foreign_sample, seed
-            As for :class:`~pyro_mgvi.training.program.Program`.
+            As for :class:`~pyro_mgvi.training.program.Program`. ``latents="discover"`` finds which
+            groups share what first (:func:`~pyro_mgvi.discover`, whose result may be given, too).
 
         Raises
         ------
@@ -105,17 +112,24 @@ class MGVI(Results, OfMuData):
         """
         where = adata, group_key, layer, batch_key, covariate_keys, drop_empty
         switches = kind_of(likelihood), use_raw, round_counts
-        data = GroupedCounts.from_anndata(*where, *switches, sample_key, feature_masks)
-        parts = latents, encoder, decoder, likelihood
-        more = observed_library, own_weight, foreign_sample, seed
-        return cls(data.schema, data.initial_values(kind_of(likelihood)), *parts, *more)
+        return cls.from_counts(
+            GroupedCounts.from_anndata(*where, *switches, sample_key, feature_masks),
+            latents=latents,
+            encoder=encoder,
+            decoder=decoder,
+            likelihood=likelihood,
+            observed_library=observed_library,
+            own_weight=own_weight,
+            foreign_sample=foreign_sample,
+            seed=seed,
+        )
 
     @classmethod
     def from_counts(
         cls,
         data: GroupedCounts,
         *,
-        latents: Latent | str | Iterable[Latent | str] = LATENTS,
+        latents: Latent | str | Iterable[Latent | str] | Discovery = LATENTS,
         encoder: Callable[..., Encoder] = SeparateEncoders,
         decoder: Callable[..., Decoder] = JointDecoder,
         likelihood: Callable[..., Likelihood] = ZINB,
@@ -127,18 +141,15 @@ class MGVI(Results, OfMuData):
         """Return an untrained model for counts that are already read."""
         if not isinstance(data, GroupedCounts):
             raise DataError(f"from_counts takes GroupedCounts, not a {type(data).__name__}")
-        return cls(
-            data.schema,
-            data.initial_values(kind_of(likelihood)),
-            latents,
-            encoder,
-            decoder,
-            likelihood,
-            observed_library,
-            own_weight,
-            foreign_sample,
-            seed,
-        )
+        more = encoder, decoder, likelihood, observed_library, own_weight, foreign_sample, seed
+        initial = data.initial_values(kind_of(likelihood))
+        if isinstance(latents, str) and latents == DISCOVER:
+            latents = discover(cls(data.schema, initial, LATENTS, *more), data)
+        if not isinstance(latents, Discovery):
+            return cls(data.schema, initial, latents, *more)
+        made = cls(data.schema, initial, latents.latents, *more)
+        made.discovery = latents
+        return made
 
     def __repr__(self) -> str:
         active, copies = self.model.active, self.families.copies
@@ -203,6 +214,7 @@ class MGVI(Results, OfMuData):
         plan, resume = chosen_plan(plan, max_epochs), flag("resume", resume)
         data = self.read(adata, missing_genes=0)  # zeros would be learnt
         trainer = Trainer(self, data, plan, accelerator, checkpoint, resume=resume)
+        trainer.setup.known = self._known(data)
         earlier = self.history
         try:
             trainer.run(progress)
@@ -228,7 +240,10 @@ class MGVI(Results, OfMuData):
             As for :meth:`fit`.
         """
         data = self.read(adata, missing_genes=0)
-        return TrainingSetup(self, data, chosen_plan(plan, max_epochs))
+        return TrainingSetup(self, data, chosen_plan(plan, max_epochs), known=self._known(data))
+
+    def _known(self, data: GroupedCounts) -> Known:
+        return {} if self.discovery is None else self.discovery.directions(data)
 
     def add_group(
         self,

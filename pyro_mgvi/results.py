@@ -16,6 +16,7 @@ class Results:
     effect_sizes = analysis.effect_sizes
     rank_genes = analysis.rank_genes
     diagnose = analysis.diagnose
+    discover = analysis.discover
     loadings = analysis.loadings
     gene_programs = analysis.gene_programs
     summary = analysis.summary

@@ -3,6 +3,7 @@
 from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit
 from pyro_mgvi.analysis.diagnosis import Diagnosis, diagnose
 from pyro_mgvi.analysis.differential import differential_expression, effect_sizes
+from pyro_mgvi.analysis.discovery import Discovery, discover
 from pyro_mgvi.analysis.expression import expression_draws, normalized_expression
 from pyro_mgvi.analysis.fit_summary.summary import FitSummary, summary
 from pyro_mgvi.analysis.gene_effects.dimensions import program_summary
@@ -18,10 +19,12 @@ from pyro_mgvi.analysis.scverse.rankings import write_rankings
 __all__ = [
     "CrossFit",
     "Diagnosis",
+    "Discovery",
     "FitSummary",
     "cross_fit",
     "diagnose",
     "differential_expression",
+    "discover",
     "effect_sizes",
     "enrichment",
     "expression_draws",

@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from pyro_mgvi.analysis.latent_values import record
 from pyro_mgvi.cli.files import feature_masks, query, read_cells
-from pyro_mgvi.cli.fit_options import check_backed, check_checkpoint, say
+from pyro_mgvi.cli.fit_options import check_backed, check_checkpoint, check_discover, say
 from pyro_mgvi.cli.gene_sets import GeneSets
 from pyro_mgvi.cli.legends import PROGRAMS, RANKING, print_legend
 from pyro_mgvi.cli.modalities import holds_modalities, of_modalities, read_any
@@ -75,6 +75,7 @@ def fit(arguments: Namespace) -> int:
     check_outputs(outputs, [arguments.input], arguments.force)
     check_checkpoint(arguments, outputs)
     check_backed(arguments)
+    check_discover(arguments)
     if holds_modalities(arguments.input):
         adata, data, mgvi = of_modalities(arguments)
     else:
@@ -112,7 +113,13 @@ def _of_cells(arguments: Namespace) -> tuple[AnnData, GroupedCounts, MGVI]:
         )
     if len(data) < adata.n_obs:
         adata = adata[data.cells].copy()
-    return adata, data, MGVI.from_counts(data, seed=arguments.seed, latents=latents)
+    mgvi = MGVI.from_counts(data, seed=arguments.seed, latents=latents)
+    if arguments.discover:
+        where = {"accelerator": arguments.accelerator, "progress": not arguments.quiet}
+        found = mgvi.discover(data, **where)
+        print(found)
+        mgvi = MGVI.from_counts(data, seed=arguments.seed, latents=found)
+    return adata, data, mgvi
 
 
 def _trained(arguments: Namespace, adata: Any, data: GroupedCounts, mgvi: MGVI) -> int:
@@ -135,6 +142,8 @@ def _trained(arguments: Namespace, adata: Any, data: GroupedCounts, mgvi: MGVI) 
         mgvi.save(arguments.model)
         print(f"written to {arguments.model}: the model")
     mgvi.write_latents(adata, arguments.foreign)
+    if mgvi.discovery is not None:
+        adata.uns["mgvi"]["discovery"] = mgvi.discovery.table
     if arguments.backed:
         write_backed(adata, arguments.input, arguments.out)
     else:

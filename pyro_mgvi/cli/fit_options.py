@@ -42,6 +42,12 @@ def check_checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
         say(f"going on from --checkpoint {folder}: {done}")
 
 
+def check_discover(arguments: Namespace) -> None:
+    """Refuse latents beside those that are discovered."""
+    if arguments.discover and (arguments.latents is not None or arguments.estimate):
+        raise SettingsError("--discover finds the latents: leave out --latents and --estimate")
+
+
 def say(message: str) -> None:
     """Print a line about what is done."""
     print(f"pyro-mgvi: {message}", file=sys.stderr)

@@ -144,6 +144,12 @@ def _add_fit(commands: Commands) -> None:
         "rna=ZINB prot=NB; by default all, with NB",
     )
     fit.add_argument(
+        "--discover",
+        action="store_true",
+        help="find which groups share which programs first, and give these groups a latent, "
+        "instead of --latents",
+    )
+    fit.add_argument(
         "--feature-mask",
         nargs="+",
         metavar="GROUP=COLUMN",

@@ -56,6 +56,7 @@ def of_modalities(arguments: Namespace) -> tuple[Any, GroupedCounts, MGVI]:
         "--round-counts": arguments.round_counts,
         "--backed": arguments.backed,
         "--feature-mask": arguments.feature_mask,
+        "--discover": arguments.discover,
     }
     refused = [option for option, value in given.items() if value]
     if refused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
@@ -218,18 +218,22 @@ class Program(Trainable):
         source = self.schema.source.elsewhere(layer, use_raw)
         return GroupedCounts.for_schema(adata, self.schema, self.data_kind, source, missing_genes)
 
-    def fresh(self, data: GroupedCounts, seed: int) -> Self:
-        """Return a new program like this one, where it is, started from the moments of ``data``."""
+    def fresh(self, data: GroupedCounts, seed: int, latents: Sequence[Latent] = ()) -> Self:
+        """Return a new program where this one is, started from the moments of ``data``.
+
+        It is like this one; with ``latents``, it has these instead.
+        """
+        latents, given = latents or self.families.families, self.given_weight
         schema = replace(self.schema, absent=data.schema.absent)
         with warnings.catch_warnings():  # what its parts cannot do was said of this program
             warnings.simplefilter("ignore", ComponentWarning)
             made = type(self)(
                 schema,
                 data.initial_values(self.data_kind),
-                self.model.latents.families,
+                latents,
                 **self.components,
                 observed_library=self.model.observed_library,
-                own_weight=self.given_weight,  # the others follow from the data
+                own_weight={x.name: given[x.name] for x in latents if x.name in given},
                 foreign_sample=self.guide.foreign_sample,
                 seed=seed,
             )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pyro
@@ -16,7 +17,8 @@ from pyro_mgvi.errors import DataError
 from pyro_mgvi.model import Guide, Model
 from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
-from pyro_mgvi.training.search import hand_over, prune, restart_idle
+from pyro_mgvi.training.search import Direction, hand_over, prune, restart_idle
+from pyro_mgvi.training.search.restart import Known
 
 
 class TrainingSetup:
@@ -32,6 +34,9 @@ class TrainingSetup:
         How to train.
     copies
         Copies of each latent, boolean (S,), that may be searched for and pruned; all by default.
+    known
+        Directions that the search starts with, by the groups that own the copy they are for; their
+        cells are positions in the annotated data. None by default.
 
     Raises
     ------
@@ -74,12 +79,14 @@ class TrainingSetup:
         data: GroupedCounts,
         plan: TrainingPlan,
         copies: Mapping[str, Tensor] | None = None,
+        known: Known = MappingProxyType({}),
     ):
         self.seed = program.seed if plan.seed is None else plan.seed
         train, held_out = data.split(plan.validation_fraction, self.seed)
         if copies is None:
             _check_owners(program, data)
         self.program, self.copies = program, copies
+        self.known = known
         self.plan = plan.resolved(program.seed)
         self.max_epochs = self.plan.max_epochs or 0
         self.n_steps = max(1, round(len(train) / plan.batch_size))
@@ -126,7 +133,19 @@ class TrainingSetup:
     def search(self) -> bool:
         """Restart what is idle, at what is missing; return whether the decoder has changed."""
         with pyro.validation_enabled(False):
-            return restart_idle(self.program, self.data, self.plan.search, self.copies, self.seed)
+            known = {groups: self._placed_in(each) for groups, each in self.known.items()}
+            settings = self.plan.search, self.copies, self.seed
+            return restart_idle(self.program, self.data, *settings, known)
+
+    def _placed_in(self, directions: Sequence[Direction]) -> list[Direction]:
+        """Return directions with the cells that are trained on, by their positions among these."""
+        found = []
+        for each in directions:
+            order = np.argsort(each.cells)
+            _, there, here = np.intersect1d(each.cells[order], self.data.cells, return_indices=True)
+            score_n = each.score_n[torch.from_numpy(order[there])]
+            found.append(each._replace(score_n=score_n, cells=here))
+        return found
 
     def minibatches(self, epoch: int, keep_sparse: bool = False) -> Iterator[Minibatch]:
         """Yield the minibatches of an epoch, in its order, where the model is."""

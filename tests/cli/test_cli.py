@@ -421,3 +421,22 @@ def test_where_a_file_larger_than_memory_cannot_be_written_to(h5ad, tmp_path, na
     options = ("--group-key", "group", "--backed", "--force", "--out", tmp_path / name)
     assert fit(h5ad, *options) == 2
     assert "--backed" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_fit_discovers_which_groups_share_what(tmp_path, capsys):
+    adata = clear_recipe(seed=0, n_cells=600, n_shared_genes=60, n_program_genes=60)
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    options = (tmp_path / "in.h5ad", "--group-key", "group", "--discover")
+    assert fit(*options, "--out", tmp_path / "out.h5ad") == 0
+    assert "program 1: group" in capsys.readouterr().out
+    result = ad.read_h5ad(tmp_path / "out.h5ad")
+    table = result.uns["mgvi"]["discovery"]
+    assert {"varies", "absent"} <= set(table["verdict"])
+    assert {f"X_mgvi_{key}" for key in table["latent"]} == set(result.obsm)
+
+
+@pytest.mark.parametrize("more", [("--latents", "z:3"), ("--estimate",)])
+def test_discover_is_refused_beside_what_it_finds(h5ad, tmp_path, capsys, more):
+    assert fit(h5ad, "--group-key", "group", "--discover", *more, "--out", tmp_path / "o.h5ad") == 2
+    assert "--discover finds the latents" in capsys.readouterr().err

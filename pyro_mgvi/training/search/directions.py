@@ -98,7 +98,7 @@ def find_directions(
     """
     settings = SearchSettings() if settings is None else settings
     groups = residuals_of_groups(program, data, settings, seed)
-    searched_g = _best_seen(groups, settings)
+    searched_g = best_seen(groups, settings)
     unhidden = groups
     taken: list[Taken] = []
     shared: list[Direction] = []
@@ -207,7 +207,7 @@ def searchable(
     return bool(sizes_b[owner_b].sum() >= settings.least_cells and compared)
 
 
-def _best_seen(groups: dict[int, Residuals], settings: SearchSettings) -> Tensor:
+def best_seen(groups: dict[int, Residuals], settings: SearchSettings) -> Tensor:
     """Return which genes are searched, boolean: those in which a change shows best."""
     slopes = [group.slope_g for group in groups.values()]
     slope_g = sum(slopes[1:], start=slopes[0]) if slopes else torch.zeros(0)

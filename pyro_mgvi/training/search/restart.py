@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from pyro_mgvi.training.search.pruning import dimension_divergence
 from pyro_mgvi.training.search.residuals import Direction, searched_groups
 
 Chosen = Mapping[str, Tensor] | None
+Known = Mapping[tuple[str, ...], Sequence[Direction]]
 
 
 def restart_idle(
@@ -31,6 +33,7 @@ def restart_idle(
     settings: SearchSettings | None = None,
     copies: Chosen = None,
     seed: int = 0,
+    known: Known = MappingProxyType({}),
 ) -> bool:
     """Give a partly trained model what gradients from its start would not find.
 
@@ -46,6 +49,8 @@ def restart_idle(
     program, data, settings, copies, seed
         As for :func:`~pyro_mgvi.training.search.find_directions`. With ``copies`` of a group that
         joins a trained model, the offsets stay.
+    known
+        Directions of copies of some groups that are known already, by these groups.
 
     Returns
     -------
@@ -64,7 +69,7 @@ def restart_idle(
     with program.at_rest():
         changed = copies is None and recentre_offsets(program, data, settings, seed)
         close_idle(program, data, settings, copies)
-        return plant_directions(program, data, settings, copies, seed) > 0 or changed
+        return plant_directions(program, data, settings, copies, seed, known) > 0 or changed
 
 
 def hand_over(
@@ -107,6 +112,7 @@ def plant_directions(
     settings: SearchSettings | None = None,
     copies: Chosen = None,
     seed: int = 0,
+    known: Known = MappingProxyType({}),
 ) -> int:
     """Find what the model has not got, and start idle dimensions there.
 
@@ -114,6 +120,9 @@ def plant_directions(
     ----------
     program, data, settings, copies, seed
         As for :func:`~pyro_mgvi.training.search.find_directions`.
+    known
+        As for :func:`restart_idle`: they come first, in dimensions that are not idle, too, and none
+        is found that shares most of its genes with one of them.
 
     Returns
     -------
@@ -132,12 +141,17 @@ def plant_directions(
     if not can_start(program):
         return 0
     found = find_directions(program, data, settings, copies, seed)
+    for copy in program.families.copies:
+        if first := known.get(copy.groups):
+            others = [each for each in found.get(copy, []) if not _among(each, first, settings)]
+            found[copy] = [*first, *others]
     information = dimension_divergence(program, data) if found else {}
     n_planted = 0
     for copy, directions in found.items():
         kl_d = information[copy.latent][copy.index].numpy()
-        for dim, direction in zip(np.argsort(kl_d, kind="stable"), directions):
-            if kl_d[dim] > settings.idle:
+        n_known = len(known.get(copy.groups, ()))
+        for i, (dim, direction) in enumerate(zip(np.argsort(kl_d, kind="stable"), directions)):
+            if kl_d[dim] > settings.idle and i >= n_known:
                 break
             _plant(program, data, copy, int(dim), direction, settings, seed)
             n_planted += 1
@@ -161,6 +175,13 @@ def _plant(
     program.model.active.open(copy, dim)
     for component in _starters(program):
         component.start_dimension(copy, dim, start)
+
+
+def _among(direction: Direction, others: Sequence[Direction], settings: SearchSettings) -> bool:
+    """Return whether a direction shares most of its genes with one of some others."""
+    genes_g = direction.loading_g != 0
+    shares = [(genes_g & (other.loading_g != 0)).sum() / genes_g.sum() for other in others]
+    return any(share > settings.same_genes for share in shares)
 
 
 def close_idle(

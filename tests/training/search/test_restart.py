@@ -71,6 +71,33 @@ def test_planting_starts_decoder_and_encoder_at_the_direction(decoder, encoder):
     assert np.corrcoef(location, direction.score_n)[0, 1] > 0.8
 
 
+def test_what_is_known_starts_first_and_is_not_found_again():
+    adata = small_recipe(400)
+    mgvi = MGVI.from_anndata(adata, "group", latents=(shared(3), private(2)))
+    data = mgvi.read(adata)
+    found = find_directions(mgvi, data)
+    copy = next(copy for copy in found if not copy.shared)
+    known = found[copy][0]._replace(loading_g=2 * found[copy][0].loading_g)  # known by its genes
+    n_planted = plant_directions(mgvi, data, known={copy.groups: [known]})
+    assert n_planted == sum(map(len, found.values()))  # one in place of one
+    first = mgvi.model.decoder.first_input[copy.key]
+    columns = mgvi.model.decoder.linear[first : first + copy.dim].detach()
+    starts = [torch.equal(column, known.loading_g) for column in columns]
+    assert sum(starts) == 1 and not any(
+        torch.equal(column, found[copy][0].loading_g) for column in columns
+    )
+
+
+def test_what_is_known_takes_the_place_of_what_is_not_idle():
+    adata = small_recipe(400)
+    mgvi = MGVI.from_anndata(adata, "group", latents=(shared(3), private(1)))
+    data, settings = mgvi.read(adata), SearchSettings(idle=0.0)  # no dimension is
+    assert plant_directions(mgvi, data, settings) == 0
+    copy = mgvi.families.copies[1]
+    known = {copy.groups: find_directions(mgvi, data)[copy][:1]}
+    assert plant_directions(mgvi, data, settings, known=known) == 1
+
+
 def test_the_paper_s_decoder_starts_at_the_directions_too():
     """It has no log-linear path: two hidden units are one."""
     adata = small_recipe(400)
