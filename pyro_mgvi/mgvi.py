@@ -34,9 +34,8 @@ from pyro_mgvi.training.search.restart import Known
 class MGVI(Results, OfMuData):
     """Shared and group-specific latents of grouped single-cell counts.
 
-    Use :meth:`from_anndata`, or :meth:`from_mudata` for several modalities. A Pyro user takes
-    :meth:`training_setup` from here and trains its model and guide with ``SVI``; :meth:`fit` does
-    so for everybody else.
+    Use :meth:`from_anndata`, or :meth:`from_mudata` for several modalities. A Pyro user trains
+    what :meth:`training_setup` gives with ``SVI``; :meth:`fit` does so for everybody else.
 
     Attributes
     ----------
@@ -276,8 +275,7 @@ class MGVI(Results, OfMuData):
         Raises
         ------
         ModelFileError
-            If ``path`` exists and is not a saved model, holds other files beside one, or cannot be
-            written.
+            If ``path`` holds anything but a saved model, or cannot be written.
         SettingsError
             If ``path`` is none, or a component cannot be described as plain data.
         """

@@ -94,17 +94,13 @@ class Model(GroupedModule):
         where = initial.measured_bg, initial.reference_g, initial.modalities
         super().__init__(latents, active, name, *where)
         if initial.modalities is not None and not observed_library:
-            raise SettingsError(
-                "of several modalities, the library size of each is what was observed: say "
-                "observed_library=True"
-            )
+            raise SettingsError("several modalities have observed libraries: observed_library=True")
         self.observed_library = observed_library
         self.register_buffer("log_library_b2", initial.log_library_b2.clone())
         self.likelihood = likelihood(initial)
         self.decoder = decoder(latents, initial, n_outputs=self.likelihood.n_outputs)
-        self.evidence = None
-        if initial.measured_bg is not None and initial.modalities is None:
-            self.evidence = Evidence(latents, initial.measured_bg)
+        has_bg = initial.measured_bg if initial.modalities is None else None
+        self.evidence = None if has_bg is None else Evidence(latents, has_bg)
 
     @property
     def data_kind(self) -> DataKind:
@@ -181,14 +177,13 @@ class Model(GroupedModule):
 
     def _library(self, counts: Tensor | None, batch_n: Tensor | None, n: int) -> Tensor:
         """Declare the library and return its log, (n,), or of several modalities (n, them)."""
-        prior, observed = self.library_prior(batch_n, n), None
+        prior = self.library_prior(batch_n, n)
         if self.modalities is not None and counts is not None:
             total_nk = self.totals(counts)
             prior = dist.LogNormal(prior.loc, prior.scale).mask(total_nk > 0)
             pyro.sample("library", prior.to_event(1), obs=total_nk.clamp(min=1.0))
             return log_totals(total_nk)
-        if counts is not None and self.observed_library:
-            observed = self.totals(counts)
+        observed = self.totals(counts) if counts is not None and self.observed_library else None
         prior = prior if self.modalities is None else prior.to_event(1)
         drawn: Tensor = pyro.sample("library", prior, obs=observed)
         return drawn.log()
@@ -219,8 +214,7 @@ class Model(GroupedModule):
     def expression(self, parts: list[Part], group_n: Tensor) -> Tensor:
         """Return expected expression, (..., n, genes).
 
-        Shares add up to 1 over the genes that a cell's group has; others are predictions in their
-        units.
+        Shares add up to 1 over the genes that a group has; others are predictions in their units.
         """
         measured_ng = self.measured(group_n)
         if measured_ng is None:
@@ -230,9 +224,8 @@ class Model(GroupedModule):
     def _handles_absent(self) -> HandlesAbsent:
         if not isinstance(self.likelihood, HandlesAbsent):
             raise SettingsError(
-                f"{type(self.likelihood).__name__} does not say what to do with genes that a group "
-                "has not got (pyro_mgvi.core.HandlesAbsent): use ZINB, NB, Poisson or Gaussian, or "
-                "leave out feature_masks"
+                f"{type(self.likelihood).__name__} does not handle genes that a group has not got "
+                "(core.HandlesAbsent): use ZINB, NB, Poisson or Gaussian, or no feature_masks"
             )
         return self.likelihood
 

@@ -48,7 +48,6 @@ def check_model(mgvi: object) -> None:
     Raises
     ------
     SettingsError
-        Saying what was given.
     """
     if not isinstance(mgvi, Program):
         raise SettingsError(f"mgvi is a {type(mgvi).__name__}, not a model: pass an MGVI first")
@@ -186,16 +185,15 @@ class Program(Trainable):
     ) -> GroupedCounts:
         """Return the counts of ``adata`` as this model needs them (genes in its order).
 
-        Whatever takes annotated data takes what this returns, too: where the counts are no longer
-        where the model was built from, ``mgvi.latents(mgvi.read(adata, layer="counts"))``.
+        Whatever takes annotated data takes what this returns, too, wherever the counts are now:
+        ``mgvi.latents(mgvi.read(adata, layer="counts"))``.
 
         Parameters
         ----------
         adata
             Annotated data, or counts that are read already.
         layer, use_raw
-            Where the counts are, if not where the model's were: a layer (``"X"`` for X), or
-            ``adata.raw``.
+            Where the counts are, if they have moved: a layer (``"X"``, too), or ``adata.raw``.
         missing_genes
             Share of the model's genes that may be missing; they count as zero.
 
@@ -224,11 +222,10 @@ class Program(Trainable):
         It is like this one; with ``latents``, it has these instead.
         """
         latents, given = latents or self.families.families, self.given_weight
-        schema = replace(self.schema, absent=data.schema.absent)
         with warnings.catch_warnings():  # what its parts cannot do was said of this program
             warnings.simplefilter("ignore", ComponentWarning)
             made = type(self)(
-                schema,
+                replace(self.schema, absent=data.schema.absent),
                 data.initial_values(self.data_kind),
                 latents,
                 **self.components,
