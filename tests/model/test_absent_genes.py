@@ -241,7 +241,7 @@ class Cut(pyro_mgvi.core.Likelihood):
 def test_a_likelihood_that_cannot_leave_out_genes_is_refused(adata):
     has_bg = random_masks(np.random.default_rng(8), 3, adata.n_vars)
     assert not issubclass(Cut, HandlesAbsent)
-    with pytest.raises(SettingsError, match=r"Cut does not say .*HandlesAbsent"):
+    with pytest.raises(SettingsError, match=r"Cut does not handle .*HandlesAbsent"):
         model_of(masked(adata, has_bg), likelihood=Cut)
     MGVI.from_anndata(adata, "group", likelihood=Cut)
 
