@@ -85,8 +85,8 @@ def discover(
     Returns
     -------
     The ``table`` has a row for each program and group: ``program``, from 1, those of some groups
-    first; ``group``; ``verdict``, one of ``"varies"``, ``"absent"``, ``"undecided"`` and ``"too
-    few cells"``; ``share``, the group's variance as a share of the largest; ``z_score`` and
+    first; ``group``; ``verdict``, one of ``"varies"``, ``"absent"``, ``"undecided"`` and
+    ``"too few cells"``; ``share``, the group's variance as a share of the largest; ``z_score`` and
     ``q_value`` of its variation; ``cells`` on which it was tested; ``latent``, the key of the copy
     that is made for it, or that of the shared latent; ``n_genes`` that follow it; ``genes``, those
     that tell most of it. ``latents`` are for a model: a group of which a program is undecided
