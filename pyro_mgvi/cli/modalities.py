@@ -24,8 +24,11 @@ def holds_modalities(path: Path) -> bool:
     """Return whether a path is that of an h5mu file, by what it holds."""
     if not path.is_file() or not h5py.is_hdf5(path):
         return False
-    with h5py.File(path, "r") as file:
-        return str(file.attrs.get("encoding-type", "")).lower() == "mudata" and "mod" in file
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs.get("encoding-type", "")).lower() == "mudata" and "mod" in file
+    except OSError:  # damaged, which whoever reads it says
+        return False
 
 
 def read_any(path: Path) -> Any:

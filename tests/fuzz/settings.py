@@ -308,7 +308,7 @@ def of_latents():
         for name, value in dims.items():
             yield Case("latent", f"{make.__name__}({name})", lambda bench: None,
                        lambda bench, _, m=make, v=value: m(v), None, "dim|name")  # fmt: skip
-    names = {"None": None, "number": 3, "empty": "", "space": "a b", "slash": "a/b",
+    names = {"number": 3, "empty": "", "space": "a b", "slash": "a/b",
         "keyword": "counts",
              "library": "library", "list": ["z"], "bytes": b"z", "digit": "1z"}  # fmt: skip
     for name, value in names.items():
