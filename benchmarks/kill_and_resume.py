@@ -135,6 +135,14 @@ def _kill(folder: Path, run: Path, moment: Callable[[], bool]) -> int:
     return process.returncode
 
 
+def _being_written(checkpoint: Path) -> bool:
+    """Return whether a state is half written."""
+    try:
+        return any(checkpoint.glob(".mgvi-*/epoch_*.pt"))
+    except FileNotFoundError:  # it was put in its place while we looked
+        return False
+
+
 def _moment(
     kind: str, run: Path, seconds: float, generator: np.random.Generator
 ) -> Callable[[], bool]:
@@ -145,9 +153,7 @@ def _moment(
         at = begun + generator.uniform(0.2, 0.8) * seconds
         return lambda: time.monotonic() > at
     if kind == "state is written":
-        return lambda: bool(
-            any_epoch in states(checkpoint) and list(checkpoint.glob(".mgvi-*/epoch_*.pt"))
-        )
+        return lambda: bool(any_epoch in states(checkpoint) and _being_written(checkpoint))
     after = {"search": SearchSettings().epoch, "any time": any_epoch}.get(kind, EPOCHS)
     wait = generator.uniform(0.0, 0.4)  # seconds; the search takes about as long
 
