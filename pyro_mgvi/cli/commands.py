@@ -30,8 +30,8 @@ from pyro_mgvi.data.selection import cells_of_group
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.support.values import whole_number
+from pyro_mgvi.training.program import LATENTS
 
-LATENTS = ("z:10", "t:10")  # of one modality
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
 
 
@@ -89,7 +89,8 @@ def fit(arguments: Namespace) -> int:
 
 def _of_cells(arguments: Namespace) -> tuple[AnnData, GroupedCounts, MGVI]:
     """Return the cells of an AnnData, their counts and a model for them."""
-    latents = [parse(spec) for spec in arguments.latents or LATENTS]
+    given = arguments.latents
+    latents = [parse(spec) for spec in given] if given else LATENTS
     if arguments.modality:
         raise SettingsError("--modality is for a file with several modalities, h5mu: leave it out")
     adata = read_cells(arguments.input, arguments.backed)

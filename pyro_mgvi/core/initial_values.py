@@ -103,17 +103,7 @@ class InitialValues(NamedTuple):
         has_bg = None
         if self.measured_bg is not None and not self.measured_bg[:, columns].all():
             has_bg = self.measured_bg[:, columns]
-        return self._replace(
-            log_rate_g=self.log_rate_g[columns],
-            offset_bg=self.offset_bg[:, columns],
-            log_theta_g=self.log_theta_g[columns],
-            gate_logits_g=self.gate_logits_g[columns],
-            log_library_b2=self.log_library_b2[:, code],
-            input_g=self.input_g[columns],
-            depth=self.depth[:, code],
-            measured_bg=has_bg,
-            modalities=None,
-        )
+        return self._part(columns, code)._replace(measured_bg=has_bg, modalities=None)
 
     def of_features(self, names: tuple[str, ...]) -> InitialValues:
         """Return what encoders of some modalities are told, their features side by side."""
@@ -121,14 +111,19 @@ class InitialValues(NamedTuple):
             return self
         chosen = torch.cat([torch.arange(self.n_genes)[self.modalities.columns[n]] for n in names])
         codes = [self.modalities.names.index(name) for name in names]
-        return self._replace(
-            log_rate_g=self.log_rate_g[chosen],
-            offset_bg=self.offset_bg[:, chosen],
-            log_theta_g=self.log_theta_g[chosen],
-            gate_logits_g=self.gate_logits_g[chosen],
-            log_library_b2=self.log_library_b2[:, codes],
-            input_g=self.input_g[chosen],
-            depth=self.depth[:, codes],
+        return self._part(chosen, codes)._replace(
             measured_bg=None if self.measured_bg is None else self.measured_bg[:, chosen],
             modalities=Modalities(names, tuple(self.modalities.sizes[code] for code in codes)),
+        )
+
+    def _part(self, columns: slice | Tensor, codes: int | list[int]) -> InitialValues:
+        """Return the values of some features, and of the modalities that these are of."""
+        return self._replace(
+            log_rate_g=self.log_rate_g[columns],
+            offset_bg=self.offset_bg[:, columns],
+            log_theta_g=self.log_theta_g[columns],
+            gate_logits_g=self.gate_logits_g[columns],
+            log_library_b2=self.log_library_b2[:, codes],
+            input_g=self.input_g[columns],
+            depth=self.depth[:, codes],
         )

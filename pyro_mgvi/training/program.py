@@ -48,6 +48,7 @@ def check_model(mgvi: object) -> None:
     Raises
     ------
     SettingsError
+        Saying what was given.
     """
     if not isinstance(mgvi, Program):
         raise SettingsError(f"mgvi is a {type(mgvi).__name__}, not a model: pass an MGVI first")
@@ -217,10 +218,7 @@ class Program(Trainable):
         return GroupedCounts.for_schema(adata, self.schema, self.data_kind, source, missing_genes)
 
     def fresh(self, data: GroupedCounts, seed: int, latents: Sequence[Latent] = ()) -> Self:
-        """Return a new program where this one is, started from the moments of ``data``.
-
-        It is like this one; with ``latents``, it has these instead.
-        """
+        """Return one like this, or with other latents, started from the moments of ``data``."""
         latents, given = latents or self.families.families, self.given_weight
         with warnings.catch_warnings():  # what its parts cannot do was said of this program
             warnings.simplefilter("ignore", ComponentWarning)

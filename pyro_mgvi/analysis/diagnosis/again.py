@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 
-from pyro_mgvi.analysis.cross_fit import CrossFit
 from pyro_mgvi.analysis.diagnosis.probes import owned_cells
 from pyro_mgvi.analysis.latent_values import latent_values
 from pyro_mgvi.analysis.metrics import recovered
@@ -15,24 +16,26 @@ from pyro_mgvi.training.program import Program
 LEAST = 10  # cells of a latent; fewer cannot be predicted
 
 
-def found_again(mgvi: Program, refits: CrossFit, data: GroupedCounts) -> pd.DataFrame:
+def found_again(
+    mgvi: Program, data: GroupedCounts, refits: Sequence[Mapping[str, np.ndarray]]
+) -> pd.DataFrame:
     """Return which share of each dimension the same latent of the refits predicts, and the shared.
 
     Parameters
     ----------
     mgvi
         The model.
-    refits
-        Its refits.
     data
-        The cells of both.
+        The cells.
+    refits
+        Posterior means of each latent by each refit.
 
     Returns
     -------
     Columns ``found_again`` and ``in_shared``, means over the refits, and a row for each dimension
     in the order of the latents; NaN for those that are not in use.
     """
-    own, others = latent_values(mgvi, data), [latent_values(x, data) for x in refits.refits]
+    own = latent_values(mgvi, data)
     shared = [copy.key for copy in mgvi.families.copies if copy.shared]
     rows = []
     for key, cells in owned_cells(mgvi, data).items():
@@ -40,9 +43,9 @@ def found_again(mgvi: Program, refits: CrossFit, data: GroupedCounts) -> pd.Data
         empty = np.full(latent.shape[1], np.nan)
         again, elsewhere = [empty], [empty]
         if cells.sum() >= LEAST:
-            again = [recovered(latent, x[key][cells]) for x in others]
+            again = [recovered(latent, x[key][cells]) for x in refits]
             if shared:
-                parts = [np.concatenate([x[name][cells] for name in shared], 1) for x in others]
+                parts = [np.concatenate([x[name][cells] for name in shared], 1) for x in refits]
                 elsewhere = [recovered(latent, part) for part in parts]
         rows.append(np.stack([np.mean(again, axis=0), np.mean(elsewhere, axis=0)], axis=1))
     return pd.DataFrame(np.concatenate(rows), columns=["found_again", "in_shared"])

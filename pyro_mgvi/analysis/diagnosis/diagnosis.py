@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,12 +145,13 @@ def diagnose(
         refits = cross_fit(mgvi, data, plan, max_epochs, progress)
     if shuffled is None:
         shuffled = shuffled_fit(mgvi, data, plan, max_epochs, progress)
-    dimensions = pd.concat([_dimensions(mgvi, data), found_again(mgvi, refits, data)], axis=1)
+    latents = [latent_values(refit, data) for refit in refits.refits]
+    dimensions = pd.concat([_dimensions(mgvi, data), found_again(mgvi, data, latents)], axis=1)
     copies = pd.concat(
         [_worth(refits, data), _worth(shuffled, shuffled_groups(data, mgvi.seed))], axis=1
     )
     copies.columns = pd.Index(["worth", "worth_se", "shuffled", "shuffled_se"])
-    copies["agreement"] = _agreement(refits, data)
+    copies["agreement"] = _agreement(mgvi, data, latents)
     probes = probe_latents(mgvi, data, label_n, nuisances)
     nested = nested_in_groups(data, nuisances)
     sentences = tuple(verdict(mgvi, dimensions, copies, probes, nested))
@@ -203,10 +205,12 @@ def _worth(refits: CrossFit, data: GroupedCounts) -> pd.DataFrame:
     return pd.DataFrame({key: (x.mean(), x.std() / np.sqrt(len(x))) for key, x in joined.items()}).T
 
 
-def _agreement(refits: CrossFit, data: GroupedCounts) -> pd.Series:
+def _agreement(
+    program: Program, data: GroupedCounts, latents: Sequence[Mapping[str, np.ndarray]]
+) -> pd.Series:
     """Return the linear CKA of each copy between the first two refits, on the owners' cells."""
-    first, second = (latent_values(refit, data) for refit in refits.refits[:2])
-    owned = owned_cells(refits.refits[0], data)
+    first, second = latents[:2]
+    owned = owned_cells(program, data)
     return pd.Series(
         {key: linear_cka(first[key][own], second[key][own]) for key, own in owned.items()}
     )
