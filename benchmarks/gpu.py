@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,12 @@ import torch
 from anndata import AnnData
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.recorded_steps import RecordedSteps
 from benchmarks.training_steps import Step, grouped_counts
 from pyro_mgvi import MGVI, TrainingPlan
+from pyro_mgvi.data import Minibatch
 from pyro_mgvi.datasets import clear_recipe
+from pyro_mgvi.kernels.compiled import compilation
 from pyro_mgvi.training.accelerator import fabric
 from pyro_mgvi.training.objective import Objective
 
@@ -110,22 +113,30 @@ def local() -> Iterator[None]:
         yield
 
 
-def our_steps(adata: AnnData, size: int, device: torch.device) -> Step:
+def our_steps(
+    adata: AnnData, size: int, device: torch.device, recorded: bool = True, compiled: bool = False
+) -> Callable[[], dict[str, torch.Tensor]]:
     """Return a function that takes a training step as ``fit`` does, minibatch included."""
-    mgvi = MGVI.from_anndata(adata, "group").to(str(device))
-    plan = TrainingPlan(batch_size=size, validation_fraction=0.0)
-    setup = mgvi.training_setup(adata, plan)
+    mgvi = MGVI.from_anndata(adata, "group", seed=0).to(str(device))
+    setup = mgvi.training_setup(adata, TrainingPlan(batch_size=size, validation_fraction=0.0))
     objective = Objective(setup.model, setup.guide, setup.elbo).train()
-    adam = torch.optim.Adam(objective.parameters(), lr=1e-4, fused=True)
-    keep_sparse = device.type == "cpu"
-    batches = (b for epoch in count() for b in setup.minibatches(epoch, keep_sparse))
+    on_gpu = device.type == "cuda"
+    adam = torch.optim.Adam(objective.parameters(), lr=1e-4, fused=True, capturable=on_gpu)
+    batches = (b for epoch in count() for b in setup.minibatches(epoch, keep_sparse=not on_gpu))
 
-    def step() -> None:
-        with local():
-            loss = sum(objective(*next(batches)).values()) / len(setup.data)
+    def plain(batch: Minibatch) -> dict[str, torch.Tensor]:
+        terms: dict[str, torch.Tensor] = objective(*batch)
         adam.zero_grad()
+        loss: Any = sum(terms.values()) / len(setup.data)
         loss.backward()
         adam.step()
+        return {name: term.detach() for name, term in terms.items()}
+
+    take = RecordedSteps(plain, device) if recorded else plain
+
+    def step() -> dict[str, torch.Tensor]:
+        with local(), compilation(compiled):
+            return take(next(batches))
 
     return step
 
@@ -167,7 +178,11 @@ def steps(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]
     for per_group in (128,) if arguments.quick else (128, 1024):
         size = 2 * per_group
         adata = grouped_counts(4 * size, GENES, 2, DENSITY)
-        kinds = {"ours": our_steps(adata, size, device)}
+        kinds: dict[str, Callable[[], object]] = {
+            "ours": our_steps(adata, size, device),
+            "ours, compiled": our_steps(adata, size, device, compiled=True),
+            "ours, no CUDA graph": our_steps(adata, size, device, recorded=False),
+        }
         reason = None
         try:
             kinds["ContrastiveVI"] = their_steps(adata, size, device, resident=True)
@@ -193,24 +208,36 @@ def steps(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]
         row: dict[str, Any] = {"ms": {k: 1e3 * v for k, v in medians.items()}}
         row["cells per second"] = {k: size / v for k, v in medians.items()}
         row["peak MB, counts of all included"] = peak or "no GPU"
-        row["ours by ContrastiveVI, cells per second"] = reason or (
-            medians["ContrastiveVI"] / medians["ours"]
-        )
+        row["times ContrastiveVI's cells per second"] = reason or {
+            name: medians["ContrastiveVI"] / seconds for name, seconds in medians.items()
+        }
         found[f"{per_group} cells a group"] = row
     return found
 
 
+def graphs(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """Compare steps recorded as CUDA graphs with steps taken one by one: equal losses."""
+    adata, losses = grouped_counts(1000, GENES, 3, DENSITY), []
+    for recorded in (False, True):
+        step = our_steps(adata, 128, device, recorded)
+        torch.manual_seed(0)
+        losses.append([float(sum(step().values())) for _ in range(10 if arguments.quick else 60)])
+    plain, found = map(np.array, losses)
+    return {"largest relative difference of a loss": float(np.abs(found / plain - 1).max())}
+
+
 def fits(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Fit to the end: seeds there, and one on the CPU, by held-out loss and seconds."""
-    n_cells, epochs = (300, 3) if arguments.quick else (3000, 60)
-    adata = clear_recipe(seed=0, n_cells=n_cells)
+    """Fit by the defaults, there and on the CPU, by held-out loss and seconds: seeds in pairs."""
+    adata = clear_recipe(seed=0, n_cells=300 if arguments.quick else 3000)
+    epochs = 3 if arguments.quick else None
     found: dict[str, Any] = {}
-    for place, seed in [(str(device), 0), (str(device), 1), (str(device), 2), ("cpu", 0)]:
+    for place, seed in product((str(device), "cpu"), range(3)):
         mgvi = MGVI.from_anndata(adata, "group", seed=seed)
         synchronize(device)
         start = time.perf_counter()
         mgvi.fit(adata, max_epochs=epochs, accelerator=place, progress=False)
         synchronize(device)
+        print(f"fit on {place}, seed {seed}: {time.perf_counter() - start:.1f} s", flush=True)
         found[f"{place}, seed {seed}"] = {
             "seconds": time.perf_counter() - start,
             "epochs": len(mgvi.history),
@@ -222,8 +249,8 @@ def fits(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
 def profiled(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Profile steps: the operations that take most, and how busy the device is."""
     adata = grouped_counts(1024, GENES, 2, DENSITY)
-    step, n = our_steps(adata, 256, device), 2 if arguments.quick else 10
-    for _ in range(3):
+    step, n = our_steps(adata, 256, device, recorded=False), 2 if arguments.quick else 10
+    for _ in range(5):
         step()
     synchronize(device)
     activities = [ProfilerActivity.CPU]
@@ -254,6 +281,7 @@ def profiled(arguments: argparse.Namespace, device: torch.device) -> dict[str, A
 SECTIONS: dict[str, Section] = {
     "machine": machine,
     "correctness": correctness,
+    "graphs": graphs,
     "steps": steps,
     "profile": profiled,
     "fits": fits,

@@ -26,7 +26,7 @@ from pyro_mgvi.kernels.compiled import compilable
 #: Log-probability of each cell; its derivatives by location, gate, log theta and log total.
 Terms = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]
 
-BLOCK = 80_000  # counts at a time without a compiler: the intermediate values stay in the cache
+BLOCK = 80_000  # counts at a time without a compiler: intermediate values stay in the cache
 
 
 def gene_log_prob(x_ng: Tensor, log_mean: Tensor, log_theta: Tensor, gate: Tensor | None) -> Tensor:
@@ -151,8 +151,8 @@ def _terms(
 def _in_blocks(
     x: Tensor, location: Tensor, log_total: Tensor | None, *parameters: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """Do as :func:`_terms`, a few cells at a time."""
-    size, blocks = max(1, BLOCK // x.shape[1]), []
+    """Do as :func:`_terms`, on a processor a few cells at a time."""
+    size, blocks = max(1, BLOCK // x.shape[1]) if x.device.type == "cpu" else max(1, len(x)), []
     terms: Callable[..., Terms] = _terms
     for start in range(0, len(x), size):
         rows = slice(start, start + size)  # one row of theta is that of all cells
