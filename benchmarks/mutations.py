@@ -49,13 +49,13 @@ def run(mutation: Mutation, mirrored_only: bool = False) -> str:
         for tests in (mirrored,) if mirrored_only else (mirrored, ["tests"]):
             code = (
                 f"import sys, pytest; sys.path.insert(0, {str(copy)!r}); "
-                f"sys.exit(pytest.main(['-x', '-q', '-m', 'not slow', '-p', 'no:cacheprovider', "
+                f"sys.exit(pytest.main(['-x', '-q', '-n0', '-m', 'not slow', '-p', 'no:cacheprovider', "
                 f"'-W', 'ignore::pytest.PytestUnraisableExceptionWarning', *{tests!r}]))"
             )
             done = subprocess.run(
                 [sys.executable, "-c", code], cwd=copy, capture_output=True, text=True
             )
-            failed = [x for x in done.stdout.splitlines() if x.startswith(("FAILED", "ERROR"))]
+            failed = [x for x in done.stdout.splitlines() if x.startswith("FAILED")]
             if done.returncode == 1 and failed:
                 return failed[0].split(" - ")[0].removeprefix("FAILED ")
             if done.returncode not in (0, 1):
