@@ -49,7 +49,8 @@ def run(mutation: Mutation, mirrored_only: bool = False) -> str:
         for tests in (mirrored,) if mirrored_only else (mirrored, ["tests"]):
             code = (
                 f"import sys, pytest; sys.path.insert(0, {str(copy)!r}); "
-                f"sys.exit(pytest.main(['-x', '-q', '-n0', '-m', 'not slow', '-p', 'no:cacheprovider', "
+                f"sys.exit(pytest.main(['-x', '-q', '-n0', '-m', 'not slow', "
+                f"'-p', 'no:cacheprovider', "
                 f"'-W', 'ignore::pytest.PytestUnraisableExceptionWarning', *{tests!r}]))"
             )
             done = subprocess.run(
