@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 from benchmarks.known_truth import known_labels, program_ceilings
-from pyro_mgvi import MGVI, PAPER, JointDecoder, Preset
+from pyro_mgvi import MGVI, PAPER, JointDecoder, Preset, TrainingPlan
 from pyro_mgvi.analysis.latent_values import latent_values
 from pyro_mgvi.analysis.metrics import active_units, kmeans_ari, linear_cka, probe, silhouette
 
@@ -30,6 +30,8 @@ SETTINGS = {
     "default": Preset(),
     # The paper's, with cells held out, and stopped once these have been worse for long.
     "paper": Preset(PAPER.settings, replace(PAPER.plan, validation_fraction=0.1, patience=50)),
+    "half as hurried": Preset(plan=TrainingPlan(hurry=2.0)),
+    "whole schedule": Preset(plan=TrainingPlan(hurry=1.0)),
     "weights of 1": Preset({"own_weight": 1.0}),
     "log-linear": Preset({"decoder": partial(JointDecoder, hidden=0)}),
     "hidden layer only": Preset({"decoder": partial(JointDecoder, linear=False)}),
