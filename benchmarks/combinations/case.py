@@ -19,7 +19,7 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 
-from benchmarks.combinations.cells import EMPTY, NEW, cells
+from benchmarks.combinations.cells import EMPTY, NEW, cells, masked, measured
 from benchmarks.combinations.factors import PLANS, of_counts, settings
 from benchmarks.combinations.pairs import Configuration
 from pyro_mgvi import MGVI, ComponentWarning, CrossFit, GroupedCounts, TrainingPlan, cross_fit
@@ -123,6 +123,13 @@ class Case:
         x = self.in_memory.layers.get("counts", self.in_memory.X)
         x = self.in_memory.raw.X if self.chosen["place"] == "raw" else x
         return x.toarray()[self.kept]
+
+    @cached_property
+    def measured(self) -> np.ndarray:
+        """Which values are measured: genes that the cell's group has."""
+        if masked(self.chosen):
+            return measured(self.groups)
+        return np.ones(self.values.shape, bool)
 
     @cached_property
     def data(self) -> GroupedCounts:

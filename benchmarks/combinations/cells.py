@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from benchmarks.combinations.factors import FACTORS, FIRST, SECOND, THIRD, of_counts
+from benchmarks.combinations.factors import ABSENT, FACTORS, FIRST, MASKS, SECOND, THIRD, of_counts
 from benchmarks.combinations.pairs import Configuration
 
 GENES = 36
@@ -55,6 +55,17 @@ def log_shares(counts_ng: np.ndarray) -> np.ndarray:
     return np.log1p(10 * counts_ng / total_n1).astype(np.float32)
 
 
+def masked(chosen: Configuration) -> bool:
+    """Return whether groups lack genes."""
+    return bool(FACTORS["genes"][chosen["genes"]])
+
+
+def measured(group_n: np.ndarray) -> np.ndarray:
+    """Return which genes a cell of each group has, where groups lack some."""
+    has = {group: ~np.isin(np.arange(GENES), list(genes)) for group, genes in ABSENT.items()}
+    return np.array([has[group] for group in group_n])
+
+
 def whole_or_not(values: np.ndarray) -> bool:
     """Return whether values are counts."""
     return bool((values >= 0).all() and (values == np.floor(values)).all())
@@ -76,6 +87,8 @@ def cells(chosen: Configuration, folder: Path, sizes: dict[str, int] = SIZES) ->
     counts_ng = simulated(obs, FACTORS["counts"][chosen["counts"]])
     if chosen["empty cells"] != "none" and len(obs) > max(EMPTY):
         counts_ng[list(EMPTY)] = 0
+    if masked(chosen):
+        counts_ng = counts_ng * measured(obs["region"].to_numpy(str))
     meant, other = counts_ng, log_shares(counts_ng)
     if not of_counts(chosen):
         meant, other = other, meant
@@ -91,7 +104,8 @@ def in_form(
     ``other`` values are at the places that are not asked for.
     """
     x = meant.copy() if matrix == "dense" else sparse.csr_matrix(meant)
-    var = pd.DataFrame(index=[f"gene{i}" for i in range(GENES)])
+    has = {MASKS[group]: measured(np.array([group]))[0] for group in ABSENT}
+    var = pd.DataFrame(has, index=[f"gene{i}" for i in range(GENES)])
     if place == "X":
         adata = ad.AnnData(x, obs.copy(), var)
     elif place == "layer":

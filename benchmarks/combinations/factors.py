@@ -89,6 +89,10 @@ PLANS = {
     ),
     "nothing found": TrainingPlan(max_epochs=1, batch_size=48, prune_below=1e3),
 }
+#: Genes that each group has not got, where genes are those of some; columns of ``var`` say so.
+ABSENT = {FIRST: range(28, 32), SECOND: range(0), THIRD: (2, 9), "new": range(4, 7)}
+MASKS = {group: f"in_{code}" for code, group in enumerate(ABSENT)}
+MASKED = {group: MASKS[group] for group in (FIRST, SECOND, THIRD)}
 LABELS: dict[str, dict[str, Any]] = {
     "groups": {},
     "batch": {"batch_key": "donor"},
@@ -110,6 +114,7 @@ FACTORS: dict[str, dict[str, Any]] = {
     "place": {"X": {}, "layer": {"layer": "counts"}, "raw": {"use_raw": True}},
     "counts": {"mostly zero": 0.12, "mostly not": 8.0},  # means of a gene
     "empty cells": {"none": {}, "left out": {"drop_empty": True}},
+    "genes": {"of all groups": {}, "of some": {"feature_masks": MASKED}},
 }
 
 
@@ -123,6 +128,9 @@ NO_MODEL = {
     pair(latents="z", foreign_prior="same as own"): "no cell is foreign to it",
     pair(latents="z", foreign_prior="absent"): "no cell is foreign to it",
     pair(latents="t", decoder="AdditiveDecoder"): "needs a latent that all groups own",
+    pair(
+        genes="of some", likelihood="outside: Poisson-lognormal"
+    ): "does not handle genes that a group has not got",
 }
 
 
@@ -147,6 +155,7 @@ def settings(chosen: Configuration) -> dict[str, Any]:
         **level["labels"],
         **level["place"],
         **level["empty cells"],
+        **level["genes"],
         "latents": level["latents"](level["foreign prior"], level["own prior"]),
         "encoder": level["encoder"],
         "decoder": level["decoder"],

@@ -45,12 +45,19 @@ def latents(case: Case) -> None:
 
 
 def expression(case: Case) -> None:
-    """Check that shares sum to one and that shared ones do not depend on the group."""
+    """Check that shares sum to one and that shared ones do not depend on the group.
+
+    Shares are of the genes that a cell has; the others are missing.
+    """
     mgvi, families = case.mgvi, case.mgvi.families
     whole = mgvi.normalized_expression(case.adata)
-    assert whole.shape == case.values.shape and np.isfinite(whole.to_numpy()).all()
+    assert whole.shape == case.values.shape
+    assert (np.isfinite(whole.to_numpy()) == case.measured).all()
+    predicted = mgvi.normalized_expression(case.adata, predict_absent=True)
+    assert np.isfinite(predicted.to_numpy()).all()
+    assert (predicted.where(case.measured).fillna(0) == whole.fillna(0)).all(axis=None)
     if case.counts:
-        assert (whole >= 0).all(axis=None)
+        assert (predicted >= 0).all(axis=None)
         np.testing.assert_allclose(whole.sum(axis=1), 1, rtol=1e-4)
     genes = ["gene7", "gene2"]
     assert mgvi.normalized_expression(case.adata, genes=genes).equals(whole[genes])
@@ -60,13 +67,19 @@ def expression(case: Case) -> None:
     if shared:
         moved = case.data.with_groups((case.data.group_n + 1) % len(case.data.schema.groups))
         here, there = (mgvi.normalized_expression(x, shared) for x in (case.data, moved))
+        if case.counts and not case.measured.all():  # shares of what both groups have
+            both = here.notna() & there.notna()
+            here, there = (
+                x.where(both).div(x.where(both).sum(axis=1), axis=0) for x in (here, there)
+            )
         np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-7)
     if case.chosen["labels"] != "groups":
         as_first = mgvi.normalized_expression(case.adata, batch="d1")
         own = (case.adata.obs["donor"].to_numpy(str) == "d1")[case.kept]
         np.testing.assert_allclose(as_first[own], whole[own], rtol=1e-5, atol=1e-7)
     mean, std = mgvi.expression_draws(case.adata, n_draws=3)
-    assert np.isfinite(mean.to_numpy()).all() and (std >= 0).all(axis=None)
+    assert (np.isfinite(mean.to_numpy()) == case.measured).all()
+    assert (std.fillna(0) >= 0).all(axis=None) and std.isna().equals(mean.isna())
     if case.counts:
         np.testing.assert_allclose(mean.sum(axis=1), 1, rtol=1e-4)
     if not any(mgvi.model.active.of(copy).any() for copy in families.copies):
@@ -102,7 +115,12 @@ def differential_expression(case: Case) -> None:
     for first, second in ((FIRST, SECOND), (both, ~both)):
         table = case.mgvi.differential_expression(case.adata, first, second, n_draws=60)
         assert sorted(table.index) == sorted(case.mgvi.schema.genes)
-        assert np.isfinite(table.to_numpy()).all() and table["probability"].between(0, 1).all()
+        chosen = (case.groups == x if isinstance(x, str) else x[case.kept] for x in (first, second))
+        has_g = np.logical_and(*(case.measured[cells].all(0) for cells in chosen))
+        table_known = pd.Series(has_g, list(case.mgvi.schema.genes))[table.index]
+        assert (table.notna().all(axis=1) == table_known).all(), table
+        table = table[table_known.to_numpy()]
+        assert table["probability"].between(0, 1).all()
         np.testing.assert_allclose(table[["mean_first", "mean_second"]].sum(), 1e4, rtol=1e-4)
         assert table["probability"].is_monotonic_decreasing
 
@@ -175,11 +193,12 @@ def predictive(case: Case) -> None:
     """Check what was observed, and that its interval is one."""
     checks = predictive_checks(case.mgvi, case.adata, n_draws=20, progress=False)
     assert len(checks.genes) == case.values.shape[1] and len(checks.cells) == len(case.kept)
-    values = case.values.astype(float)
-    np.testing.assert_allclose(checks.genes["mean_observed"], values.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(checks.genes["variance_observed"], values.var(0), rtol=1e-4)
-    np.testing.assert_allclose(checks.genes["zeros_observed"], (values == 0).mean(0), rtol=1e-5)
-    np.testing.assert_allclose(checks.cells["library_observed"], values.sum(1), rtol=1e-5)
+    values = np.where(case.measured, case.values.astype(float), np.nan)
+    zeros_g = (values == 0).sum(0) / case.measured.sum(0)
+    np.testing.assert_allclose(checks.genes["mean_observed"], np.nanmean(values, 0), rtol=1e-5)
+    np.testing.assert_allclose(checks.genes["variance_observed"], np.nanvar(values, 0), rtol=1e-4)
+    np.testing.assert_allclose(checks.genes["zeros_observed"], zeros_g, rtol=1e-5)
+    np.testing.assert_allclose(checks.cells["library_observed"], case.values.sum(1), rtol=1e-5)
     for table, names in ((checks.genes, "mean variance zeros"), (checks.cells, "library zeros")):
         for name in names.split():
             assert table[f"{name}_p"].between(0, 1).all()
@@ -190,12 +209,13 @@ def predictive(case: Case) -> None:
 
 
 def loadings(case: Case) -> None:
-    """Check that every gene has a loading on every dimension of every copy."""
+    """Check that every gene has a loading on every dimension, if some owner of the copy has it."""
     for copy in case.mgvi.families.copies:
         table = case.mgvi.loadings(copy.key)
         assert table.shape == (len(case.mgvi.schema.genes), copy.dim)
         assert list(table.index) == list(case.mgvi.schema.genes)
-        assert np.isfinite(table.to_numpy()).all()
+        has_g = case.measured[np.isin(case.groups, copy.groups)].any(0)
+        assert (np.isfinite(table.to_numpy()) == has_g[:, None]).all()
 
 
 def gene_programs(case: Case) -> None:

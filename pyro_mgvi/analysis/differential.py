@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from torch import Tensor
 
-from pyro_mgvi.analysis.expression import expected, measured_only
+from pyro_mgvi.analysis.expression import expected
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.names import cell_index, named_groups
 from pyro_mgvi.data.selection import Cells, cell_positions
 from pyro_mgvi.errors import DataError, SettingsError
+from pyro_mgvi.model import Posterior
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.support.values import number, whole_number
 from pyro_mgvi.training.program import Program, check_model
@@ -62,7 +64,8 @@ def differential_expression(
     -------
     One row per gene, most probable difference first, with the columns ``mean_first`` and
     ``mean_second``, expected counts per 10,000; ``log_fold_change``, the mean of the log2 of
-    first by second over pairs, and ``log_fold_change_std``; and ``probability`` of an absolute log
+    first by second over pairs, of shares among the genes that both groups have, and
+    ``log_fold_change_std``; and ``probability`` of an absolute log
     fold change above the threshold.
 
     Raises
@@ -99,13 +102,8 @@ def differential_expression(
     sums = {name: np.zeros(data.shape[1]) for name in names}
     known = {name: np.zeros(data.shape[1]) for name in names}
     for (_, one), (_, two) in zip(*map(mgvi.posteriors, sides), strict=True):
-        shares = [
-            measured_only(mgvi, side, expected(mgvi, decoding, side, side.draw(generator)))
-            .cpu()
-            .double()
-            for side in (one, two)
-        ]
-        lfc = (shares[0] / shares[1]).log2()
+        shares, compared = _both(mgvi, decoding, (one, two), generator)
+        lfc = (compared[0] / compared[1]).log2()
         beyond = (lfc.abs() > threshold).double().where(~lfc.isnan(), torch.nan)
         parts = (shares[0], shares[1], lfc, lfc**2, beyond)
         # Of cells whose group has the gene, and of pairs where both have it; all without masks.
@@ -127,6 +125,29 @@ def differential_expression(
     )
     order = np.lexsort((-table["log_fold_change"].abs(), -table["probability"]))
     return table.iloc[order]
+
+
+def _both(
+    mgvi: Program,
+    decoding: Decoding,
+    sides: tuple[Posterior, Posterior],
+    generator: torch.Generator,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return shares among the genes that each cell has, and among those that its pair has, too.
+
+    A group with fewer genes has larger shares of them: fold changes are of genes that both have.
+    """
+    model, groups = mgvi.model, [side.batch.group for side in sides]
+    parts = [decoding.parts(model, side.draw(generator), side.batch) for side in sides]
+    measured = [model.measured(group) for group in groups]
+    common_ng = None if measured[0] is None else measured[0] & measured[1]
+    found: tuple[list[Tensor], ...] = [], []
+    for among, kept in zip(found, (measured, [common_ng, common_ng])):
+        for each, group, known_ng in zip(parts, groups, kept):
+            share_ng = model.expression(each, group, known_ng)
+            share_ng = share_ng if known_ng is None else share_ng.where(known_ng, torch.nan)
+            among.append(share_ng.cpu().double())
+    return found
 
 
 def _cells(

@@ -211,12 +211,15 @@ class Model(GroupedModule):
             log_library = log_library - log_share(parts, among_ng, measured_ng)
         return self._handles_absent().of_measured(parts, log_library, measured_ng)
 
-    def expression(self, parts: list[Part], group_n: Tensor) -> Tensor:
+    def expression(
+        self, parts: list[Part], group_n: Tensor, measured_ng: Tensor | None = None
+    ) -> Tensor:
         """Return expected expression, (..., n, genes).
 
-        Shares add up to 1 over the genes that a group has; others are predictions in their units.
+        Shares add up to 1 over ``measured_ng``, by default the genes that a cell's group has;
+        others are predictions in their units.
         """
-        measured_ng = self.measured(group_n)
+        measured_ng = self.measured(group_n) if measured_ng is None else measured_ng
         if measured_ng is None:
             return self.likelihood.expression(parts)
         return self._handles_absent().expression_of_measured(parts, measured_ng)

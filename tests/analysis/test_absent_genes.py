@@ -2,6 +2,7 @@
 
 import warnings
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -56,6 +57,27 @@ def test_a_ranking_has_the_genes_that_the_group_has(fitted, offset):
     n_alone = int((has_bg[0] & ~has_bg[1]).sum())
     assert table.attrs["absent_genes"].startswith(f"{(~has_bg[0]).sum()} genes have no row")
     assert table.attrs["genes_of_one_group"].startswith(f"{n_alone} genes are in no other group")
+
+
+def test_fold_changes_are_of_genes_that_both_groups_have():
+    """Half of all counts are of genes that one group lacks: its shares of others are twice these."""
+    rng = np.random.default_rng(0)
+    adata = ad.AnnData(
+        rng.poisson(np.tile([1.0] * 30 + [3.0] * 10, (200, 1))).astype(np.float32),
+        obs={"group": np.repeat(["a", "b"], 100)},
+        var={"a": [1] * 40, "b": [1] * 30 + [0] * 10},
+    )
+    adata.X[100:, 30:] = 0
+    masks = {"a": "a", "b": "b"}
+    mgvi = MGVI.from_anndata(adata, "group", latents=["z:1", "t:1"], feature_masks=masks)
+    mgvi.fit(adata, PLAN, progress=False)
+    table = differential_expression(mgvi, adata, "a", "b", n_draws=200).sort_index()
+    common, only = adata.var_names[:30], adata.var_names[30:]
+    shares = table.loc[common, ["mean_first", "mean_second"]].sum() / 1e4
+    assert shares.iloc[0] < 0.6 and shares.iloc[1] == pytest.approx(1, rel=1e-4)
+    assert abs(table.loc[common, "log_fold_change"].mean()) < 0.1
+    assert table.loc[only, "log_fold_change"].isna().all()
+    assert table.loc[only, "mean_first"].notna().all()
 
 
 def test_programs_have_the_genes_that_an_owner_has(fitted):
