@@ -28,6 +28,7 @@ def labels(sizes: dict[str, int]) -> pd.DataFrame:
         {
             "region": group_n,
             "donor": np.where(n % 2, "d1", "d2"),
+            "animal": [f"animal {i % 4}" for i in n],
             "age": rng.normal(50.0, 9.0, len(n)),
             "sex": pd.Categorical(np.where(n % 3, "f", "m")),
             "type": np.where(n % 5 < 2, "A", "B"),

@@ -96,6 +96,7 @@ MASKED = {group: MASKS[group] for group in (FIRST, SECOND, THIRD)}
 LABELS: dict[str, dict[str, Any]] = {
     "groups": {},
     "batch": {"batch_key": "donor"},
+    "samples": {"sample_key": "animal"},
     "batch, covariates": {"batch_key": "donor", "covariate_keys": ["age", "sex"]},
 }
 

@@ -64,16 +64,11 @@ def expression(case: Case) -> None:
     all_names = [latent.name for latent in families]
     assert mgvi.normalized_expression(case.adata, all_names).equals(whole)
     shared = [latent.name for latent in families.shared]
-    if shared:
+    if shared and case.measured.all():  # or a cell of another group says less, or more
         moved = case.data.with_groups((case.data.group_n + 1) % len(case.data.schema.groups))
         here, there = (mgvi.normalized_expression(x, shared) for x in (case.data, moved))
-        if case.counts and not case.measured.all():  # shares of what both groups have
-            both = here.notna() & there.notna()
-            here, there = (
-                x.where(both).div(x.where(both).sum(axis=1), axis=0) for x in (here, there)
-            )
         np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-7)
-    if case.chosen["labels"] != "groups":
+    if "batch" in case.chosen["labels"]:
         as_first = mgvi.normalized_expression(case.adata, batch="d1")
         own = (case.adata.obs["donor"].to_numpy(str) == "d1")[case.kept]
         np.testing.assert_allclose(as_first[own], whole[own], rtol=1e-5, atol=1e-7)
@@ -96,7 +91,10 @@ def rank_genes(case: Case) -> None:
     assert table["fraction_in_favour"].between(0, 1).all()
     np.testing.assert_allclose(table[["mean_all", "mean_shared"]].sum(), 1e4, rtol=1e-4)
     known = table["q_value"].notna()
-    assert known.equals(table["z_score"].notna()) and known.nunique() == 1
+    assert known.equals(table["z_score"].notna())
+    by_all = pd.Series(case.measured.all(0), genes)[table.index]  # samples are compared in these
+    assert known.nunique() == 1 or (case.chosen["labels"] == "samples" and known.equals(by_all))
+    assert ("genes_without_q" in table.attrs) == (known.nunique() > 1)
     assert table["q_value"][known].between(0, 1).all()
     own = mgvi.rank_genes(case.adata, GROUP, offset="own", calibration=False)
     data = case.data.subset(np.flatnonzero(case.groups == GROUP))
@@ -115,14 +113,18 @@ def differential_expression(case: Case) -> None:
     for first, second in ((FIRST, SECOND), (both, ~both)):
         table = case.mgvi.differential_expression(case.adata, first, second, n_draws=60)
         assert sorted(table.index) == sorted(case.mgvi.schema.genes)
-        chosen = (case.groups == x if isinstance(x, str) else x[case.kept] for x in (first, second))
-        has_g = np.logical_and(*(case.measured[cells].all(0) for cells in chosen))
-        table_known = pd.Series(has_g, list(case.mgvi.schema.genes))[table.index]
-        assert (table.notna().all(axis=1) == table_known).all(), table
-        table = table[table_known.to_numpy()]
-        assert table["probability"].between(0, 1).all()
-        np.testing.assert_allclose(table[["mean_first", "mean_second"]].sum(), 1e4, rtol=1e-4)
-        assert table["probability"].is_monotonic_decreasing
+        sides = [case.groups == x if isinstance(x, str) else x[case.kept] for x in (first, second)]
+        has_g = pd.DataFrame(
+            [case.measured[cells].any(0) for cells in sides], columns=case.mgvi.schema.genes
+        )[table.index]
+        shared = has_g.all().to_numpy()
+        assert (table["log_fold_change"].notna() == shared).all()
+        assert table["probability"][shared].between(0, 1).all()
+        for column, known, cells in zip(("mean_first", "mean_second"), has_g.to_numpy(), sides):
+            assert (table[column].notna() == known).all()
+            if (case.measured[cells].any(0) == case.measured[cells].all(0)).all():  # of one group
+                np.testing.assert_allclose(table[column].sum(), 1e4, rtol=1e-4)
+        assert table["probability"].dropna().is_monotonic_decreasing
 
 
 def diagnose(case: Case) -> None:
@@ -161,6 +163,8 @@ def held_out_likelihood(case: Case) -> None:
         for part in parts
     ]
     total = sum(half.log_marginal_n.sum() for half in halves)
+    if np.median(score.ess_n) < 4:  # an estimate that rests on single draws has no known error
+        return
     error = np.hypot(score.monte_carlo_error, np.hypot(*(x.monte_carlo_error for x in halves)))
     assert abs(total - score.log_marginal_n.sum()) < 5 * error + 1e-3 * len(case.data)
 

@@ -185,6 +185,12 @@ def _ranking(
     table = table[measured_in(mgvi.schema, groups)]
     table.attrs["q_value_of"] = NEW if across_samples else SAME
     table.attrs |= notes_of(mgvi.schema, groups)
+    n_without = int(table["z_score"].isna().sum())
+    if across_samples and 0 < n_without < len(table):
+        table.attrs["genes_without_q"] = (
+            f"{n_without:,} genes have no q-value: samples are compared in genes that all groups "
+            "of theirs have"
+        )
     return table.sort_values("bayes_factor", ascending=False, kind="stable")
 
 

@@ -199,7 +199,7 @@ def rank_genes(arguments: Namespace) -> int:
     else:
         of = table.attrs["q_value_of"]
         print(f"{(table['q_value'] < 0.1).sum()} genes at q < 0.1; q-values speak of {of}")
-    for note in ("absent_genes", "genes_of_one_group"):
+    for note in ("absent_genes", "genes_of_one_group", "genes_without_q"):
         if note in table.attrs:
             print(table.attrs[note])
     print(f"written to {arguments.out}")

@@ -60,7 +60,7 @@ def test_a_ranking_has_the_genes_that_the_group_has(fitted, offset):
 
 
 def test_fold_changes_are_of_genes_that_both_groups_have():
-    """Half of all counts are of genes that one group lacks: its shares of others are twice these."""
+    """Half of all counts are of genes that one group lacks: its other shares are twice as large."""
     rng = np.random.default_rng(0)
     adata = ad.AnnData(
         rng.poisson(np.tile([1.0] * 30 + [3.0] * 10, (200, 1))).astype(np.float32),
