@@ -34,6 +34,12 @@ class Mutation(NamedTuple):
     tests: str
 
 
+def mutations() -> list[Mutation]:
+    """Return all faults."""
+    found = tomllib.loads((ROOT / "benchmarks/mutations.toml").read_text(encoding="utf-8"))
+    return [Mutation(**each) for each in found["mutation"]]
+
+
 def run(mutation: Mutation, mirrored_only: bool = False) -> str:
     """Return by which tests a mutation was caught, or an empty text."""
     with tempfile.TemporaryDirectory() as folder:
@@ -73,11 +79,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--mirrored", action="store_true", help="only the tests that mirror a file")
     arguments = parser.parse_args()
-    found = tomllib.loads((ROOT / "benchmarks/mutations.toml").read_text(encoding="utf-8"))
-    mutations = [Mutation(**each) for each in found["mutation"]]
     chosen = [
         mutation
-        for mutation in mutations
+        for mutation in mutations()
         if any(part in f"{mutation.file} {mutation.what}" for part in arguments.only)
     ]
     begin, missed = time.time(), []
