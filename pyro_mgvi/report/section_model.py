@@ -16,6 +16,7 @@ from pyro_mgvi.report.rankings import Rankings
 from pyro_mgvi.report.result import WITH_MODEL, Result, sample, without_model
 
 CHECKED = 2_000  # cells in predictive checks; of more, a sample
+CHECKED_VALUES = 6_000_000  # cells x genes in them: a draw of many genes takes long
 
 
 def genes(result: Result, rankings: Rankings, tested: bool = False, top: int = 15) -> Section:
@@ -89,14 +90,14 @@ def predictive(result: Result, progress: bool = False, n_draws: int = 50) -> Sec
     title, question = "Predictive checks", "Would the model produce such data?"
     if result.mgvi is None or result.data is None:
         return Section("checks", title, question, (without_model(result, "Predictive checks"),))
-    cells = sample(len(result.data), CHECKED)
+    cells = sample(len(result.data), min(CHECKED, max(50, CHECKED_VALUES // result.data.shape[1])))
     try:
         found = predictive_checks(
             result.mgvi, result.data.subset(cells), n_draws=n_draws, progress=progress
         )
     except SettingsError as error:
         return Section("checks", title, question, (Hint(f"No checks: {error}."),))
-    sampled = f" {CHECKED:,} cells, drawn at random." if len(cells) < len(result.data) else ""
+    sampled = f" {len(cells):,} cells, drawn at random." if len(cells) < len(result.data) else ""
     pictures = tuple(
         Picture.drawn(
             partial(observed_against_predicted, table=table, name=name, title=label, log=log),
