@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
+from pyro_mgvi.analysis.discovery import DISCOVER
 from pyro_mgvi.core import Decoder, Encoder, Latent, Likelihood, modality
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data.modalities.counts import counts_of_mudata
@@ -91,6 +92,11 @@ class OfMuData(Program):
         if not isinstance(modalities, Mapping):
             raise SettingsError(
                 f"modalities={modalities!r}: give a likelihood for each, as in {{'rna': ZINB}}"
+            )
+        if isinstance(latents, str) and latents == DISCOVER:
+            raise SettingsError(
+                f"latents={DISCOVER!r} is for one modality: name the latents, or find them in one, "
+                "as in MGVI.from_anndata(mdata['rna'], ..., latents='discover')"
             )
         modalities = dict(modalities)
         for likelihood in modalities.values():

@@ -208,7 +208,9 @@ def test_bad_data_are_named():
         MGVI.from_mudata(mdata, "donor", {"rna": ZINB, "prot": Gaussian})
     with pytest.raises(DataError, match="AnnData, not a MuData"):
         MGVI.from_mudata(mdata.mod["rna"], "donor", {"rna": NB})
-    with pytest.raises(DataError, match=r"'nothing' is a column neither of mdata\.obs"):
+    with pytest.raises(SettingsError, match="latents='discover' is for one modality"):
+        MGVI.from_mudata(small(), "donor", LIKELIHOODS, latents="discover")
+    with pytest.raises(DataError, match=r"'nothing' is a column neither of .*have: donor, kind$"):
         MGVI.from_mudata(mdata, "nothing", LIKELIHOODS)
     with pytest.raises(DataError, match="layers are named of modalities"):
         MGVI.from_mudata(mdata, "donor", {"rna": NB}, layers={"prot": "counts"})

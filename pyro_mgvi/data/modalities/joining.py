@@ -111,9 +111,11 @@ def _column(mdata: Any, names: Sequence[str], key: str, cells: pd.Index) -> pd.S
         return given
     found = {name: mdata.mod[name].obs for name in names if key in mdata.mod[name].obs}
     if not found:
-        known = sorted({str(each) for name in names for each in mdata.mod[name].obs})
+        pulled = tuple(f"{name}:" for name in names)  # copies of the modalities' columns
+        own = {column for column in map(str, mdata.obs) if not column.startswith(pulled)}
+        known = sorted(own.union(*(map(str, mdata.mod[name].obs) for name in names)))
         raise DataError(
-            f"{key!r} is a column neither of mdata.obs nor of the modalities' obs; these have: "
+            f"{key!r} is a column neither of mdata.obs nor of the modalities' obs; they have: "
             f"{some(known, 20) or 'no column'}"
         )
     whole, known_n = np.full(len(cells), np.nan, object), np.zeros(len(cells), bool)
