@@ -156,7 +156,7 @@ class TrainingPlan:
     learning_rate: float = 4e-3
     validation_fraction: float = 0.1
     patience: int | None = 15
-    hurry: float = 4.0
+    hurry: float = 8.0
     stratified: bool = False
     compiled: bool | None = None
     prune_below: float = 0.05

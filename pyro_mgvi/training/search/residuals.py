@@ -49,13 +49,36 @@ class Residuals(NamedTuple):
         Positions of the cells.
     small
         Whether the group has too few cells to be searched alone.
+    measured_g
+        Which genes its cells have; all if not given.
+    log_link
+        Whether locations are logarithms of means, as of counts.
     """
 
     r_ng: Tensor
     slope_g: Tensor
     cells: np.ndarray
     small: bool = False
-    measured_g: Tensor | None = None  # which genes its cells have; all if not given
+    measured_g: Tensor | None = None
+    log_link: bool = True
+
+    def effects(self, change_g: Tensor, score_n: Tensor) -> Tensor:
+        """Return by how much locations change with a score, from the change of the means.
+
+        Counts grow with the exponential of their location: taken for it, the change relative to
+        the mean is far too large where it is strong. Its logarithm is taken at a score that 5 % of
+        the cells exceed. Means of transformed data are their locations.
+
+        Examples
+        --------
+        >>> cells = Residuals(torch.zeros(3, 2), torch.ones(2), np.arange(3))
+        >>> cells.effects(torch.tensor([0.01, -8.0]), torch.ones(3)).round(decimals=2)
+        tensor([ 0.0100, -2.2000])
+        """
+        if not self.log_link:
+            return change_g
+        far = score_n.abs().quantile(0.95)
+        return change_g.sign() * (change_g.abs() * far).log1p() / far
 
 
 def searched_groups(design: Design, sizes_b: np.ndarray, least_cells: int) -> np.ndarray:
@@ -90,6 +113,7 @@ def residuals_of_groups(
         cells = np.flatnonzero(data.group_n == code)
         cells = np.sort(rng.permutation(cells)[:most])
         residuals, slope_g = [], torch.zeros(data.shape[1])
+        seen_g, counts = torch.zeros(data.shape[1]), model.data_kind is DataKind.COUNTS
         for _, posterior in program.posteriors(data.subset(cells)):
             batch = posterior.batch
             parts = model.decode(posterior.means(), batch.group, batch.covariates)
@@ -97,15 +121,16 @@ def residuals_of_groups(
             fit = model.distribution(parts, log_size, batch.group)
             sd = fit.variance.clamp(min=1e-8).sqrt()
             residuals.append(((batch.counts - fit.mean) / sd).cpu())
-            counts = model.data_kind is DataKind.COUNTS
+            seen_g += (batch.counts != 0).sum(0).cpu()
             change = fit.mean if counts else torch.ones_like(sd)
             slope_g = slope_g + (change / sd).sum(0).cpu()
         r_ng = torch.cat(residuals).clamp_(-settings.largest_residual, settings.largest_residual)
+        r_ng[:, seen_g == 0] = 0.0  # of a gene without a count they say what the model does
         measured_bg = program.model.measured_bg
         has_g = None if measured_bg is None else measured_bg[code].cpu()
         small = bool(sizes[code] < settings.least_cells)
         centred_ng, slope_g = r_ng - r_ng.mean(0), slope_g / len(r_ng)
-        groups[int(code)] = Residuals(centred_ng, slope_g, cells, small, has_g)
+        groups[int(code)] = Residuals(centred_ng, slope_g, cells, small, has_g, counts)
     return groups
 
 
@@ -131,4 +156,5 @@ def units(groups: list[Residuals], least_cells: int) -> list[Residuals]:
     weights = [len(group.cells) / n for group in small]
     slope_g = torch.stack([w * group.slope_g for w, group in zip(weights, small)]).sum(0)
     cells = np.concatenate([group.cells for group in small])
-    return [*large, Residuals(torch.cat([group.r_ng for group in small]), slope_g, cells)]
+    r_ng = torch.cat([group.r_ng for group in small])
+    return [*large, Residuals(r_ng, slope_g, cells, log_link=small[0].log_link)]
