@@ -36,7 +36,7 @@ class Clock:
     >>> for loss in (9.0, 8.0, 8.0):
     ...     clock.tick([9.0, loss])
     >>> clock.now
-    6.0
+    10.0
     """
 
     def __init__(self, plan: TrainingPlan, n_steps: int):

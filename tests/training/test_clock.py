@@ -29,7 +29,7 @@ def test_it_hurries_after_the_search_where_the_loss_is_flat():
     passed = run(flat, n_steps=WINDOW, search=SearchSettings(epoch=10))
     # epochs up to the search are all needed, and one after it to compare with
     assert passed[:11].tolist() == [1] * 11
-    assert set(passed[11:]) == {4}
+    assert set(passed[11:]) == {TrainingPlan().hurry}
     assert passed.sum() >= 40 > passed[:-1].sum()
 
 
