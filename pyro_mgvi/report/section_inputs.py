@@ -162,14 +162,14 @@ def training(result: Result) -> Section:
         plots.history(history, ax)
         values = history[[c for c in ("train", "validation") if c in history]].to_numpy(float)
         values = values[np.isfinite(values).all(1)]
-        if len(values) > 10:  # the first epochs would hide the others
-            low, high = values.min(), values[min(5, len(values) // 5) :].max()
-            ax.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
+        if len(values) > 10:  # the first epochs, and those after the search, would hide the others
+            low, high = values.min(), np.quantile(values[min(5, len(values) // 5) :], 0.85)
+            ax.set_ylim(low - 0.05 * (high - low), high + 0.25 * (high - low))
 
     caption = (
         "Had training converged? Both curves should be flat at the end; a validation curve that "
-        "rises while training falls means that the model learns noise. The steep start may lie "
-        "above the picture."
+        "rises while training falls means that the model learns noise. The steep start, and "
+        "the epochs after the search for what is missing, may lie above the picture."
     )
     return Section(
         "training",
