@@ -171,14 +171,9 @@ def without_directions(group: Residuals, loadings: Iterable[Tensor]) -> Residual
 
 
 def _starts(groups: Sequence[Residuals], settings: SearchSettings) -> list[Tensor]:
-    """Return directions along which pairs of genes covary in all groups, or in one.
-
-    As residuals change along them, not as log expression does: residuals are projected on them.
-    """
-    groups = [group._replace(log_link=False) for group in groups]
+    """Return directions along which pairs of genes covary in all groups, or in one."""
     cells = np.concatenate([group.cells for group in groups])
-    r_ng = torch.cat([group.r_ng for group in groups])
-    pooled = groups[0]._replace(r_ng=r_ng, slope_g=mean_slope(groups), cells=cells)
+    pooled = Residuals(torch.cat([group.r_ng for group in groups]), mean_slope(groups), cells)
     every_g = torch.ones(len(pooled.slope_g), dtype=torch.bool)
     searched = [pooled, *groups] if len(groups) > 1 else [pooled]
     found = [leading_directions([unit], [], every_g, settings)[0] for unit in searched]

@@ -220,4 +220,4 @@ def _direction(
     groups = list(residuals.values())
     score_n = torch.cat([each.scores[b] / each.scores[b].std().clamp(min=1e-6) for b in own])
     cells = np.concatenate([groups[b].cells for b in own])
-    return Direction(groups[own[0]].effects(loading_g, score_n), score_n, data.cells[cells])
+    return Direction(loading_g, score_n, data.cells[cells])

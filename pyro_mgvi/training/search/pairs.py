@@ -42,7 +42,7 @@ def leading_directions(
             scores = [group.r_ng @ v_g for group in own]
             score_n = torch.cat([score / score.std() for score in scores])
             cells = np.concatenate([group.cells for group in own])
-            found.append(Direction(own[0].effects(v_g / slope_g, score_n), score_n, cells))
+            found.append(Direction(v_g / slope_g, score_n, cells))
         left = free_g[pairs_p2].all(1)
         pairs_p2, covariance_p = pairs_p2[left], covariance_p[left]
     return found, free_g

@@ -51,8 +51,6 @@ class Residuals(NamedTuple):
         Whether the group has too few cells to be searched alone.
     measured_g
         Which genes its cells have; all if not given.
-    log_link
-        Whether locations are logarithms of means, as of counts.
     """
 
     r_ng: Tensor
@@ -60,25 +58,6 @@ class Residuals(NamedTuple):
     cells: np.ndarray
     small: bool = False
     measured_g: Tensor | None = None
-    log_link: bool = True
-
-    def effects(self, change_g: Tensor, score_n: Tensor) -> Tensor:
-        """Return by how much locations change with a score, from the change of the means.
-
-        Counts grow with the exponential of their location: taken for it, the change relative to
-        the mean is far too large where it is strong. Its logarithm is taken at a score that 5 % of
-        the cells exceed. Means of transformed data are their locations.
-
-        Examples
-        --------
-        >>> cells = Residuals(torch.zeros(3, 2), torch.ones(2), np.arange(3))
-        >>> cells.effects(torch.tensor([0.01, -8.0]), torch.ones(3)).round(decimals=2)
-        tensor([ 0.0100, -2.2000])
-        """
-        if not self.log_link:
-            return change_g
-        far = score_n.abs().quantile(0.95)
-        return change_g.sign() * (change_g.abs() * far).log1p() / far
 
 
 def searched_groups(design: Design, sizes_b: np.ndarray, least_cells: int) -> np.ndarray:
@@ -130,7 +109,7 @@ def residuals_of_groups(
         has_g = None if measured_bg is None else measured_bg[code].cpu()
         small = bool(sizes[code] < settings.least_cells)
         centred_ng, slope_g = r_ng - r_ng.mean(0), slope_g / len(r_ng)
-        groups[int(code)] = Residuals(centred_ng, slope_g, cells, small, has_g, counts)
+        groups[int(code)] = Residuals(centred_ng, slope_g, cells, small, has_g)
     return groups
 
 
@@ -156,5 +135,4 @@ def units(groups: list[Residuals], least_cells: int) -> list[Residuals]:
     weights = [len(group.cells) / n for group in small]
     slope_g = torch.stack([w * group.slope_g for w, group in zip(weights, small)]).sum(0)
     cells = np.concatenate([group.cells for group in small])
-    r_ng = torch.cat([group.r_ng for group in small])
-    return [*large, Residuals(r_ng, slope_g, cells, log_link=small[0].log_link)]
+    return [*large, Residuals(torch.cat([group.r_ng for group in small]), slope_g, cells)]

@@ -1,7 +1,6 @@
 """Which groups are searched, how small ones are put together, and what residuals say."""
 
 import numpy as np
-import pytest
 import torch
 from anndata import AnnData
 from hypothesis import given
@@ -15,7 +14,6 @@ from pyro_mgvi.training.search.residuals import (
     searched_groups,
     units,
 )
-from pyro_mgvi.training.search.restart import plant_directions
 
 LEAST = 100
 
@@ -77,36 +75,3 @@ def test_a_gene_without_a_count_in_a_group_is_no_evidence_there():
     groups = residuals_of_groups(mgvi, mgvi.read(adata), SearchSettings(), seed=0)
     assert (groups[0].r_ng[:, 20] == 0).all() and groups[1].r_ng[:, 20].std() > 0.5
     assert (groups[0].r_ng.std(0)[np.arange(60) != 20] > 0.1).all()
-
-
-@pytest.mark.parametrize("log_change", [0.02, 1.0, 3.0])
-def test_an_effect_is_the_logarithm_of_a_change(log_change):
-    score_n = torch.tensor([-1.0, 1.0]).repeat(50)
-    relative_n = (log_change * score_n).exp() - 1
-    change = (relative_n * score_n).mean().expand(2) * torch.tensor([1.0, -1.0])
-    group = Residuals(torch.zeros(100, 2), torch.ones(2), np.arange(100))
-    effect = group.effects(change, score_n)
-    assert effect[0] == pytest.approx(log_change, rel=0.25) and effect[1] == -effect[0]
-    assert torch.equal(group._replace(log_link=False).effects(change, score_n), change)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_strong_program_starts_nearer_than_if_changes_were_logarithms(seed, monkeypatch):
-    adata = strong_program(seed)
-
-    def planted():
-        mgvi = early(adata)
-        data = mgvi.read(adata)
-        own = data.subset(np.flatnonzero(data.group_n == 1))
-
-        def fit():
-            posterior = mgvi.posterior(own.rows(np.arange(len(own))))
-            return float(posterior.log_likelihood(posterior.means()).detach().mean())
-
-        before = fit()
-        assert plant_directions(mgvi, data, seed=0)
-        return fit() - before
-
-    gain = planted()
-    monkeypatch.setattr(Residuals, "effects", lambda self, change_g, score_n: change_g)
-    assert gain > max(0.0, planted())

@@ -1,0 +1,93 @@
+"""The tables of the docs, from what benchmarks have written: means and worst over seeds.
+
+    python -m benchmarks.tables
+
+Reads the tidy CSV files in ``benchmarks/notes/data`` and writes ``docs/tables``. Copy the CSV of a
+run that is to be shown to ``notes/data`` first; a test holds that the tables are those of the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA, TABLES = ROOT / "benchmarks/notes/data", ROOT / "docs/tables"
+
+NAMES = {
+    "kang_pbmc_muscat": "blood, stimulated or not (Kang)",
+    "sc_mixology_celllines": "cell lines, three protocols",
+    "splatter_clear_seed21": "simulated, clear programs",
+    "splatter_paper_seed1_3k": "simulated, the paper's recipe",
+}
+#: Column of the table: metric, and whether the worst is the largest.
+SEPARATION = {
+    "types from z": ("shared -> label", False),
+    "group from z": ("shared -> group", True),
+    "own program from t": ("private -> program", False),
+    "types from t": ("private -> label (draws)", True),
+}
+
+
+def separation(found: pd.DataFrame) -> pd.DataFrame:
+    """Return how well shared and private variation come apart, a row per data set."""
+    parts = found["metric"].str.split(", ", n=1, expand=True)
+    found = found.assign(metric=parts[0], seed=found["seed"].astype(int))
+    runs, ceilings = found[found["seed"] >= 0], found[found["setting"] == "ceiling"]
+    rows = []
+    for dataset, name in NAMES.items():
+        row = {"data": name}
+        for column, (metric, upwards) in SEPARATION.items():
+            mine = runs[(runs["dataset"] == dataset) & (runs["metric"] == metric)]["value"]
+            best = ceilings[(ceilings["dataset"] == dataset) & (ceilings["metric"] == metric)]
+            row[column] = _shown(mine, mine.max() if upwards else mine.min())
+            if len(best):
+                row[column] += f"; at best {best['value'].mean():.2f}"
+        row["seeds"] = str(runs[runs["dataset"] == dataset]["seed"].nunique())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def completeness(found: pd.DataFrame) -> pd.DataFrame:
+    """Return what latents foretell of held-out genes, beside as many principal components."""
+    found = found[found["line"] == "straight"]
+    rows = []
+    for (dataset, group, genes), part in found.groupby(["dataset", "group", "genes"], sort=False):
+        row = {"data": NAMES.get(dataset, dataset), "cells of": group, "held-out genes": genes}
+        for source in ("z", "t", "both"):
+            mine = part[part["from"] == source]["ratio"].dropna()
+            row[source] = _shown(mine, mine.min())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _shown(values: pd.Series, worst: float) -> str:
+    return f"{values.mean():.2f} ({worst:.2f})" if len(values) else "-"
+
+
+MADE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "disentangle": separation,
+    "completeness": completeness,
+}
+
+
+def tables() -> dict[str, str]:
+    """Return each table as CSV, by the name of its data."""
+    return {
+        name: make(pd.read_csv(DATA / f"{name}.csv")).to_csv(index=False)
+        for name, make in MADE.items()
+    }
+
+
+def main() -> None:
+    """Write all tables."""
+    TABLES.mkdir(exist_ok=True)
+    for name, text in tables().items():
+        (TABLES / f"{name}.csv").write_text(text, encoding="utf-8")
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
