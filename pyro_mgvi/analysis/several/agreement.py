@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -53,3 +55,24 @@ def agreement(program: Program, others: Others) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def in_words(table: pd.DataFrame) -> Iterator[str]:
+    """Yield what an agreement says of each latent; nothing of an empty one.
+
+    Examples
+    --------
+    >>> rows = [("t_a", 1, 0.9, 0.8, 3, 3), ("t_a", 2, 0.5, 0.4, 2, 3)]
+    >>> names = ["latent", "dimension", "mean_recovery", "worst_recovery", "found_by", "trainings"]
+    >>> print(*in_words(pd.DataFrame(rows, columns=names)))
+    t_a: 3 other trainings recover 0.70 of a dimension (0.40 at worst); found by 3, 2 of 3
+    """
+    if not len(table):
+        return
+    for latent, rows in table.groupby("latent", sort=False):
+        n = rows["trainings"].iloc[0]
+        mean, worst = rows["mean_recovery"].mean(), rows["worst_recovery"].min()
+        yield (
+            f"{latent}: {n} other trainings recover {mean:.2f} of a dimension ({worst:.2f} at "
+            f"worst); found by {', '.join(map(str, rows['found_by']))} of {n}"
+        )

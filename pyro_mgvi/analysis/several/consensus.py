@@ -49,9 +49,9 @@ def consensus(
 
     the shares of their variance that the latents :math:`T_j` of the trainings hold (canonical
     correlations of several sets; Kettenring 1971). A direction that one training alone has reaches
-    1, one that all n have reaches n; from 40 % of the way between them on it is agreed on. If
-    latents of *more* groups hold more of it than these do, the trainings take it for shared rather
-    than private, and it is left out.
+    1, one that all n have reaches n; from 40 % of the way between them on it is agreed on. What
+    latents of *more* groups hold more of than these do, the trainings take for shared rather than
+    private: it is left out.
 
     The directions are then turned to the principal axes of what they do to expression, the largest
     first, and the gene that they do most to rises: order and sign do not hang on the seeds.
@@ -81,11 +81,12 @@ def consensus(
     n_cells, n_genes = len(latents[0]), len(weight_g)
     u_nk = _common(bases)
     if wider and u_nk.shape[1]:
-        held_k, elsewhere_k = (
-            np.mean([_held(basis, u_nk) for basis in each], axis=0)
+        own_kk, wider_kk = (
+            sum((u_nk.T @ basis) @ (basis.T @ u_nk) for basis in each)
             for each in (bases, [_basis(x) for x in wider])
         )
-        u_nk = u_nk[:, held_k > elsewhere_k]
+        more_k, turn_kk = np.linalg.eigh(own_kk - wider_kk)
+        u_nk = u_nk @ turn_kk[:, more_k > 0]
     if not u_nk.shape[1]:
         return Consensus(np.zeros((n_cells, 0)), np.zeros((0, n_genes)), np.zeros((len(bases), 0)))
     loading_kg = _loadings(u_nk, bases, latents, loadings)
