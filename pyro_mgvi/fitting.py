@@ -90,7 +90,9 @@ class Fits(Program):
         trainer.setup.known = self._known(data)
         others = None
         if n_trainings > 1:
-            others = several_trainings(trainer, n_trainings, accelerator, progress)
+            self.model.eval()  # until its own training, which may never come
+            self.guide.eval()
+            others = several_trainings(trainer, data, n_trainings, accelerator, progress)
             trainer.setup.agreed = others.agreed
         earlier = self.history
         try:

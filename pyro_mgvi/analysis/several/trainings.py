@@ -90,16 +90,22 @@ def check_several(program: Program, n_trainings: int, checkpoint: str | Path | N
 
 
 def several_trainings(
-    last: Trainer, n_trainings: int, accelerator: str = "auto", progress: bool = True
+    last: Trainer,
+    data: GroupedCounts,
+    n_trainings: int,
+    accelerator: str = "auto",
+    progress: bool = True,
 ) -> Others:
     """Train with several seeds, and return what the trainings agree on.
 
-    They see the cells that the last training learns from, not those that it holds out.
+    Each holds out other cells, so that a direction of few cells counts.
 
     Parameters
     ----------
     last
         The training that is to start there. Each of the others has a folder in its checkpoint.
+    data
+        All cells.
     n_trainings
         How many others.
     accelerator, progress
@@ -111,15 +117,16 @@ def several_trainings(
         After a Ctrl-C: the program of ``last`` has the weights of the first training, if an epoch
         of it was finished, and its history.
     """
-    program, setup = last.setup.program, last.setup
+    setup, plan = last.setup, last.setup.plan
+    program = setup.program
     seeds = np.random.SeedSequence([program.seed, setup.seed]).generate_state(n_trainings)
     sample = setup.data.subset(_sampled(setup.data))
-    told, first = [], None
+    told: list[Told] = []
+    first: Trainer | None = None
     for number, seed in enumerate(map(int, seeds)):
-        one = program.fresh(setup.data, seed)
+        one = program.fresh(data, seed)
         folder = None if last.checkpoint is None else _folder(last.checkpoint.folder, number)
-        plan = replace(setup.plan, seed=seed)
-        trainer = Trainer(one, setup.data, plan, accelerator, folder)
+        trainer = Trainer(one, data, replace(plan, seed=None), accelerator, folder)
         trainer.setup.known = setup.known
         trainer.name = f"training {number + 1} of {n_trainings + 1}"
         first = first or trainer
