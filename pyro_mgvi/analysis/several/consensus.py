@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-AGREED = 0.4  # from which a direction is agreed on: two of three trainings that are much alike
+AGREED = 0.5  # from which a direction is agreed on
 TINY = 1e-9
 
 
@@ -49,7 +49,7 @@ def consensus(
 
     the shares of their variance that the latents :math:`T_j` of the trainings hold (canonical
     correlations of several sets; Kettenring 1971). A direction that one training alone has reaches
-    1, one that all n have reaches n; from 40 % of the way between them on it is agreed on. What
+    1, one that all n have reaches n; from half of the way between them on it is agreed on. What
     latents of *more* groups hold more of than these do, the trainings take for shared rather than
     private: it is left out.
 
