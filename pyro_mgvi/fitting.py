@@ -84,7 +84,7 @@ class Fits(Program):
         """
         plan, resume = chosen_plan(plan, max_epochs), flag("resume", resume)
         if (n_trainings := whole_number("n_trainings", n_trainings, least=1)) > 1:
-            check_several(self, n_trainings, checkpoint)
+            check_several(self, n_trainings, checkpoint, resume)
         data = self.read(adata, missing_genes=0)  # zeros would be learnt
         trainer = Trainer(self, data, plan, accelerator, checkpoint, resume=resume)
         trainer.setup.known = self._known(data)

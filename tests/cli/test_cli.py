@@ -408,6 +408,10 @@ def test_several_trainings_tell_how_well_they_agree(h5ad, tmp_path, capsys):
     assert fit(h5ad, "--group-key", "group", "--layer", "raw", "--out", out, "--model", model,
                "--n-trainings", "2", "--checkpoint", tmp_path / "state") == 0  # fmt: skip
     assert "z: 2 other trainings recover" in capsys.readouterr().out
+    assert fit(h5ad, "--group-key", "group", "--layer", "raw", "--out", out, "--model", model,
+               "--n-trainings", "2", "--checkpoint", tmp_path / "state", "--resume",
+               "--force") == 0  # fmt: skip
+    assert "2 trainings are begun or done, and 2 epochs of the last" in capsys.readouterr().err
     agreement = pyro_mgvi.MGVI.load(model).agreement
     assert (agreement["trainings"] == 2).all()
     pd.testing.assert_frame_equal(ad.read_h5ad(out).uns["mgvi"]["agreement"], agreement,

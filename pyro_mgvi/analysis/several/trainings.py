@@ -17,7 +17,7 @@ from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.training import Trainer
-from pyro_mgvi.training.checkpoint import states
+from pyro_mgvi.training.checkpoint import states, usable_folder
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search import Direction
 from pyro_mgvi.training.search.restart import can_start
@@ -62,14 +62,16 @@ class Others(NamedTuple):
     cells: GroupedCounts
 
 
-def check_several(program: Program, n_trainings: int, checkpoint: str | Path | None) -> None:
+def check_several(
+    program: Program, n_trainings: int, checkpoint: str | Path | None, resume: bool
+) -> None:
     """Refuse what several trainings cannot be made of, before any work.
 
     Raises
     ------
     SettingsError
         If the model is trained already, has parts that cannot start at a direction, or
-        ``checkpoint`` holds a single training.
+        ``checkpoint`` holds a single training, or something that is not to be resumed.
     """
     what = f"n_trainings={n_trainings}"
     if program.trained:
@@ -82,7 +84,10 @@ def check_several(program: Program, n_trainings: int, checkpoint: str | Path | N
             f"{what} starts the dimensions of the last training at what the others agree on, which "
             "this encoder or decoder cannot (it is no StartsDimensions): use n_trainings=1"
         )
-    if checkpoint is not None and states(Path(checkpoint)) and not _folder(checkpoint, 0).exists():
+    if checkpoint is None:
+        return
+    usable_folder(_folder(checkpoint, 0), resume)
+    if states(Path(checkpoint)) and not _folder(checkpoint, 0).exists():
         raise SettingsError(
             f"checkpoint {checkpoint} is of another training, of a single one: name another "
             "folder, or use n_trainings=1"
