@@ -19,6 +19,7 @@ AGREEMENT = {
     "worst_recovery": float,
     "found_by": int,
     "trainings": int,
+    "held": str,
 }
 
 

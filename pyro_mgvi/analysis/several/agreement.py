@@ -9,7 +9,7 @@ import pandas as pd
 
 from pyro_mgvi.analysis.gene_effects.effects import owners
 from pyro_mgvi.analysis.latent_values import latent_values
-from pyro_mgvi.analysis.metrics import recovered
+from pyro_mgvi.analysis.metrics import in_use, recovered
 from pyro_mgvi.analysis.several.trainings import LEAST, Others
 from pyro_mgvi.training.program import Program
 
@@ -31,7 +31,8 @@ def agreement(program: Program, others: Others) -> pd.DataFrame:
     A row for each dimension in use: ``latent``; ``dimension``, from 1; ``mean_recovery`` and
     ``worst_recovery``, which share of its variance the same latent of another training predicts on
     unseen cells (:func:`~pyro_mgvi.metrics.recovered`); ``found_by`` how many of the ``trainings``,
-    which predict half of it or more.
+    which predict half of it or more; and ``held``, how many dimensions of the latent these have in
+    use, in words. A latent that is empty has a row with dimension 0 if another training holds some.
     """
     found = latent_values(program, others.cells)
     rows = []
@@ -42,35 +43,50 @@ def agreement(program: Program, others: Others) -> pd.DataFrame:
         share_jd = np.array(
             [recovered(found[copy.key][own], each.latents[copy.key][own]) for each in others.told]
         )
-        for dim in np.flatnonzero(np.isfinite(share_jd).all(0)):
+        held = [int(in_use(each.latents[copy.key][own]).sum()) for each in others.told]
+        common = {"trainings": len(held), "held": ", ".join(map(str, held))}
+        used = np.flatnonzero(np.isfinite(share_jd).all(0))
+        if not len(used) and any(held):
+            nothing = {"mean_recovery": np.nan, "worst_recovery": np.nan, "found_by": 0}
+            rows.append({"latent": copy.key, "dimension": 0} | nothing | common)
+        for dim in used:
             share_j = share_jd[:, dim]
-            rows.append(
-                {
-                    "latent": copy.key,
-                    "dimension": int(dim) + 1,
-                    "mean_recovery": float(share_j.mean()),
-                    "worst_recovery": float(share_j.min()),
-                    "found_by": int((share_j >= FOUND).sum()),
-                    "trainings": len(share_j),
-                }
-            )
+            row = {
+                "latent": copy.key,
+                "dimension": int(dim) + 1,
+                "mean_recovery": float(share_j.mean()),
+                "worst_recovery": float(share_j.min()),
+                "found_by": int((share_j >= FOUND).sum()),
+            }
+            rows.append(row | common)
     return pd.DataFrame(rows)
 
 
 def in_words(table: pd.DataFrame) -> Iterator[str]:
-    """Yield what an agreement says of each latent; nothing of an empty one.
+    r"""Yield what an agreement says of each latent; nothing of an empty one.
 
     Examples
     --------
-    >>> rows = [("t_a", 1, 0.9, 0.8, 3, 3), ("t_a", 2, 0.5, 0.4, 2, 3)]
-    >>> names = ["latent", "dimension", "mean_recovery", "worst_recovery", "found_by", "trainings"]
-    >>> print(*in_words(pd.DataFrame(rows, columns=names)))
+    >>> of_a = {"latent": "t_a", "trainings": 3, "held": "2, 2, 1"}
+    >>> rows = [
+    ...     of_a | {"dimension": 1, "mean_recovery": 0.9, "worst_recovery": 0.8, "found_by": 3},
+    ...     of_a | {"dimension": 2, "mean_recovery": 0.5, "worst_recovery": 0.4, "found_by": 2},
+    ...     {"latent": "t_b", "trainings": 3, "held": "0, 1, 0", "dimension": 0, "found_by": 0},
+    ... ]
+    >>> print(*in_words(pd.DataFrame(rows)), sep="\n")
     t_a: 3 other trainings recover 0.70 of a dimension (0.40 at worst); found by 3, 2 of 3
+    t_b: empty; the other trainings have 0, 1, 0 dimensions in use, and do not agree on them
     """
     if not len(table):
         return
     for latent, rows in table.groupby("latent", sort=False):
-        n = rows["trainings"].iloc[0]
+        n, held = rows["trainings"].iloc[0], rows["held"].iloc[0]
+        if not rows["dimension"].iloc[0]:
+            yield (
+                f"{latent}: empty; the other trainings have {held} dimensions in use, and do not "
+                "agree on them"
+            )
+            continue
         mean, worst = rows["mean_recovery"].mean(), rows["worst_recovery"].min()
         yield (
             f"{latent}: {n} other trainings recover {mean:.2f} of a dimension ({worst:.2f} at "

@@ -40,6 +40,7 @@ def consensus(
     loadings: Sequence[np.ndarray],
     weight_g: np.ndarray,
     wider: Sequence[np.ndarray] = (),
+    least: float = AGREED,
 ) -> Consensus:
     r"""Return the directions that latents of several trainings have in common.
 
@@ -49,9 +50,9 @@ def consensus(
 
     the shares of their variance that the latents :math:`T_j` of the trainings hold (canonical
     correlations of several sets; Kettenring 1971). A direction that one training alone has reaches
-    1, one that all n have reaches n; from half of the way between them on it is agreed on. What
-    latents of *more* groups hold more of than these do, the trainings take for shared rather than
-    private: it is left out.
+    1, one that all n have reaches n; by default, it is agreed on from half of the way between them.
+    What latents of *more* groups hold more of than these do, the trainings take for shared rather
+    than private: it is left out.
 
     The directions are then turned to the principal axes of what they do to expression, the largest
     first, and the gene that they do most to rises: order and sign do not hang on the seeds.
@@ -66,6 +67,8 @@ def consensus(
         What a squared change of a gene's log expression counts.
     wider
         Latents of more groups, by each training: all side by side, (n, dims).
+    least
+        Agreement of a direction, at least (:attr:`Consensus.agreement_k`).
 
     Examples
     --------
@@ -79,7 +82,7 @@ def consensus(
     """
     bases = [_basis(latent_nk) for latent_nk in latents]
     n_cells, n_genes = len(latents[0]), len(weight_g)
-    u_nk = _common(bases)
+    u_nk = _common(bases, least)
     if wider and u_nk.shape[1]:
         own_kk, wider_kk = (
             sum((u_nk.T @ basis) @ (basis.T @ u_nk) for basis in each)
@@ -111,13 +114,13 @@ def _basis(latent_nk: np.ndarray) -> np.ndarray:
     return basis_nk[:, size_k > 1e-6 * size_k[0]]
 
 
-def _common(bases: Sequence[np.ndarray]) -> np.ndarray:
+def _common(bases: Sequence[np.ndarray], least: float) -> np.ndarray:
     """Return the directions that are agreed on, orthonormal, those of most trainings first."""
     side_by_side = np.concatenate(bases, 1)
     if not side_by_side.shape[1]:
         return side_by_side
     u_nk, size_k, _ = np.linalg.svd(side_by_side, full_matrices=False)
-    agreed: np.ndarray = u_nk[:, (size_k**2 - 1) / (len(bases) - 1) >= AGREED]
+    agreed: np.ndarray = u_nk[:, (size_k**2 - 1) / (len(bases) - 1) >= least]
     return agreed
 
 

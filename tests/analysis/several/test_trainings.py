@@ -75,8 +75,11 @@ def test_what_all_trainings_hold_stays_and_what_one_alone_holds_is_closed(monkey
     own = (adata.obs["group"] == "group1").to_numpy()
     t_n = mgvi.latents(adata)["t_group1"].to_numpy()[own, 0]
     assert abs(np.corrcoef(t_n, program_n[own])[0, 1]) > 0.5
-    row = mgvi.agreement.set_index("latent").loc["t_group1"]
-    assert row["trainings"] == 3 and row["mean_recovery"] > 0.25
+    table = mgvi.agreement.set_index("latent")
+    row, empty = table.loc["t_group1"], table.loc["t_group2"]
+    assert row["trainings"] == 3 and row["mean_recovery"] > 0.25 and row["held"] == "3, 3, 3"
+    assert empty["dimension"] == 0 and empty["held"] == "1, 1, 1" and empty["found_by"] == 0
+    assert "t_group2: empty; the other trainings have 1, 1, 1 dimensions" in str(found)
 
 
 def test_the_same_seed_gives_bit_equal_latents_and_nothing_of_the_caller_changes(adata, trained):
@@ -99,7 +102,7 @@ def test_one_training_is_what_it_was(adata):
 
 
 def test_the_agreement_has_a_row_for_each_dimension_in_use(adata, trained):
-    table = trained.agreement
+    table = trained.agreement.query("dimension > 0")
     used = [
         (copy.key, int(dim) + 1)
         for copy in trained.families.copies
@@ -109,7 +112,7 @@ def test_the_agreement_has_a_row_for_each_dimension_in_use(adata, trained):
     assert (table["trainings"] == 2).all() and table["found_by"].between(0, 2).all()
     assert (table["worst_recovery"] <= table["mean_recovery"]).all()
     assert table[["mean_recovery", "worst_recovery"]].stack().between(0, 1).all()
-    words = [*in_words(table)]
+    words = [*in_words(trained.agreement)]
     assert all(text in str(trained.summary(adata)) for text in words)
     assert all(text in trained.summary(adata)._repr_html_() for text in words)
 
