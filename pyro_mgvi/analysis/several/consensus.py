@@ -40,7 +40,6 @@ def consensus(
     loadings: Sequence[np.ndarray],
     weight_g: np.ndarray,
     wider: Sequence[np.ndarray] = (),
-    least: float = AGREED,
 ) -> Consensus:
     r"""Return the directions that latents of several trainings have in common.
 
@@ -50,7 +49,7 @@ def consensus(
 
     the shares of their variance that the latents :math:`T_j` of the trainings hold (canonical
     correlations of several sets; Kettenring 1971). A direction that one training alone has reaches
-    1, one that all n have reaches n; by default, it is agreed on from half of the way between them.
+    1, one that all n have reaches n; it is agreed on from half of the way between them.
     What latents of *more* groups hold more of than these do, the trainings take for shared rather
     than private: it is left out.
 
@@ -67,8 +66,6 @@ def consensus(
         What a squared change of a gene's log expression counts.
     wider
         Latents of more groups, by each training: all side by side, (n, dims).
-    least
-        Agreement of a direction, at least (:attr:`Consensus.agreement_k`).
 
     Examples
     --------
@@ -82,7 +79,7 @@ def consensus(
     """
     bases = [_basis(latent_nk) for latent_nk in latents]
     n_cells, n_genes = len(latents[0]), len(weight_g)
-    u_nk = _common(bases, least)
+    u_nk = _common(bases)
     if wider and u_nk.shape[1]:
         own_kk, wider_kk = (
             sum((u_nk.T @ basis) @ (basis.T @ u_nk) for basis in each)
@@ -114,13 +111,13 @@ def _basis(latent_nk: np.ndarray) -> np.ndarray:
     return basis_nk[:, size_k > 1e-6 * size_k[0]]
 
 
-def _common(bases: Sequence[np.ndarray], least: float) -> np.ndarray:
+def _common(bases: Sequence[np.ndarray]) -> np.ndarray:
     """Return the directions that are agreed on, orthonormal, those of most trainings first."""
     side_by_side = np.concatenate(bases, 1)
     if not side_by_side.shape[1]:
         return side_by_side
     u_nk, size_k, _ = np.linalg.svd(side_by_side, full_matrices=False)
-    agreed: np.ndarray = u_nk[:, (size_k**2 - 1) / (len(bases) - 1) >= least]
+    agreed: np.ndarray = u_nk[:, (size_k**2 - 1) / (len(bases) - 1) >= AGREED]
     return agreed
 
 

@@ -11,7 +11,7 @@ import torch
 
 from pyro_mgvi.analysis.gene_effects.effects import effects, owners
 from pyro_mgvi.analysis.latent_values import latent_values
-from pyro_mgvi.analysis.several.consensus import AGREED, consensus
+from pyro_mgvi.analysis.several.consensus import consensus
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
@@ -25,7 +25,6 @@ from pyro_mgvi.training.setup import Agreed
 
 CELLS = 4000  # of each group, at most, on which trainings are compared
 DECODED = 1000  # of each latent
-SHARED = 0.2  # agreement on a direction of all groups, at least; what is left they learn anyway
 LEAST = 10  # cells of a latent; fewer cannot be compared
 
 
@@ -194,7 +193,6 @@ def _agreed(
             [np.column_stack([each.latents[key][own] for key in wider]) for each in told]
             if wider
             else (),
-            SHARED if copy.shared else AGREED,
         )
         loading_kg, score_kn = (
             torch.from_numpy(x).float() for x in (common.loading_kg, common.score_nk.T)
