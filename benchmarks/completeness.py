@@ -48,7 +48,7 @@ def held_out_genes(
     }
 
 
-def rows_of(adata: ad.AnnData, seed: int) -> list[dict[str, object]]:
+def rows_of(adata: ad.AnnData, seed: int, n_trainings: int = 1) -> list[dict[str, object]]:
     """Fit without the held-out genes and return all shares of one training."""
     log_ng = np.asarray(log_shares(adata.X))
     group, label = adata.obs["group"].to_numpy(), adata.obs["label"].to_numpy()
@@ -56,7 +56,7 @@ def rows_of(adata: ad.AnnData, seed: int) -> list[dict[str, object]]:
     seen = np.setdiff1d(np.arange(adata.n_vars), np.concatenate([*held_out.values()]))
     cells = adata[:, seen].copy()
     mgvi = MGVI.from_anndata(cells, "group", seed=seed)
-    mgvi.fit(cells, progress=False)
+    mgvi.fit(cells, n_trainings=n_trainings, progress=False)
     found = latent_values(mgvi, mgvi.read(cells))
     rows: list[dict[str, object]] = []
     for g in mgvi.schema.groups:
@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="of the sets' files")
     parser.add_argument("--data", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trainings", type=int, default=1, help="of each fit (n_trainings)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("completeness"))
     arguments = parser.parse_args()
@@ -91,7 +92,7 @@ def main() -> None:
             if ((table["dataset"] == data) & (table["seed"] == seed)).any():
                 continue
             key = {"dataset": data, "seed": seed}
-            new = pd.DataFrame([key | row for row in rows_of(adata, seed)])
+            new = pd.DataFrame([key | row for row in rows_of(adata, seed, arguments.trainings)])
             table = pd.concat([table, new]) if len(table) else new
             table.to_csv(path, index=False)
     both = table[table["from"] == "both"].groupby(["dataset", "group", "genes", "line"], sort=False)

@@ -10,28 +10,25 @@ from anndata import AnnData
 from numpy.typing import ArrayLike
 
 from pyro_mgvi import saving
-from pyro_mgvi.analysis import Discovery, FitSummary, discover
+from pyro_mgvi.analysis import Discovery, discover
 from pyro_mgvi.analysis.discovery import DISCOVER
 from pyro_mgvi.core import Decoder, Encoder, Latent, Likelihood
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.masks import FeatureMasks
 from pyro_mgvi.errors import DataError
+from pyro_mgvi.fitting import Fits
 from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.modalities import OfMuData
 from pyro_mgvi.model.component_checks import kind_of
 from pyro_mgvi.model.own_weight import OwnWeight
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
 from pyro_mgvi.results import Results
-from pyro_mgvi.support.values import flag
-from pyro_mgvi.training import Trainer, TrainingPlan, TrainingSetup, add_group
-from pyro_mgvi.training.estimate import estimate
-from pyro_mgvi.training.objective import continued
+from pyro_mgvi.training import TrainingPlan, add_group
 from pyro_mgvi.training.plan import chosen_plan
 from pyro_mgvi.training.program import LATENTS
-from pyro_mgvi.training.search.restart import Known
 
 
-class MGVI(Results, OfMuData):
+class MGVI(Results, Fits, OfMuData):
     """Shared and group-specific latents of grouped single-cell counts.
 
     Use :meth:`from_anndata`, or :meth:`from_mudata` for several modalities. A Pyro user trains
@@ -52,6 +49,9 @@ class MGVI(Results, OfMuData):
         Losses per epoch in nats per cell; see :meth:`~pyro_mgvi.training.Trainer.run`.
     interrupted
         Whether a Ctrl-C ended its last training.
+    agreement
+        How well several trainings (``fit(n_trainings=3)``) find its dimensions again: a table, see
+        :func:`~pyro_mgvi.analysis.several.agreement.agreement`; empty after a single one.
     discovery
         What its latents were discovered by, or None; it is not saved.
 
@@ -65,8 +65,6 @@ class MGVI(Results, OfMuData):
     >>> sorted(adata.obsm)
     ['X_mgvi_t_group1', 'X_mgvi_t_group2', 'X_mgvi_z']
     """
-
-    discovery: Discovery | None = None
 
     @classmethod
     def from_anndata(
@@ -162,88 +160,6 @@ class MGVI(Results, OfMuData):
             f"dimensions in use: {', '.join(used)})"
         )
 
-    def fit(
-        self,
-        adata: AnnData | GroupedCounts,
-        plan: TrainingPlan | None = None,
-        *,
-        max_epochs: int | None = None,
-        accelerator: str = "auto",
-        checkpoint: str | Path | None = None,
-        resume: bool = True,
-        progress: bool = True,
-    ) -> FitSummary:
-        """Train, keeping the weights of the best validation epoch, and say what was found.
-
-        Calling it again goes on from these weights: closed dimensions stay closed unless the
-        search opens them, and the history goes on; the schedule of steps begins anew.
-
-        Parameters
-        ----------
-        adata, plan
-            Data of known groups and the same genes (or :class:`GroupedCounts`); how to train.
-        max_epochs
-            Upper bound of passes over the cells, instead of that of the plan.
-        accelerator
-            Where to train: ``"cpu"``, ``"gpu"``, ``"cuda:1"`` or ``"auto"``, a GPU if there is one.
-            What the model says is then computed there, too, until :meth:`to` moves it.
-        checkpoint
-            Folder for the state after each epoch: a process that ends, however it ends, is gone
-            on with by the same call.
-        resume
-            Go on from what ``checkpoint`` holds, if it is of the same data and settings; False
-            refuses a folder that holds something.
-        progress
-            Show a progress bar.
-
-        Returns
-        -------
-        Whether it converged, what each latent holds and what to do next; :meth:`summary` says
-        the same of a loaded model.
-
-        Raises
-        ------
-        DataError, SettingsError
-            If data or settings are invalid, or no cell owns some latent's copy.
-        TrainingError
-            If a loss is not finite.
-        TrainingInterrupted
-            After a Ctrl-C; the model has its best weights, as a finished training leaves them.
-        """
-        plan, resume = chosen_plan(plan, max_epochs), flag("resume", resume)
-        data = self.read(adata, missing_genes=0)  # zeros would be learnt
-        trainer = Trainer(self, data, plan, accelerator, checkpoint, resume=resume)
-        trainer.setup.known = self._known(data)
-        earlier = self.history
-        try:
-            trainer.run(progress)
-        finally:  # an interrupted run keeps its best weights, and its history
-            earlier = earlier.iloc[: len(earlier) - trainer.n_resumed]
-            if trainer.history:
-                self.plan, self.history = plan, continued(earlier, trainer.table())
-                self.interrupted = trainer.interrupted
-        return self.summary(data)
-
-    def training_setup(
-        self,
-        adata: AnnData | GroupedCounts,
-        plan: TrainingPlan | None = None,
-        *,
-        max_epochs: int | None = None,
-    ) -> TrainingSetup:
-        """Return all that :meth:`fit` trains with, for a loop of your own.
-
-        Parameters
-        ----------
-        adata, plan, max_epochs
-            As for :meth:`fit`.
-        """
-        data = self.read(adata, missing_genes=0)
-        return TrainingSetup(self, data, chosen_plan(plan, max_epochs), known=self._known(data))
-
-    def _known(self, data: GroupedCounts) -> Known:
-        return {} if self.discovery is None else self.discovery.directions(data)
-
     def add_group(
         self,
         adata: AnnData,
@@ -266,8 +182,6 @@ class MGVI(Results, OfMuData):
         larger, history = add_group(self, adata, used, accelerator, progress, *where)
         larger.plan, larger.history = used, history
         return larger
-
-    estimate = estimate
 
     def save(self, path: str | Path) -> None:
         """Write weights and plain settings to the folder ``path``, whole or not at all.

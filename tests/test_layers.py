@@ -21,7 +21,7 @@ LAYERS = (
     ("training",),
     ("analysis",),
     ("results",),
-    ("presets", "modalities"),
+    ("presets", "modalities", "fitting"),
     ("saving",),
     ("mgvi",),
     ("criticism", "baselines", "datasets"),

@@ -187,7 +187,7 @@ def write_latents(
 
 
 def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: object) -> None:
-    """Write settings, versions, history and whether training was interrupted to ``adata.uns``.
+    """Write settings, versions, history and how training went to ``adata.uns``.
 
     Parameters
     ----------
@@ -218,6 +218,7 @@ def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: objec
         "history": program.history.copy(),
         "interrupted": program.interrupted,
         "latents": np.array([prefix + copy.key for copy in families.copies], dtype=object),
+        **({"agreement": program.agreement.copy()} if len(program.agreement) else {}),
     }
 
 

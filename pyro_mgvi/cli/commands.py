@@ -82,7 +82,7 @@ def fit(arguments: Namespace) -> int:
         adata, data, mgvi = _of_cells(arguments)
     if arguments.estimate:
         chosen = {"max_epochs": arguments.epochs, "accelerator": arguments.accelerator}
-        print(mgvi.estimate(data, **chosen))
+        print(mgvi.estimate(data, **chosen, n_trainings=arguments.n_trainings))
         return 0
     return _trained(arguments, adata, data, mgvi)
 
@@ -132,6 +132,7 @@ def _trained(arguments: Namespace, adata: Any, data: GroupedCounts, mgvi: MGVI) 
             accelerator=arguments.accelerator,
             checkpoint=arguments.checkpoint,
             resume=arguments.resume,
+            n_trainings=arguments.n_trainings,
             progress=not arguments.quiet,
         )
     except TrainingInterrupted:

@@ -39,6 +39,9 @@ def check_checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
     if arguments.resume:
         found = states(folder)
         done = f"{max(found)} epochs of it are done" if found else "it holds nothing yet"
+        if begun := len([*folder.glob("training_*")]):
+            last = f", and {max(found)} epochs of the last" if found else ""
+            done = f"{begun} trainings are begun or done{last}"
         say(f"going on from --checkpoint {folder}: {done}")
 
 

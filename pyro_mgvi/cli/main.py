@@ -162,6 +162,13 @@ def _add_fit(commands: Commands) -> None:
     )
     fit.add_argument("--seed", type=int, default=0)
     fit.add_argument(
+        "--n-trainings",
+        type=int,
+        default=1,
+        metavar="N",
+        help="2 or more: start at what N trainings with other seeds agree on (N + 1 times as long)",
+    )
+    fit.add_argument(
         "--foreign",
         choices=("nan", "encode"),
         default="nan",

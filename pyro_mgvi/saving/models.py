@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -27,6 +26,7 @@ from pyro_mgvi.saving.components import (
 )
 from pyro_mgvi.saving.formats import FORMAT, Settings, Weights, to_newest
 from pyro_mgvi.saving.sizes import check_sizes
+from pyro_mgvi.saving.tables import agreement_of, history_of
 from pyro_mgvi.support.values import path_of
 from pyro_mgvi.support.versions import versions
 from pyro_mgvi.support.whole_files import read_tensors, written_whole
@@ -48,8 +48,8 @@ class Saved(NamedTuple):
         Weights of the divergence that were used.
     weights
         State of model and guide.
-    history, plan, interrupted, trained
-        How the model was trained, and whether it was.
+    history, plan, interrupted, trained, agreement
+        How the model was trained, whether it was, and how well several trainings agree.
     """
 
     arguments: dict[str, Any]
@@ -59,6 +59,7 @@ class Saved(NamedTuple):
     plan: TrainingPlan | None
     interrupted: bool
     trained: bool
+    agreement: pd.DataFrame
 
 
 def holds_model(path: Path) -> bool:
@@ -141,6 +142,7 @@ def _settings(mgvi: Program) -> Settings:
         "plan": None if mgvi.plan is None else asdict(mgvi.plan),
         "interrupted": mgvi.interrupted,
         "trained": mgvi.trained,
+        **({"agreement": mgvi.agreement.to_dict("records")} if len(mgvi.agreement) else {}),
     }
 
 
@@ -165,6 +167,7 @@ def load(kind: type[AnyProgram], path: str | Path, components: Iterable[type] = 
         raise ModelFileError(f"the saved model {path} is damaged: own_weight is not of its latents")
     mgvi.own_weight = given_weights(saved.own_weight, mgvi.families)
     mgvi.history, mgvi.plan, mgvi.interrupted = saved.history, saved.plan, saved.interrupted
+    mgvi.agreement = saved.agreement
     return mgvi
 
 
@@ -189,7 +192,7 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
         weights = read_tensors(path / WEIGHTS)
         settings, weights = to_newest(settings, weights, path)
         check_sizes(settings, weights, path, [component.__name__ for component in BUILT_IN])
-        table = _history(path / HISTORY)
+        table = history_of(path / HISTORY)
         return Saved(
             _arguments(settings, known),
             settings["own_weight"],
@@ -198,28 +201,12 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
             _plan(settings["plan"]),
             bool(settings.get("interrupted", False)),
             bool(settings.get("trained", True)),
+            agreement_of(settings.get("agreement", [])),
         )
     except ModelFileError:
         raise
     except Exception as error:
         raise ModelFileError(f"the saved model {path} is damaged: {error!r}") from error
-
-
-def _history(path: Path) -> pd.DataFrame:
-    """Return losses per epoch; the parser of pandas may crash on what is damaged."""
-    header, *rows = [*csv.reader(path.read_text(encoding="utf-8").splitlines())] or [[]]
-    if not any(header):
-        return pd.DataFrame()
-    table = pd.DataFrame([[_loss(text) for text in row] for row in rows], columns=header)
-    if not {"epoch", "train"} <= set(header):
-        raise ModelFileError(f"{path} is damaged: it is no table with the columns epoch and train")
-    return table.astype({"epoch": int})
-
-
-def _loss(text: str) -> float | bool:
-    if text in ("True", "False"):
-        return text == "True"
-    return float(text or "nan")
 
 
 def _classes(components: object) -> tuple[type, ...]:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import tempfile
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,12 @@ class Checkpoint:
 
     def __init__(self, folder: str | Path, setup: TrainingSetup, resume: bool = True):
         self.folder = usable_folder(folder, resume)
-        self.identity = _identity(setup)
+        self.setup = setup
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """What must be equal for a training to go on, by name, as text."""
+        return _identity(self.setup)
 
     def exists(self) -> bool:
         """Return whether there is something to resume."""
@@ -95,7 +100,8 @@ class Checkpoint:
                 f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged "
                 f"or no checkpoint of this version; delete it to {instead}"
             ) from error
-        differ = [name for name, value in self.identity.items() if theirs.get(name) != value]
+        names = dict.fromkeys([*self.identity, *theirs])  # each once, in their order
+        differ = [name for name in names if theirs.get(name) != self.identity.get(name)]
         if differ:
             raise SettingsError(
                 f"checkpoint {path} is of another training, with other {', '.join(differ)}: "
@@ -155,6 +161,7 @@ def _identity(setup: TrainingSetup) -> dict[str, str]:
         "observed_library": repr(program.model.observed_library),
         "foreign_sample": repr(program.guide.foreign_sample),
         "copies to train": repr(copies),
+        **({} if setup.agreed is None else {"n_trainings": repr(setup.agreed.n_trainings)}),
         "groups": repr(schema.groups),
         "batches": repr((schema.batch_key, schema.batches)),
         "covariates": repr((schema.covariate_keys, schema.categories)),

@@ -18,6 +18,7 @@ from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.kernels.sparse import to_dense
 from pyro_mgvi.model.posterior import Posterior
 from pyro_mgvi.support.memory import resident_bytes
+from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training.plan import SearchSettings, TrainingPlan, chosen_plan
 from pyro_mgvi.training.program import BLOCK, VALUES, Program
 from pyro_mgvi.training.setup import TrainingSetup
@@ -47,9 +48,11 @@ class Estimate:
     memory
         Bytes that the process holds at its peak, the counts and all libraries included.
     epochs, steps
-        How many are expected; training ends sooner where the loss is flat sooner.
+        How many are expected of a training; it ends sooner where the loss is flat sooner.
     seconds_per_step
         Of one minibatch, as timed.
+    trainings
+        How many of so many epochs there are.
 
     Examples
     --------
@@ -62,10 +65,13 @@ class Estimate:
     epochs: int
     steps: int
     seconds_per_step: float
+    trainings: int = 1
 
     def __str__(self) -> str:
         step = f"{1e3 * self.seconds_per_step:.2g} ms"
         work = f"{self.epochs} epochs, {self.steps:,} steps of {step}"
+        if self.trainings > 1:
+            work = f"{self.trainings} trainings of {work}"
         return f"about {_spoken(self.seconds)}, {self.memory / 1e9:.1f} GB ({work})"
 
 
@@ -88,6 +94,7 @@ def estimate(
     *,
     max_epochs: int | None = None,
     accelerator: str = "auto",
+    n_trainings: int = 1,
 ) -> Estimate:
     """Return what training would cost here: a few steps of a copy are timed, nothing is trained.
 
@@ -95,7 +102,7 @@ def estimate(
     ----------
     program
         An :class:`~pyro_mgvi.MGVI`; it stays as it is.
-    adata, plan, max_epochs, accelerator
+    adata, plan, max_epochs, accelerator, n_trainings
         As for :meth:`MGVI.fit <pyro_mgvi.MGVI.fit>`.
 
     Raises
@@ -118,6 +125,7 @@ def estimate(
     >>> found.epochs, found.steps
     (2, 2)
     """
+    n_trainings = whole_number("n_trainings", n_trainings, least=1)
     data, plan = program.read(adata, missing_genes=0), chosen_plan(plan, max_epochs)
     trainer = Trainer(deepcopy(program), data, plan, accelerator)
     setup, compiled = trainer.setup, trainer.compiles
@@ -139,12 +147,14 @@ def estimate(
     if setup.plan.search is not None and searched:
         seconds += _seconds_of_search(setup.plan.search, setup.data)
     n_weights = sum(p.numel() for p in trainer.objective.parameters())
+    trainings = n_trainings + 1 if n_trainings > 1 else 1  # what they agree on is trained last
     return Estimate(
-        seconds=seconds,
+        seconds=trainings * seconds,
         memory=resident_bytes() + _further_bytes(setup.plan, setup.data, n_weights),
         epochs=epochs,
         steps=epochs * setup.n_steps,
         seconds_per_step=step,
+        trainings=trainings,
     )
 
 

@@ -89,8 +89,8 @@ class Program(Trainable):
         How it was trained, or None: refits follow it.
     history
         Losses per epoch in nats per cell; see :meth:`~pyro_mgvi.training.Trainer.run`.
-    interrupted
-        Whether a Ctrl-C ended its last training.
+    interrupted, agreement
+        Whether a Ctrl-C ended its last training; how well several find its dimensions again.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class Program(Trainable):
         self.plan: TrainingPlan | None = None
         self.history = pd.DataFrame()
         self.interrupted = False
+        self.agreement = pd.DataFrame()
         parts = {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
         self.components: dict[str, Callable[..., Any]] = dict(parts)
         bound = Latents(latents, schema.design, schema.having)

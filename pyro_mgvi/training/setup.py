@@ -4,21 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import pyro
 import torch
 from torch import Tensor
 
+from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.core.elbo import WassersteinTraceELBO
 from pyro_mgvi.data import GroupedCounts, Minibatch
 from pyro_mgvi.data.stores.resident import Resident, fits
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.model import Guide, Model
-from pyro_mgvi.training.plan import TrainingPlan
+from pyro_mgvi.training.plan import SearchSettings, TrainingPlan
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search import Direction, hand_over, prune, restart_idle
-from pyro_mgvi.training.search.restart import Known
+from pyro_mgvi.training.search.restart import Known, search_shared, start_at
+
+
+class Agreed(NamedTuple):
+    """What several trainings agree on.
+
+    Attributes
+    ----------
+    n_trainings
+        How many.
+    directions
+        Of each copy; their cells are positions in the annotated data.
+    """
+
+    n_trainings: int
+    directions: Mapping[Copy, Sequence[Direction]]
 
 
 class TrainingSetup:
@@ -55,6 +72,9 @@ class TrainingSetup:
         Those of the plan.
     data, validation
         Training cells; held-out cells, or None.
+    agreed
+        What several trainings agree on: where this one starts (:meth:`start`), and all that its
+        latents of some groups may hold. None by default.
 
     Examples
     --------
@@ -87,6 +107,7 @@ class TrainingSetup:
             _check_owners(program, data)
         self.program, self.copies = program, copies
         self.known = known
+        self.agreed: Agreed | None = None
         self.plan = plan.resolved(program.seed)
         self.max_epochs = self.plan.max_epochs or 0
         self.n_steps = max(1, round(len(train) / plan.batch_size))
@@ -112,6 +133,15 @@ class TrainingSetup:
         steps, order = np.random.SeedSequence([self.seed, epoch]).generate_state(2)
         return int(steps), int(order)
 
+    def start(self) -> bool:
+        """Start at what several trainings agree on; return whether there is such a thing."""
+        if self.agreed is None:
+            return False
+        found = {copy: self._placed_in(each) for copy, each in self.agreed.directions.items()}
+        with pyro.validation_enabled(False):
+            start_at(self.program, self.data, found, self.seed)
+        return True
+
     def begin_epoch(self, epoch: int) -> bool:
         """Seed Pyro and search, if it is time; return whether the decoder has changed."""
         pyro.set_rng_seed(self.seeds(epoch)[0])
@@ -125,14 +155,17 @@ class TrainingSetup:
 
     def hand_over(self) -> bool:
         """Give some groups what they alone use of the shared latents; return whether there was."""
-        if self.copies is not None or self.plan.search is None:
-            return False
+        if self.copies is not None or self.plan.search is None or self.agreed is not None:
+            return False  # or the others have done so
         with pyro.validation_enabled(False), self.program.at_rest():
             return hand_over(self.program, self.data, self.plan.search, self.seed) > 0
 
     def search(self) -> bool:
         """Restart what is idle, at what is missing; return whether the decoder has changed."""
         with pyro.validation_enabled(False):
+            if self.agreed is not None:
+                thresholds = self.plan.search or SearchSettings()
+                return search_shared(self.program, self.data, thresholds, self.seed)
             known = {groups: self._placed_in(each) for groups, each in self.known.items()}
             settings = self.plan.search, self.copies, self.seed
             return restart_idle(self.program, self.data, *settings, known)

@@ -100,6 +100,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.n_resumed = 0  # epochs of the history that a checkpoint has brought
         self.interrupted = False
+        self.name = "training"  # of the progress bar
         self._keep(float("inf"), 0)
         self.before_search = self.best
 
@@ -123,7 +124,7 @@ class Trainer:
             range(len(self.history), self.setup.max_epochs),
             initial=len(self.history),
             total=self.setup.max_epochs,
-            desc="training",
+            desc=self.name,
             unit="epoch",
             disable=not progress,
         )
@@ -139,6 +140,8 @@ class Trainer:
                 compilation(self.compiles),
                 torch.enable_grad(),
             ):
+                if not self.history and self.setup.start():
+                    self._keep(float("inf"), 0)
                 for epoch in bar:
                     if self.clock.over or self._converged(epoch):  # so may a checkpoint's be
                         break

@@ -397,7 +397,25 @@ def test_an_estimate_trains_and_writes_nothing(h5ad, tmp_path, capsys):
     before = sorted(tmp_path.iterdir())
     assert main(["fit", str(h5ad), "--group-key", "group", "--layer", "raw", "--estimate"]) == 0
     assert capsys.readouterr().out.startswith("about ")
+    assert main(["fit", str(h5ad), "--group-key", "group", "--layer", "raw", "--estimate",
+                 "--n-trainings", "3"]) == 0  # fmt: skip
+    assert "(4 trainings of " in capsys.readouterr().out
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_several_trainings_tell_how_well_they_agree(h5ad, tmp_path, capsys):
+    out, model = tmp_path / "out.h5ad", tmp_path / "model"
+    assert fit(h5ad, "--group-key", "group", "--layer", "raw", "--out", out, "--model", model,
+               "--n-trainings", "2", "--checkpoint", tmp_path / "state") == 0  # fmt: skip
+    assert "z: 2 other trainings recover" in capsys.readouterr().out
+    assert fit(h5ad, "--group-key", "group", "--layer", "raw", "--out", out, "--model", model,
+               "--n-trainings", "2", "--checkpoint", tmp_path / "state", "--resume",
+               "--force") == 0  # fmt: skip
+    assert "2 trainings are begun or done, and 2 epochs of the last" in capsys.readouterr().err
+    agreement = pyro_mgvi.MGVI.load(model).agreement
+    assert (agreement["trainings"] == 2).all()
+    pd.testing.assert_frame_equal(ad.read_h5ad(out).uns["mgvi"]["agreement"], agreement,
+                                  check_dtype=False, check_index_type=False)  # fmt: skip
 
 
 def test_a_fit_needs_somewhere_to_write_to(h5ad, capsys):

@@ -98,3 +98,14 @@ def test_memory_grows_with_what_is_held(mgvi, adata, monkeypatch):
 )
 def test_it_is_said_as_one_would(seconds, memory, said):
     assert str(Estimate(seconds, memory, 3, 30, 0.01)).startswith(said)
+
+
+def test_several_trainings_cost_as_often_and_the_last_one(adata, mgvi, monkeypatch):
+    monkeypatch.setattr(
+        module, "_timed_steps", lambda trainer: 100.0
+    )  # beside which nothing counts
+    once, thrice = (mgvi.estimate(adata, max_epochs=3, n_trainings=n) for n in (1, 3))
+    assert once.trainings == 1 and thrice.trainings == 4
+    np.testing.assert_allclose(thrice.seconds, 4 * once.seconds, rtol=0.05)
+    assert "4 trainings of 3 epochs" in str(thrice) and "trainings" not in str(once)
+    assert once.memory == pytest.approx(thrice.memory, rel=0.2)

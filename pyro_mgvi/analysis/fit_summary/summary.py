@@ -13,6 +13,7 @@ from pyro_mgvi.analysis.fit_summary.convergence import Convergence
 from pyro_mgvi.analysis.fit_summary.hints import crowded, hints, next_step
 from pyro_mgvi.analysis.gene_effects.dimensions import first_genes
 from pyro_mgvi.analysis.gene_effects.effects import dims_in_use, effects, owners
+from pyro_mgvi.analysis.several.agreement import in_words
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
@@ -52,6 +53,9 @@ class FitSummary:
         has and how many are ``in_use``, what it says about a cell (``nats``, the divergence of
         posterior from prior) and, if not all groups own it, the first ``genes`` that rise and fall
         along the dimensions that say most, in words. Nats and genes are of a sample of the cells.
+    agreement
+        How well several trainings find each dimension again, see
+        :func:`~pyro_mgvi.analysis.several.agreement.agreement`; empty after a single one.
     hints
         What makes the result doubtful.
     next_step
@@ -65,6 +69,7 @@ class FitSummary:
     stopped: str
     converged: bool | None
     latents: pd.DataFrame
+    agreement: pd.DataFrame
     hints: tuple[str, ...]
     next_step: str
 
@@ -96,6 +101,7 @@ class FitSummary:
     def __str__(self) -> str:
         lines = [self.heading, self.training, self._table().to_string(index=False), UNIT]
         lines += [f"genes of {genes}" for genes in self._genes]
+        lines += [*in_words(self.agreement)]
         lines += [f"doubtful: {hint}" for hint in self.hints]
         return "\n".join([*lines, f"next: {self.next_step}"])
 
@@ -105,6 +111,7 @@ class FitSummary:
     def _repr_html_(self) -> str:
         table = self._table().to_html(index=False, border=0)
         last = [UNIT, *(f"Genes of {genes}" for genes in self._genes)]
+        last += [*in_words(self.agreement)]
         last += [f"Doubtful: {hint}." for hint in self.hints]
         before, after = (
             "".join(f"<p>{escape(text)}</p>" for text in texts)
@@ -180,6 +187,7 @@ def summary(mgvi: Program, adata: AnnData | GroupedCounts) -> FitSummary:
         stopped=stopped,
         converged=None if mgvi.interrupted and found.converged else found.converged,
         latents=latents,
+        agreement=mgvi.agreement,
         hints=(*hints(mgvi, data, sampled), *(crowded(mgvi) if found.converged else ())),
         next_step=next_step(found.converged, most, used, bool(len(mgvi.history))),
     )

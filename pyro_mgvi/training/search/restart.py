@@ -145,6 +145,61 @@ def plant_directions(
         if first := known.get(copy.groups):
             others = [each for each in found.get(copy, []) if not _among(each, first, settings)]
             found[copy] = [*first, *others]
+    return _plant_all(program, data, found, settings, seed, known)
+
+
+def search_shared(
+    program: Program, data: GroupedCounts, settings: SearchSettings, seed: int = 0
+) -> bool:
+    """Do as :func:`restart_idle` for the latents of all groups alone; others stay as they are.
+
+    Parameters
+    ----------
+    program, data, settings, seed
+        As there.
+    """
+    with program.at_rest():
+        changed = recentre_offsets(program, data, settings, seed)
+        found = find_directions(program, data, settings, None, seed)
+        shared = {copy: directions for copy, directions in found.items() if copy.shared}
+        return _plant_all(program, data, shared, settings, seed) > 0 or changed
+
+
+def start_at(
+    program: Program,
+    data: GroupedCounts,
+    found: Mapping[Copy, Sequence[Direction]],
+    seed: int = 0,
+) -> None:
+    """Start an untrained program's dimensions at directions that are known.
+
+    Latents of all groups keep their further dimensions, to be learnt; others have none but these.
+
+    Parameters
+    ----------
+    program, data, seed
+        As for :func:`~pyro_mgvi.training.search.find_directions`.
+    found
+        Directions of each copy, the first for its first dimension.
+    """
+    active = program.model.active
+    with program.at_rest():
+        for copy in program.families.copies:
+            if not copy.shared:
+                active.of(copy).fill_(False)
+            for dim, direction in enumerate(found.get(copy, ())):
+                _plant(program, data, copy, dim, direction, SearchSettings(), seed)
+
+
+def _plant_all(
+    program: Program,
+    data: GroupedCounts,
+    found: Mapping[Copy, Sequence[Direction]],
+    settings: SearchSettings,
+    seed: int,
+    known: Known = MappingProxyType({}),
+) -> int:
+    """Start idle dimensions at directions, and at known ones others, too; return how many."""
     information = dimension_divergence(program, data) if found else {}
     n_planted = 0
     for copy, directions in found.items():

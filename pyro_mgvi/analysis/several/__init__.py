@@ -1,0 +1,1 @@
+"""Several trainings of one model: what they agree on, and how well."""

@@ -1,0 +1,47 @@
+"""Tables that are saved with a model: losses per epoch, and how well trainings agree."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pyro_mgvi.errors import ModelFileError
+from pyro_mgvi.saving.formats import Settings
+
+#: Columns of the agreement of several trainings, and what kind of value they hold.
+AGREEMENT = {
+    "latent": str,
+    "dimension": int,
+    "mean_recovery": float,
+    "worst_recovery": float,
+    "found_by": int,
+    "trainings": int,
+    "held": str,
+}
+
+
+def history_of(path: Path) -> pd.DataFrame:
+    """Return losses per epoch; the parser of pandas may crash on what is damaged."""
+    header, *rows = [*csv.reader(path.read_text(encoding="utf-8").splitlines())] or [[]]
+    if not any(header):
+        return pd.DataFrame()
+    table = pd.DataFrame([[_loss(text) for text in row] for row in rows], columns=header)
+    if not {"epoch", "train"} <= set(header):
+        raise ModelFileError(f"{path} is damaged: it is no table with the columns epoch and train")
+    return table.astype({"epoch": int})
+
+
+def agreement_of(rows: Sequence[Settings]) -> pd.DataFrame:
+    """Return how well several trainings agree, as a table; empty after a single one."""
+    return pd.DataFrame(
+        [{name: kind(row[name]) for name, kind in AGREEMENT.items()} for row in rows]
+    )
+
+
+def _loss(text: str) -> float | bool:
+    if text in ("True", "False"):
+        return text == "True"
+    return float(text or "nan")
