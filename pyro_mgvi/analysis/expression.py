@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ def expected(
     program: Program, decoding: Decoding, posterior: Posterior, values: dict[str, Tensor]
 ) -> Tensor:
     """Return expected expression of some cells for values of their latents, (n, genes)."""
-    parts = decoding.parts(program.model, values, posterior.batch)
+    parts = decoding.parts(posterior, values)
     return program.model.expression(parts, posterior.batch.group)
 
 
@@ -103,7 +104,7 @@ def normalized_expression(
             covariates[:, : len(schema.batches)] = 0.0
             covariates[:, schema.batches.index(str(batch))] = 1.0
             moved = posterior.batch._replace(covariates=covariates)
-            posterior = Posterior(program.model, moved, posterior.moments)
+            posterior = replace(posterior, batch=moved)
         share_ng = expected(program, decoding, posterior, posterior.means())
         if not predict_absent:
             share_ng = measured_only(program, posterior, share_ng)

@@ -124,6 +124,9 @@ def _add_fit(commands: Commands) -> None:
         "--sample-key", help="column of obs with the donor or animal: q-values are for new ones"
     )
     fit.add_argument(
+        "--sample-effects", action="store_true", help="let each sample shift each gene's expression"
+    )
+    fit.add_argument(
         "--covariate-key", action="append", default=[], help="another covariate; may be repeated"
     )
     fit.add_argument(

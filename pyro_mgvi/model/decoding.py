@@ -10,9 +10,8 @@ from torch import Tensor
 
 from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.core.interfaces import Part
-from pyro_mgvi.data.minibatch import Minibatch
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.model.generative import Model
+from pyro_mgvi.model.posterior import Posterior
 from pyro_mgvi.support.values import one_of
 
 OFFSETS = ("averaged", "own")
@@ -37,6 +36,7 @@ class Decoding:
     kept: frozenset[str]
     averaged: bool
     columns: tuple[str, ...] = ()
+    samples: bool = True
 
     @classmethod
     def everything(cls, latents: Latents) -> Decoding:
@@ -116,9 +116,9 @@ class Decoding:
         kept = frozenset(copy.key for copy in latents.copies if copy.key not in out)
         return cls(kept, offset == "averaged", columns if offset == "averaged" else ())
 
-    def parts(self, model: Model, values: dict[str, Tensor], batch: Minibatch) -> list[Part]:
+    def parts(self, posterior: Posterior, values: dict[str, Tensor]) -> list[Part]:
         """Return the decoder's parts for values of all latents, (S, n, dim) each."""
-        chosen = {}
+        model, batch, chosen = posterior.model, posterior.batch, {}
         for name, value in values.items():
             copies = model.latents.copies_of(name)
             kept_s = torch.tensor([copy.key in self.kept for copy in copies], device=value.device)
@@ -127,7 +127,8 @@ class Decoding:
         if self.averaged:
             averaging_bb = model.latents.design.averaging(self.columns)
             weights = averaging_bb.to(batch.group.device)[batch.group]
-        return model.decode(chosen, batch.group, batch.covariates, weights)
+        effect_ng = posterior.effect_ng if self.samples else None
+        return model.decode(chosen, batch.group, batch.covariates, weights, effect_ng)
 
 
 def _left_out(latents: Latents, kept: frozenset[str]) -> tuple[str, ...]:

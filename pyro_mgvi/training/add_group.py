@@ -251,7 +251,7 @@ def start_group(program: Program, data: GroupedCounts) -> None:
     shared = Decoding.keeping(program.families, [x.name for x in program.families.shared])
     seen_g, expected_g = np.zeros(data.shape[1]), np.zeros(data.shape[1])
     for cells, posterior in program.posteriors(data):
-        parts = shared.parts(model, posterior.means(), posterior.batch)
+        parts = shared.parts(posterior, posterior.means())
         expected = model.expression(parts, posterior.batch.group).cpu().double().numpy()
         x = data.counts(cells)
         if program.data_kind is DataKind.COUNTS:

@@ -160,6 +160,7 @@ def _identity(setup: TrainingSetup) -> dict[str, str]:
         "covariates": repr((schema.covariate_keys, schema.categories)),
         "genes": _digest(np.array(schema.genes, str)),
         "feature masks": repr(schema.absent),
+        **({"samples": repr(schema.samples)} if schema.samples else {}),
         "labels of cells": _labels(setup),
         "counts": _counts(setup),
     }
@@ -180,8 +181,11 @@ def _parts(setup: TrainingSetup) -> list[GroupedCounts]:
 
 
 def _labels(setup: TrainingSetup) -> str:
-    parts = ((data.group_n, data.batch_n, data.covariate_nc) for data in _parts(setup))
-    return _digest(*(array for arrays in parts for array in arrays))
+    labels = []
+    for data in _parts(setup):
+        labels += [data.group_n, data.batch_n, data.covariate_nc]
+        labels += [data.sample_code_n] if data.schema.samples else []
+    return _digest(*labels)
 
 
 def _counts(setup: TrainingSetup) -> str:

@@ -92,7 +92,7 @@ def residuals_of_groups(
         residuals, slope_g = [], torch.zeros(data.shape[1])
         for _, posterior in program.posteriors(data.subset(cells)):
             batch = posterior.batch
-            parts = model.decode(posterior.means(), batch.group, batch.covariates)
+            parts = posterior.decode(posterior.means())
             log_size = model.observed_log_library(batch.counts)
             fit = model.distribution(parts, log_size, batch.group)
             sd = fit.variance.clamp(min=1e-8).sqrt()
