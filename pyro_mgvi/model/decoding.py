@@ -31,6 +31,8 @@ class Decoding:
     columns
         The columns to average over (:meth:`Design.averaging <pyro_mgvi.core.Design.averaging>`),
         where several make up the groups; all by default.
+    samples
+        Keep the effects of the cells' samples, if these have some in the model.
     """
 
     kept: frozenset[str]
@@ -48,7 +50,8 @@ class Decoding:
         """Return the decoding with some latents; None stands for all.
 
         Without a group-specific copy among them, offsets are averaged ("shared only"). Of several
-        columns, those are averaged over of which the model has latents and none is kept.
+        columns, those are averaged over of which the model has latents and none is kept. Effects of
+        samples are kept with all latents, and not with some.
 
         Raises
         ------
@@ -63,9 +66,9 @@ class Decoding:
         kept = latents.resolve(names)
         keys = frozenset(copy.key for copy in kept)
         if all(copy.shared for copy in kept):
-            return cls(keys, averaged=True)
+            return cls(keys, averaged=True, samples=names is None)
         columns = _left_out(latents, keys)
-        return cls(keys, bool(columns), columns)
+        return cls(keys, bool(columns), columns, samples=names is None)
 
     @classmethod
     def leaving_out(

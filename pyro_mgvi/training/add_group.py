@@ -23,6 +23,7 @@ from pyro_mgvi.data.matching import new_group
 from pyro_mgvi.data.moments import PSEUDOCOUNT
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.model.decoding import Decoding
+from pyro_mgvi.training.larger.grown import grown
 from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.trainer import train
@@ -120,18 +121,8 @@ def add_group(
         absent = absent_of_new(*where, group, feature_mask, program.model.reference_g)
         schema = replace(schema, absent=absent)
     data = GroupedCounts.for_schema(adata, schema, program.data_kind, source, missing_genes=0)
-    larger = type(program)(
-        schema,
-        schema.blank_values(),
-        [extended(latent, old.groups, group) for latent in program.families],
-        observed_library=program.model.observed_library,
-        own_weight=program.own_weight,
-        foreign_sample=program.guide.foreign_sample,
-        seed=program.seed,
-        **program.components,
-    )
-    larger.to(str(program.device))
-    larger.given_weight = dict(program.given_weight)
+    latents = [extended(latent, old.groups, group) for latent in program.families]
+    larger = grown(program, schema, latents)
     copies = {  # which copies are new
         latent.name: torch.arange(latent.n_copies) >= program.families[latent.name].n_copies
         for latent in larger.families
