@@ -3,7 +3,7 @@ r"""What samples (donors, animals) do to expression: random effects whose size i
 Each sample s shifts the location of each gene g, which is log expression for counts, by
 
 .. math:: u_{sg} \sim \mathrm{Normal}(0, \sigma_g), \quad
-          \log \sigma_g \sim \mathrm{Normal}(m, 0.5)
+          \log \sigma_g \sim \mathrm{Normal}(m, 1)
 
 with the scales :math:`\sigma_g` and their typical value m at their posterior's mode (empirical
 Bayes), and a normal posterior for each effect. At the mode of the effects themselves the scales
@@ -27,7 +27,8 @@ SITE, SCALE_PRIOR, PLATE = "sample_effect", "sample_scale_prior", "samples"
 EFFECT_TERMS = SITE, SCALE_PRIOR  # terms of a loss that are no cell's
 START = 0.1  # scale of the effects before training
 POSTERIOR = 0.05  # and of their posterior
-SPREAD = 0.5  # of the genes' log scales; it weighs as much as two samples
+SPREAD = 1.0  # of the genes' log scales; it weighs as much as half a sample
+GAIN = 5.0  # how far a step goes: an optimiser moves weights by its rate, which is far too small
 
 
 class EffectPrior(nn.Module):
@@ -42,8 +43,13 @@ class EffectPrior(nn.Module):
     def __init__(self, n_samples: int, n_genes: int):
         super().__init__()
         self.n_samples = n_samples
-        self.log_scale_g = nn.Parameter(torch.full((n_genes,), START).log())
-        self.log_typical = nn.Parameter(torch.tensor(START).log())
+        self.raw_scale_g = nn.Parameter(torch.full((n_genes,), START).log() / GAIN)
+        self.raw_typical = nn.Parameter(torch.tensor(START).log() / GAIN)
+
+    @property
+    def log_scale_g(self) -> Tensor:
+        """Log of the standard deviation of the effects on each gene."""
+        return GAIN * self.raw_scale_g
 
     def distribution(self) -> dist.TorchDistribution:
         """Return the prior of all effects: batch shape (samples,), event shape (genes,)."""
@@ -55,7 +61,7 @@ class EffectPrior(nn.Module):
 
     def log_prior(self) -> Tensor:
         """Return the log density of the scales, up to a constant, in nats."""
-        gap_g = (self.log_scale_g - self.log_typical) / SPREAD
+        gap_g = (self.log_scale_g - GAIN * self.raw_typical) / SPREAD
         return -0.5 * gap_g.square().sum()
 
     def drawn(self, sample_n: Tensor | None) -> Tensor | None:
@@ -92,9 +98,8 @@ class EffectPosterior(nn.Module):
     >>> nested = torch.tensor([[True, False], [True, False], [False, True]])
     >>> effects = EffectPosterior(nested, n_genes=1)
     >>> with torch.no_grad():
-    ...     effects.location_sg.copy_(torch.tensor([[1.0], [3.0], [5.0]]))[:0]
+    ...     _ = effects.raw_location_sg.copy_(torch.tensor([[1.0], [3.0], [5.0]]) / GAIN)
     ...     effects.moments()[0].T
-    tensor([], size=(0, 1))
     tensor([[-1.,  1.,  0.]])
     """
 
@@ -104,25 +109,25 @@ class EffectPosterior(nn.Module):
     def __init__(self, member_sb: Tensor, n_genes: int, measured_bg: Tensor | None = None):
         super().__init__()
         shape = len(member_sb), n_genes
-        self.location_sg = nn.Parameter(torch.zeros(shape))
-        self.log_scale_sg = nn.Parameter(torch.full(shape, POSTERIOR).log())
+        self.raw_location_sg = nn.Parameter(torch.zeros(shape))
+        self.raw_scale_sg = nn.Parameter(torch.full(shape, POSTERIOR).log() / GAIN)
         known_sg = None if measured_bg is None else member_sb.float() @ measured_bg.float() > 0
         self.register_buffer("block_s", torch.from_numpy(compared(member_sb.numpy())))
         self.register_buffer("known_sg", known_sg)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return location and scale of each effect, (samples, genes): zero of a gene not there."""
-        known_sg = torch.ones_like(self.location_sg)
+        known_sg = torch.ones_like(self.raw_location_sg)
         if self.known_sg is not None:
             known_sg = self.known_sg.to(known_sg)
-        location_sg = self.location_sg * known_sg
+        location_sg = GAIN * self.raw_location_sg * known_sg
         free_s1 = (self.block_s >= 0).unsqueeze(1)  # others are of samples that came later
         of_block_s = self.block_s.clamp(min=0)
         zero_sg = torch.zeros_like(location_sg)
         total_kg = zero_sg.index_add(0, of_block_s, location_sg * free_s1)
         size_kg = zero_sg.index_add(0, of_block_s, known_sg * free_s1).clamp(min=1)
         mean_sg = (total_kg / size_kg)[of_block_s]
-        return (location_sg - mean_sg * free_s1) * known_sg, self.log_scale_sg.exp()
+        return (location_sg - mean_sg * free_s1) * known_sg, (GAIN * self.raw_scale_sg).exp()
 
     def drawn(self) -> None:
         """Declare the site."""

@@ -21,6 +21,7 @@ from pyro_mgvi import (
     WassersteinTraceELBO,
     proper_priors,
 )
+from pyro_mgvi.core.sample_effects import GAIN
 from pyro_mgvi.data.stores.resident import Resident
 
 EFFECTS = {"sample_key": "donor", "sample_effects": True}
@@ -37,7 +38,7 @@ def donors(adata):
 
 def moved(mgvi, size=0.3):
     """Give the effects of a model's samples random values."""
-    mgvi.guide.samples.location_sg.data.normal_(std=size)
+    mgvi.guide.samples.raw_location_sg.data.normal_(std=size / GAIN)
     return mgvi
 
 
@@ -90,7 +91,11 @@ def test_stock_tools_see_the_site(donors):
     assert {"sample_effect", "sample_scale_prior", "samples"} <= set(mgvi.model.sites)
     assert not {"sample_effect", "samples"} & set(untrained(donors).model.sites)
     site = poutine.block(mgvi.model, hide=mgvi.model.sites)
-    assert not [n for n in poutine.trace(site).get_trace(*batch).nodes if "sample" in n]
+    assert not [
+        n
+        for n in poutine.trace(site).get_trace(*batch).nodes
+        if n in ("sample_effect", "sample_scale_prior", "samples")
+    ]
     drawn = Predictive(mgvi.model, num_samples=3)(None, *batch[1:])
     assert drawn["sample_effect"].shape == (3, 9, 60)
     losses = []
