@@ -89,8 +89,8 @@ def tables(
     yield "moderated t, sums of donors", pseudobulk(adata, group, sample)
     models = {
         "rank_genes": {},
+        "rank_genes, no effects": {"sample_key": sample, "sample_effects": False},
         "rank_genes, sample_key": {"sample_key": sample},
-        "rank_genes, sample_effects": {"sample_key": sample, "sample_effects": True},
     }
     for name, settings in models.items():
         if only and name not in only:

@@ -80,7 +80,7 @@ class MGVI(Results, OfMuData):
         use_raw: bool = False,
         round_counts: bool = False,
         sample_key: str | None = None,
-        sample_effects: bool = False,
+        sample_effects: bool = True,
         feature_masks: FeatureMasks | None = None,
         latents: Latent | str | Iterable[Latent | str] | Discovery = LATENTS,
         encoder: Callable[..., Encoder] = SeparateEncoders,

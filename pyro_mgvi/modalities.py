@@ -39,7 +39,7 @@ class OfMuData(Program):
         covariate_keys: Sequence[str] = (),
         drop_empty: bool = False,
         sample_key: str | None = None,
-        sample_effects: bool = False,
+        sample_effects: bool = True,
         latents: Latent | str | Iterable[Latent | str] | None = None,
         encoder: Callable[..., Encoder] = SeparateEncoders,
         decoder: Callable[..., Decoder] = JointDecoder,

@@ -124,7 +124,10 @@ def _add_fit(commands: Commands) -> None:
         "--sample-key", help="column of obs with the donor or animal: q-values are for new ones"
     )
     fit.add_argument(
-        "--sample-effects", action="store_true", help="let each sample shift each gene's expression"
+        "--no-sample-effects",
+        dest="sample_effects",
+        action="store_false",
+        help="leave effects of the samples of --sample-key out of the model",
     )
     fit.add_argument(
         "--covariate-key", action="append", default=[], help="another covariate; may be repeated"

@@ -84,7 +84,7 @@ class GroupedCounts(Minibatched):
         round_counts: bool = False,
         sample_key: str | None = None,
         feature_masks: FeatureMasks | None = None,
-        sample_effects: bool = False,
+        sample_effects: bool = True,
     ) -> GroupedCounts:
         """Read counts and labels from ``adata``, which stays as it is.
 
@@ -103,7 +103,7 @@ class GroupedCounts(Minibatched):
         feature_masks
             Which genes each group has: :func:`~pyro_mgvi.data.masks.absent_features`.
         sample_effects
-            Let each sample shift the expression of each gene, by a random effect.
+            Let each sample of ``sample_key`` shift each gene's expression by a random effect.
 
         Raises
         ------
@@ -126,8 +126,8 @@ class GroupedCounts(Minibatched):
         source = Source(layer, use_raw, round_counts)
         where = adata, group_key, source, batch_key, covariate_keys
         schema, found = read_new(*where, drop_empty, data_kind, sample_key, feature_masks)
-        if flag("sample_effects", sample_effects):
-            schema = schema.with_samples(np.unique(found.sample_n).tolist())
+        if flag("sample_effects", sample_effects) and sample_key is not None:
+            schema = schema.with_samples(found.sample_n)
         return cls._of(found, schema)
 
     @classmethod
@@ -158,9 +158,9 @@ class GroupedCounts(Minibatched):
         return cls(found.x, *labels, found.cells, sample_n=found.sample_n)
 
     @cached_property
-    def sample_code_n(self) -> np.ndarray:
-        """Code of each cell's sample among those that have effects; -1 for others."""
-        return self.schema.sample_codes(self.sample_n)
+    def sample_code_n(self) -> np.ndarray | None:
+        """Code of each cell's sample, -1 for one without an effect; None if none has effects."""
+        return self.schema.sample_codes(self.sample_n) if (self.sample_n != "").any() else None
 
     def __len__(self) -> int:
         return len(self.group_n)
@@ -243,6 +243,7 @@ class GroupedCounts(Minibatched):
         keep_sparse: bool,
     ) -> Minibatch:
         """Return the cells at these positions as tensors, with their counts ``x``."""
+        code_n = self.sample_code_n
         return Minibatch(
             counts=to_torch(x) if keep_sparse else torch.from_numpy(dense(x)),
             group=torch.from_numpy(self.group_n[cells]),
@@ -250,7 +251,7 @@ class GroupedCounts(Minibatched):
             covariates=torch.from_numpy(self.covariate_nc[cells]),
             index=index,
             n_cells=n_cells,
-            sample=torch.from_numpy(self.sample_code_n[cells]) if self.schema.samples else None,
+            sample=None if code_n is None else torch.from_numpy(code_n[cells]),
         )
 
     def subset(self, cells: np.ndarray) -> GroupedCounts:

@@ -209,29 +209,20 @@ class Schema:
     modalities: tuple[Modality, ...] = ()
     samples: tuple[str, ...] = ()
 
-    def with_samples(self, names: Sequence[str]) -> Schema:
-        """Return this schema with samples that have effects.
+    def with_samples(self, sample_n: np.ndarray) -> Schema:
+        """Return this schema with effects of some cells' samples."""
+        return replace(self, samples=tuple(np.unique(sample_n).tolist()))
 
-        Raises
-        ------
-        DataError
-            If it has no column of samples.
-        """
-        if self.sample_key is None:
-            raise DataError(
-                "sample_effects=True needs the samples: name their column of obs, as in "
-                'sample_key="donor" (--sample-key donor)'
-            )
-        return replace(self, samples=tuple(map(str, names)))
-
-    def sample_codes(self, sample_n: np.ndarray) -> np.ndarray:
-        """Return the code of each cell's sample among those that have effects; -1 for others."""
+    def sample_codes(self, sample_n: np.ndarray) -> np.ndarray | None:
+        """Return the code of each cell's sample, -1 for one without an effect; None without any."""
+        if not self.samples:
+            return None
         codes: np.ndarray = pd.Index(self.samples).get_indexer(pd.Index(sample_n))
         return codes.astype(np.int64)
 
-    def sample_groups(self, code_n: np.ndarray, group_n: np.ndarray) -> torch.Tensor | None:
+    def sample_groups(self, code_n: np.ndarray | None, group_n: np.ndarray) -> torch.Tensor | None:
         """Return which sample has cells of which group, (samples, groups); None without effects."""
-        if not self.samples:
+        if code_n is None:
             return None
         member_sb = torch.zeros(len(self.samples), len(self.groups), dtype=torch.bool)
         member_sb[code_n[code_n >= 0], group_n[code_n >= 0]] = True

@@ -184,7 +184,7 @@ def _labels(setup: TrainingSetup) -> str:
     labels = []
     for data in _parts(setup):
         labels += [data.group_n, data.batch_n, data.covariate_nc]
-        labels += [data.sample_code_n] if data.schema.samples else []
+        labels += [] if data.sample_code_n is None else [data.sample_code_n]
     return _digest(*labels)
 
 

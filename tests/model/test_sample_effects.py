@@ -12,7 +12,6 @@ from pyro.infer import SVI, Predictive, TraceMeanField_ELBO
 from pyro_mgvi import (
     NB,
     AdditiveDecoder,
-    DataError,
     Gaussian,
     GroupedCounts,
     JointDecoder,
@@ -24,7 +23,7 @@ from pyro_mgvi import (
 from pyro_mgvi.core.sample_effects import GAIN
 from pyro_mgvi.data.stores.resident import Resident
 
-EFFECTS = {"sample_key": "donor", "sample_effects": True}
+EFFECTS = {"sample_key": "donor"}
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def test_stock_tools_see_the_site(donors):
         if n in ("sample_effect", "sample_scale_prior", "samples")
     ]
     drawn = Predictive(mgvi.model, num_samples=3)(None, *batch[1:])
-    assert drawn["sample_effect"].shape == (3, 9, 60)
+    assert drawn["sample_effect"].squeeze(1).shape == (3, 9, 60)
     losses = []
     for elbo in (WassersteinTraceELBO, TraceMeanField_ELBO):
         torch.manual_seed(0)
@@ -134,14 +133,14 @@ def test_a_pyro_user_s_loop_learns_them(donors):
 
 
 def test_without_them_a_model_is_the_same_to_the_last_bit(donors):
-    plain, known = fitted(donors), fitted(donors, sample_key="donor")
+    plain, known = fitted(donors), fitted(donors, sample_key="donor", sample_effects=False)
     for ours, theirs in ((plain.model, known.model), (plain.guide, known.guide)):
         ours, theirs = ours.state_dict(), theirs.state_dict()
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert same(plain.latents(donors), known.latents(donors))
     assert known.read(donors).rows(np.arange(4)).sample is None
-    with pytest.raises(SettingsError, match="sample_effects=True"):
+    with pytest.raises(SettingsError, match='sample_key="donor"'):
         known.sample_effects()
 
 
@@ -168,11 +167,10 @@ def test_cells_on_a_device_keep_their_samples(donors):
     assert torch.equal(there.to("cpu").sample, there.sample)
 
 
-def test_samples_are_needed(donors):
-    with pytest.raises(DataError, match='sample_key="donor"'):
-        untrained(donors, sample_effects=True)
+def test_they_are_there_with_samples_unless_switched_off(donors):
     with pytest.raises(SettingsError, match="sample_effects"):
         GroupedCounts.from_anndata(donors, "group", sample_key="donor", sample_effects="yes")
+    assert untrained(donors).guide.samples is None
     assert "9 with effects" in repr(GroupedCounts.from_anndata(donors, "group", **EFFECTS).schema)
 
 

@@ -37,7 +37,7 @@ def sample_effects(mgvi: Program) -> pd.DataFrame:
     >>> from pyro_mgvi.datasets import clear_recipe
     >>> adata = clear_recipe(seed=0, n_cells=160, n_shared_genes=60, n_program_genes=20)
     >>> adata.obs["donor"] = [f"d{i % 8}" for i in range(160)]
-    >>> keys = {"group_key": "group", "sample_key": "donor", "sample_effects": True}
+    >>> keys = {"group_key": "group", "sample_key": "donor"}
     >>> mgvi = MGVI.from_anndata(adata, **keys)
     >>> _ = mgvi.fit(adata, max_epochs=2, progress=False)
     >>> mgvi.sample_effects().abs().mean(axis=1).idxmax() in set(adata.obs["donor"])
@@ -48,8 +48,8 @@ def sample_effects(mgvi: Program) -> pd.DataFrame:
     posterior = mgvi.guide.samples
     if posterior is None:
         raise SettingsError(
-            "samples have no effects in this model: build one with sample_key and "
-            "sample_effects=True"
+            "samples have no effects in this model: build one with sample_key, as in "
+            'sample_key="donor"'
         )
     location_sg, _ = posterior.moments()
     index = pd.Index(mgvi.schema.samples, name="sample")

@@ -21,7 +21,7 @@ def counts_of_mudata(
     covariate_keys: Sequence[str] = (),
     drop_empty: bool = False,
     sample_key: str | None = None,
-    sample_effects: bool = False,
+    sample_effects: bool = True,
 ) -> GroupedCounts:
     """Read counts and labels of some modalities of a MuData, which stays as it is.
 

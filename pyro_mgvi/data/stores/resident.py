@@ -46,8 +46,8 @@ class Resident:
         self._counts = _Sparse(x, device) if is_sparse(x) else _Dense(x, device)
         labels = data.group_n, data.batch_n, data.covariate_nc
         self._labels = tuple(torch.from_numpy(part).to(device) for part in labels)
-        codes = torch.from_numpy(data.sample_code_n).to(device) if data.schema.samples else None
-        self._sample = codes
+        code_n = data.sample_code_n
+        self._sample = None if code_n is None else torch.from_numpy(code_n).to(device)
 
     def rows(
         self, cells: Tensor, index: Tensor | None = None, n_cells: int | None = None

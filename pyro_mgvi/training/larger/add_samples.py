@@ -65,7 +65,7 @@ def add_samples(
     >>> adata = clear_recipe(seed=0, n_cells=160, n_shared_genes=60, n_program_genes=20)
     >>> adata.obs["donor"] = [f"d{i % 8}" for i in range(160)]
     >>> new = (adata.obs["donor"] == "d7").to_numpy()
-    >>> keys = {"group_key": "group", "sample_key": "donor", "sample_effects": True}
+    >>> keys = {"group_key": "group", "sample_key": "donor"}
     >>> mgvi = MGVI.from_anndata(adata[~new], **keys)
     >>> _ = mgvi.fit(adata[~new], max_epochs=2, progress=False)
     >>> larger = mgvi.add_samples(adata[new], max_epochs=2, progress=False)
@@ -76,8 +76,8 @@ def add_samples(
     old = mgvi.schema
     if not old.samples:
         raise SettingsError(
-            "samples have no effects in this model: build one with sample_key and "
-            "sample_effects=True"
+            "samples have no effects in this model: build one with sample_key, as in "
+            'sample_key="donor"'
         )
     used, data = chosen_plan(plan, max_epochs, mgvi.plan), mgvi.read(adata, missing_genes=0)
     new = sorted(set(data.sample_n.tolist()) - set(old.samples))
