@@ -202,10 +202,11 @@ def new_entries(program: Program, copies: Mapping[str, Tensor]) -> Entries:
 def copy_weights(old: Program, larger: Program, new: Entries) -> None:
     """Copy all weights; rows and columns were only inserted, so the others keep their order."""
     sources, targets = _parts(old), _parts(larger)
+    n_groups = len(larger.families.groups)
     for part in sources:
         source = sources[part].state_dict()
         for name, target in targets[part].state_dict().items():
-            if f"{part}.{name}" == "guide.depth":
+            if f"{part}.{name}" == "guide.depth" and len(old.families.groups) < n_groups:
                 target.copy_(old.guide.depths_with(larger.guide.measured_bg))
                 continue
             if name == "reference_g" and name not in source:  # all genes made up a library so far

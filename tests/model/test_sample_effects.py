@@ -1,5 +1,6 @@
 """Sample effects in the model: in every decoder, for known and new samples, and nowhere without."""
 
+import anndata
 import numpy as np
 import pyro
 import pytest
@@ -174,55 +175,55 @@ def test_they_are_there_with_samples_unless_switched_off(donors):
     assert "9 with effects" in repr(GroupedCounts.from_anndata(donors, "group", **EFFECTS).schema)
 
 
-def by_hand(effect_sg, cells_s, rng):
-    """Return counts of donors with these effects, types and two groups; and who is whose."""
-    n_genes = effect_sg.shape[1]
-    sample_n = np.repeat(np.arange(len(cells_s)), cells_s)
-    log_mean = rng.normal(0.5, 0.7, n_genes)
-    type_n = rng.integers(2, size=len(sample_n))
-    loading_g = rng.normal(size=n_genes) * (rng.random(n_genes) < 0.2)
-    mean = np.exp(log_mean + effect_sg[sample_n] + np.outer(type_n, loading_g))
-    return rng.poisson(mean), sample_n
+class Donors:
+    """Cells of two types, of donors that shift each gene; 30 genes of 100 differ between them."""
+
+    n_genes = 100
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+        self.log_mean_g = self.rng.normal(0.5, 0.7, self.n_genes)
+        self.of_type_g = self.rng.normal(size=self.n_genes) * (self.rng.random(self.n_genes) < 0.2)
+        self.scale_g = np.where(np.arange(self.n_genes) < 30, 0.5, 0.02)
+
+    def cells(self, cells_s, groups, names):
+        """Return cells of new donors, and these donors' effects."""
+        effect_sg = self.rng.normal(size=(len(cells_s), self.n_genes)) * self.scale_g
+        sample_n = np.repeat(np.arange(len(cells_s)), cells_s)
+        shift_ng = np.outer(self.rng.integers(2, size=len(sample_n)), self.of_type_g)
+        counts = self.rng.poisson(np.exp(self.log_mean_g + effect_sg[sample_n] + shift_ng))
+        obs = {"group": np.array(groups)[sample_n], "donor": np.array(names)[sample_n]}
+        return anndata.AnnData(counts.astype(np.float32), obs=obs), effect_sg
 
 
 @pytest.mark.slow
 def test_planted_effects_are_found_and_shrink_with_few_cells():
-    import anndata
-
-    rng = np.random.default_rng(0)
-    n_samples, n_genes = 10, 100
-    scale_g = np.where(np.arange(n_genes) < 30, 0.5, 0.02)
-    effect_sg = rng.normal(size=(n_samples, n_genes)) * scale_g
-    cells_s = np.array([200] * 4 + [6] + [200] * 4 + [6])
-    counts, sample_n = by_hand(effect_sg, cells_s, rng)
-    group_n = np.where(sample_n < 5, "a", "b")
-    obs = {"group": group_n, "donor": [f"d{s}" for s in sample_n]}
-    adata = anndata.AnnData(counts.astype(np.float32), obs=obs)
+    donors, cells_s = Donors(0), np.array([200] * 4 + [6] + [200] * 4 + [6])
+    names = [f"d{s}" for s in range(10)]
+    adata, true = donors.cells(cells_s, ["a"] * 5 + ["b"] * 5, names)
     mgvi = untrained(adata, **EFFECTS)
     mgvi.fit(adata, max_epochs=40, progress=False)
-    found = mgvi.sample_effects().to_numpy()
-    true = effect_sg.copy()
+    found, of_group_g = mgvi.sample_effects().to_numpy(), true[:5].mean(0)
     for half in (slice(0, 5), slice(5, 10)):  # what a group's donors share is the group's
         true[half] -= true[half].mean(0)
         assert np.abs(found[half].mean(0)).max() < 1e-5
-    large = cells_s > 100
+    large, told = cells_s > 100, donors.scale_g > 0.1
     for s in np.flatnonzero(large):
-        assert np.corrcoef(found[s, :30], true[s, :30])[0, 1] > 0.9
-    shrunk = [
-        np.square(found[m][:, :30]).sum() / np.square(true[m][:, :30]).sum()
-        for m in (large, ~large)
-    ]
-    assert 0.7 < shrunk[0] < 1.2 and shrunk[1] < 0.8 * shrunk[0]
-    scales = mgvi.model.samples.log_scale_g.detach().exp().numpy()
-    assert scales[:30].min() > scales[30:].max()
+        assert np.corrcoef(found[s, told], true[s, told])[0, 1] > 0.9
+
+    def slope(which_s):
+        ours, theirs = found[which_s][:, told], true[which_s][:, told]
+        return (ours * theirs).sum() / np.square(theirs).sum()
+
+    assert 0.8 < slope(large) < 1.1 and slope(~large) < 0.8 * slope(large)
+    scale_g = mgvi.model.samples.log_scale_g.detach().exp().numpy()
+    assert scale_g[told].min() > scale_g[~told].max()
     # A further donor: an average one before, itself after, and nothing else has changed.
-    extra = rng.normal(size=(1, n_genes)) * scale_g
-    new_counts = by_hand(extra, np.array([200]), np.random.default_rng(0))[0]
-    new = anndata.AnnData(
-        new_counts.astype(np.float32), obs={"group": ["a"] * 200, "donor": ["new"] * 200}
-    )
-    larger = mgvi.add_samples(new, max_epochs=20, progress=False)
+    new, extra = donors.cells([300], ["a"], ["new"])
+    larger = mgvi.add_samples(new, max_epochs=40, progress=False)
     after = larger.sample_effects()
     np.testing.assert_array_equal(after.drop(index="new"), mgvi.sample_effects())
     assert same(larger.latents(adata), mgvi.latents(adata))
-    assert np.corrcoef(after.loc["new"].iloc[:30], extra[0, :30])[0, 1] > 0.7
+    target_g = extra[0] - of_group_g  # from its group, as these donors have made it
+    assert np.corrcoef(after.loc["new"][told], target_g[told])[0, 1] > 0.9
+    assert not larger.read(new).sample_code_n.min() < 0
