@@ -30,7 +30,7 @@ def commands(document):
 
 
 def cells_of_regions(adata, *names):
-    """Return a copy whose groups are regions of these names, half of it of each donor, a fifth of each patient."""
+    """Return a copy whose groups are regions of these names, of two donors and five patients."""
     adata = adata.copy()
     groups = dict(zip(adata.obs["group"].cat.categories, names, strict=True))
     adata.obs["region"] = adata.obs["group"].cat.rename_categories(groups)
