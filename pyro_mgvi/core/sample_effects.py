@@ -28,7 +28,7 @@ EFFECT_TERMS = SITE, SCALE_PRIOR  # terms of a loss that are no cell's
 START = 0.1  # scale of the effects before training
 POSTERIOR = 0.05  # and of their posterior
 SPREAD = 1.0  # of the genes' log scales; it weighs as much as half a sample
-GAIN = 5.0  # how far a step goes: an optimiser moves weights by its rate, which is far too small
+GAIN = 5.0  # of weights: an optimiser's steps of them are too small to reach effects in time
 
 
 class EffectPrior(nn.Module):
@@ -38,6 +38,10 @@ class EffectPrior(nn.Module):
     ----------
     n_samples, n_genes
         How many there are.
+
+    Notes
+    -----
+    Weights are log scales divided by ``GAIN``; so are the weights of the posterior.
     """
 
     def __init__(self, n_samples: int, n_genes: int):
