@@ -7,8 +7,9 @@
 ``null`` draws donors (``obs["donor"]``) and halves them at random: every gene that is called is a
 false call. With ``--planted 40``, the counts of as many genes (of 0.2 counts per cell or more) are
 thinned to half in the second half's donors, and true calls are counted, too. ``effects`` takes the
-groups of ``obs["group"]``. Each is done with and without ``sample_key``, beside a Wilcoxon test of
-cells and a moderated t test of each donor's sums. Rows are written to DIR/donors.csv as they come:
+groups of ``obs["group"]``. Each is done without ``sample_key``, with it, and with sample effects
+in the model, beside a Wilcoxon test of cells and a moderated t test of each donor's sums. Rows are
+written to DIR/donors.csv as they come:
 what is there is not run again.
 """
 
@@ -76,21 +77,32 @@ def pseudobulk(adata: ad.AnnData, group: str, sample: str) -> np.ndarray:
 
 
 def tables(
-    adata: ad.AnnData, group: str, sample: str, epochs: int | None, seed: int
+    adata: ad.AnnData,
+    group: str,
+    sample: str,
+    epochs: int | None,
+    seed: int,
+    only: list[str] | None,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield what was done, and p-values of all genes."""
     yield "Wilcoxon, cells", wilcoxon(adata, group)
     yield "moderated t, sums of donors", pseudobulk(adata, group, sample)
-    for key in (None, sample):
+    models = {
+        "rank_genes": {},
+        "rank_genes, no effects": {"sample_key": sample, "sample_effects": False},
+        "rank_genes, sample_key": {"sample_key": sample},
+    }
+    for name, settings in models.items():
+        if only and name not in only:
+            continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # of too few samples: its row says so
-            mgvi = MGVI.from_anndata(adata, "group", sample_key=key, seed=seed)
+            mgvi = MGVI.from_anndata(adata, "group", seed=seed, **settings)
             mgvi.fit(adata, max_epochs=epochs, progress=False)
             refits = cross_fit(mgvi, adata, progress=False)
             for offset in ("averaged", "own"):
                 found = mgvi.rank_genes(adata, group, offset=offset, calibration=refits)
                 z_g = found["z_score"].loc[adata.var_names].to_numpy()
-                name = "rank_genes" if key is None else "rank_genes, sample_key"
                 yield f"{name}, {offset}", np.minimum(1, 2 * norm.sf(z_g))
 
 
@@ -109,7 +121,7 @@ def run(
     start, rows = time.monotonic(), []
     adata = expressed(adata)
     planted_g = adata.var.get("planted", pd.Series(False, adata.var_names)).to_numpy(bool)
-    for name, p_g in tables(adata, group, sample, arguments.epochs, int(key[-1])):
+    for name, p_g in tables(adata, group, sample, arguments.epochs, int(key[-1]), arguments.only):
         tested = not np.isnan(p_g).any()
         q_g = false_discovery_control(p_g) if tested else np.full(len(p_g), np.nan)
         rows.append(
@@ -177,6 +189,7 @@ def main() -> None:
         add.add_argument("data", type=Path)
         add.add_argument("--splits", type=int, default=1, help="of donors; or seeds")
         add.add_argument("--epochs", type=int, help="at most; the default of fit otherwise")
+        add.add_argument("--only", nargs="+", help="models to fit, by name; all by default")
         add.add_argument("--out", type=Path, required=True)
         add.set_defaults(run=part)
     parts.choices["null"].add_argument("--donors", type=int, nargs="+", default=[6, 8, 12, 40])

@@ -28,6 +28,7 @@ from .analysis import (
     programs,
     rank_genes,
     read_gene_sets,
+    sample_effects,
 )
 from .analysis import metrics
 from .core import (
@@ -179,6 +180,7 @@ __all__ = [
     "read_gene_sets",
     "report",
     "restart_idle",
+    "sample_effects",
     "shared",
     "subsets",
     "training",

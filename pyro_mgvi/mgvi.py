@@ -31,8 +31,7 @@ from pyro_mgvi.training.program import LATENTS
 class MGVI(Results, Fits, OfMuData):
     """Shared and group-specific latents of grouped single-cell counts.
 
-    Use :meth:`from_anndata`, or :meth:`from_mudata` for several modalities. A Pyro user trains
-    what :meth:`training_setup` gives with ``SVI``; :meth:`fit` does so for everybody else.
+    Use :meth:`from_anndata` (or :meth:`from_mudata`) and :meth:`fit`, or :meth:`training_setup`.
 
     Attributes
     ----------
@@ -79,6 +78,7 @@ class MGVI(Results, Fits, OfMuData):
         use_raw: bool = False,
         round_counts: bool = False,
         sample_key: str | None = None,
+        sample_effects: bool = True,
         feature_masks: FeatureMasks | None = None,
         latents: Latent | str | Iterable[Latent | str] | Discovery = LATENTS,
         encoder: Callable[..., Encoder] = SeparateEncoders,
@@ -93,7 +93,8 @@ class MGVI(Results, Fits, OfMuData):
 
         Parameters
         ----------
-        adata, group_key, layer, batch_key, covariate_keys, sample_key, feature_masks
+        adata, group_key, layer, batch_key, covariate_keys, sample_key, sample_effects,
+        feature_masks
             As for :meth:`GroupedCounts.from_anndata`.
         drop_empty, use_raw, round_counts
             Leave out cells without a single count; take ``adata.raw``; round fractional counts
@@ -108,9 +109,9 @@ class MGVI(Results, Fits, OfMuData):
             Naming what is at fault in the data or the settings.
         """
         where = adata, group_key, layer, batch_key, covariate_keys, drop_empty
-        switches = kind_of(likelihood), use_raw, round_counts
+        kind, of_samples = kind_of(likelihood), (sample_key, feature_masks, sample_effects)
         return cls.from_counts(
-            GroupedCounts.from_anndata(*where, *switches, sample_key, feature_masks),
+            GroupedCounts.from_anndata(*where, kind, use_raw, round_counts, *of_samples),
             latents=latents,
             encoder=encoder,
             decoder=decoder,
@@ -151,9 +152,8 @@ class MGVI(Results, Fits, OfMuData):
     def __repr__(self) -> str:
         active, copies = self.model.active, self.families.copies
         used = [f"{copy.key} {int(active.of(copy).sum())} of {copy.dim}" for copy in copies]
-        trained = "trained" if self.trained else "not trained"
-        if len(self.history):
-            trained = f"trained {len(self.history)} epochs"
+        epochs = f" {len(self.history)} epochs" if len(self.history) else ""
+        trained = f"trained{epochs}" if self.trained else "not trained"
         return (
             f"MGVI({len(self.schema.groups)} groups x {len(self.schema.genes):,} genes; "
             f"{type(self.model.likelihood).__name__}; {trained}; "

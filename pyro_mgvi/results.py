@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyro_mgvi import analysis
+from pyro_mgvi.training.larger.add_samples import add_samples
 
 
 class Results:
@@ -22,5 +23,7 @@ class Results:
     summary = analysis.summary
     programs = analysis.programs
     program_summary = analysis.program_summary
+    sample_effects = analysis.sample_effects
+    add_samples = add_samples
     own = analysis.own
     write_rankings = analysis.write_rankings

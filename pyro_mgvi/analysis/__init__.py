@@ -7,6 +7,7 @@ from pyro_mgvi.analysis.discovery import Discovery, discover
 from pyro_mgvi.analysis.expression import expression_draws, normalized_expression
 from pyro_mgvi.analysis.fit_summary.summary import FitSummary, summary
 from pyro_mgvi.analysis.gene_effects.dimensions import program_summary
+from pyro_mgvi.analysis.gene_effects.samples import sample_effects
 from pyro_mgvi.analysis.gene_effects.table import programs
 from pyro_mgvi.analysis.gene_sets.enrichment import enrichment
 from pyro_mgvi.analysis.gene_sets.reading import read_gene_sets
@@ -37,6 +38,7 @@ __all__ = [
     "programs",
     "rank_genes",
     "read_gene_sets",
+    "sample_effects",
     "summary",
     "write_latents",
     "write_rankings",

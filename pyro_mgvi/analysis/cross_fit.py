@@ -253,7 +253,7 @@ def unseen_contrasts(
             measured_ng = model.measured(batch.group)
             with_all, with_less = (
                 model.distribution(
-                    decoding.parts(model, posterior.means(), batch), log_size, batch.group
+                    decoding.parts(posterior, posterior.means()), log_size, batch.group
                 )
                 for decoding in (everything, without)
             )

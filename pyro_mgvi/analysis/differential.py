@@ -137,17 +137,20 @@ def _both(
 
     A group with fewer genes has larger shares of them: fold changes are of genes that both have.
     """
-    model, groups = mgvi.model, [side.batch.group for side in sides]
-    parts = [decoding.parts(model, side.draw(generator), side.batch) for side in sides]
-    measured = [model.measured(group) for group in groups]
-    common_ng = None if measured[0] is None else measured[0] & measured[1]
-    found: tuple[list[Tensor], ...] = [], []
-    for among, kept in zip(found, (measured, [common_ng, common_ng])):
-        for each, group, known_ng in zip(parts, groups, kept):
-            share_ng = model.expression(each, group, known_ng)
+    model = mgvi.model
+    parts = [decoding.parts(side, side.draw(generator)) for side in sides]
+    first_ng, second_ng = (model.measured(side.batch.group) for side in sides)
+    common_ng = None if first_ng is None or second_ng is None else first_ng & second_ng
+
+    def among(known: tuple[Tensor | None, Tensor | None]) -> list[Tensor]:
+        found = []
+        for each, side, known_ng in zip(parts, sides, known):
+            share_ng = model.expression(each, side.batch.group, known_ng)
             share_ng = share_ng if known_ng is None else share_ng.where(known_ng, torch.nan)
-            among.append(share_ng.cpu().double())
-    return found
+            found.append(share_ng.cpu().double())
+        return found
+
+    return among((first_ng, second_ng)), among((common_ng, common_ng))
 
 
 def _cells(

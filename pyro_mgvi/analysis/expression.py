@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ def expected(
     program: Program, decoding: Decoding, posterior: Posterior, values: dict[str, Tensor]
 ) -> Tensor:
     """Return expected expression of some cells for values of their latents, (n, genes)."""
-    parts = decoding.parts(program.model, values, posterior.batch)
+    parts = decoding.parts(posterior, values)
     return program.model.expression(parts, posterior.batch.group)
 
 
@@ -67,7 +68,8 @@ def normalized_expression(
         Names of families (``"t"``) or copies (``"t_Ileum"``) to decode with, the others at
         zero; all by default. Without a group-specific latent the groups' offsets are averaged
         ("shared only"). Where several columns make up the groups, those columns are averaged over
-        of which no latent is kept.
+        of which no latent is kept. Effects of samples, if the model has them, are in only if all
+        latents are (None): with names of latents, every cell is of an average sample.
     genes
         Genes to return; all by default. Sums to 1 over all genes, not over these.
     batch
@@ -103,7 +105,7 @@ def normalized_expression(
             covariates[:, : len(schema.batches)] = 0.0
             covariates[:, schema.batches.index(str(batch))] = 1.0
             moved = posterior.batch._replace(covariates=covariates)
-            posterior = Posterior(program.model, moved, posterior.moments)
+            posterior = replace(posterior, batch=moved)
         share_ng = expected(program, decoding, posterior, posterior.means())
         if not predict_absent:
             share_ng = measured_only(program, posterior, share_ng)

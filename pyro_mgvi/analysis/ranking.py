@@ -207,7 +207,7 @@ def _sums(mgvi: Program, data: GroupedCounts, without: Decoding) -> dict[str, np
         sides = [
             [
                 tuple(output.double() for output in part)
-                for part in decoding.parts(model, posterior.means(), posterior.batch)
+                for part in decoding.parts(posterior, posterior.means())
             ]
             for decoding in (everything, without)
         ]

@@ -104,6 +104,7 @@ def _of_cells(arguments: Namespace) -> tuple[AnnData, GroupedCounts, MGVI]:
         "use_raw": arguments.use_raw,
         "round_counts": arguments.round_counts,
         "sample_key": arguments.sample_key,
+        "sample_effects": arguments.sample_effects,
         "feature_masks": feature_masks(arguments.feature_mask),
     }
     data = GroupedCounts.from_anndata(adata, **keys, drop_empty=arguments.drop_empty)

@@ -124,6 +124,12 @@ def _add_fit(commands: Commands) -> None:
         "--sample-key", help="column of obs with the donor or animal: q-values are for new ones"
     )
     fit.add_argument(
+        "--no-sample-effects",
+        dest="sample_effects",
+        action="store_false",
+        help="leave effects of the samples of --sample-key out of the model",
+    )
+    fit.add_argument(
         "--covariate-key", action="append", default=[], help="another covariate; may be repeated"
     )
     fit.add_argument(

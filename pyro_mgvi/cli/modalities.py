@@ -79,6 +79,7 @@ def of_modalities(arguments: Namespace) -> tuple[Any, GroupedCounts, MGVI]:
         batch_key=arguments.batch_key,
         covariate_keys=arguments.covariate_key,
         sample_key=arguments.sample_key,
+        sample_effects=arguments.sample_effects,
         drop_empty=arguments.drop_empty,
         latents=arguments.latents and [parse(spec) for spec in arguments.latents],
         seed=arguments.seed,

@@ -43,6 +43,8 @@ class InitialValues(NamedTuple):
         groups have genes of their own, these are what all groups have.
     modalities
         Whose features these are, if of several modalities.
+    sample_groups_sb
+        Which sample has cells of which group, boolean (samples, groups), if samples have effects.
     """
 
     log_rate_g: Tensor
@@ -57,6 +59,7 @@ class InitialValues(NamedTuple):
     measured_bg: Tensor | None = None
     reference_g: Tensor | None = None
     modalities: Modalities | None = None
+    sample_groups_sb: Tensor | None = None
 
     @property
     def n_genes(self) -> int:
@@ -77,6 +80,7 @@ class InitialValues(NamedTuple):
         n_covariates: int = 0,
         measured_bg: Tensor | None = None,
         modalities: Modalities | None = None,
+        n_samples: int = 0,
     ) -> InitialValues:
         """Return neutral values of the right shapes, for example before loading weights."""
         library = torch.tensor([[7.0, 1.0]]).repeat(n_batches, 1)
@@ -91,7 +95,8 @@ class InitialValues(NamedTuple):
         reference_g = None
         if measured_bg is not None and modalities is None:
             reference_g = measured_bg.all(0)
-        return cls(*values, measured_bg, reference_g, modalities)
+        samples_sb = torch.zeros(n_samples, n_groups, dtype=torch.bool) if n_samples else None
+        return cls(*values, measured_bg, reference_g, modalities, samples_sb)
 
     def of_modality(self, name: str) -> InitialValues:
         """Return what is of one of several modalities.

@@ -55,7 +55,7 @@ def draw(posterior: Posterior) -> Draw:
         prior = model.library_prior(batch.batch, len(posterior))
         prior = dist.Normal(prior.loc, prior.scale)  # log-normal: the Jacobians cancel
         log_ratio = log_ratio + prior.log_prob(log_library) - guide.log_prob(log_library)
-    parts = model.decode(latents, batch.group, batch.covariates)
+    parts = posterior.decode(latents)
     counts = model.distribution(parts, log_library, batch.group)
     return Draw(latents, log_library, counts, log_ratio)
 

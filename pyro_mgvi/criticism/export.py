@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
+from pyro_mgvi.analysis.gene_effects.samples import sample_effects
 from pyro_mgvi.analysis.latent_values import check_foreign, reported
 from pyro_mgvi.core import DataKind, Latents
 from pyro_mgvi.criticism.arviz_versions import arviz_and_version
@@ -84,7 +85,8 @@ def to_arviz(
         :func:`~pyro_mgvi.criticism.held_out`.
     ``constant_data``
         ``group``: the cells' groups; with feature masks, ``measured``: which cell has which gene.
-        Counts of the others are zeros and mean nothing.
+        Counts of the others are zeros and mean nothing. Where samples have effects, these:
+        ``sample_effect`` (sample, gene), at their posterior means, as all draws have them.
 
     Raises
     ------
@@ -180,6 +182,10 @@ def to_arviz(
     }
     if mgvi.schema.measured_bg is not None:  # zeros of genes that a group has not got mean nothing
         groups["constant_data"]["measured"] = mgvi.schema.measured_bg[data.group_n][:, position]
+    if mgvi.schema.samples:
+        effects = sample_effects(mgvi)[names]
+        groups["constant_data"]["sample_effect"] = effects.to_numpy()
+        dims["sample_effect"], coords["sample"] = ["sample", "gene"], list(effects.index)
     warnings.warn(NOT_A_CHAIN, ChainDiagnosticsWarning, stacklevel=2)
     return _pack(groups, coords, dims)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from pyro_mgvi.data.stores.on_disk import (
     taken,
 )
 from pyro_mgvi.kernels.sparse import is_sparse, to_torch
+from pyro_mgvi.support.values import flag
 
 UNPACKED = 2**28  # bytes: up to here, counts that are not mostly zero are made dense for training
 
@@ -82,6 +84,7 @@ class GroupedCounts(Minibatched):
         round_counts: bool = False,
         sample_key: str | None = None,
         feature_masks: FeatureMasks | None = None,
+        sample_effects: bool = True,
     ) -> GroupedCounts:
         """Read counts and labels from ``adata``, which stays as it is.
 
@@ -99,6 +102,8 @@ class GroupedCounts(Minibatched):
             Column of ``obs``: each cell's sample (donor, animal), if errors are to be for new ones.
         feature_masks
             Which genes each group has: :func:`~pyro_mgvi.data.masks.absent_features`.
+        sample_effects
+            Let each sample of ``sample_key`` shift each gene's expression by a random effect.
 
         Raises
         ------
@@ -121,6 +126,8 @@ class GroupedCounts(Minibatched):
         source = Source(layer, use_raw, round_counts)
         where = adata, group_key, source, batch_key, covariate_keys
         schema, found = read_new(*where, drop_empty, data_kind, sample_key, feature_masks)
+        if flag("sample_effects", sample_effects) and sample_key is not None:
+            schema = schema.with_samples(found.sample_n)
         return cls._of(found, schema)
 
     @classmethod
@@ -149,6 +156,11 @@ class GroupedCounts(Minibatched):
     def _of(cls, found: Read, schema: Schema) -> GroupedCounts:
         labels = found.group_n, found.batch_n, found.covariate_nc, schema
         return cls(found.x, *labels, found.cells, sample_n=found.sample_n)
+
+    @cached_property
+    def sample_code_n(self) -> np.ndarray | None:
+        """Code of each cell's sample, -1 for one without an effect; None if none has effects."""
+        return self.schema.sample_codes(self.sample_n) if (self.sample_n != "").any() else None
 
     def __len__(self) -> int:
         return len(self.group_n)
@@ -231,6 +243,7 @@ class GroupedCounts(Minibatched):
         keep_sparse: bool,
     ) -> Minibatch:
         """Return the cells at these positions as tensors, with their counts ``x``."""
+        code_n = self.sample_code_n
         return Minibatch(
             counts=to_torch(x) if keep_sparse else torch.from_numpy(dense(x)),
             group=torch.from_numpy(self.group_n[cells]),
@@ -238,6 +251,7 @@ class GroupedCounts(Minibatched):
             covariates=torch.from_numpy(self.covariate_nc[cells]),
             index=index,
             n_cells=n_cells,
+            sample=None if code_n is None else torch.from_numpy(code_n[cells]),
         )
 
     def subset(self, cells: np.ndarray) -> GroupedCounts:
@@ -282,4 +296,5 @@ class GroupedCounts(Minibatched):
 
     def initial_values(self, data_kind: DataKind = DataKind.COUNTS) -> InitialValues:
         """Return data-dependent initial values, by moments of the counts or of the values."""
-        return initial_values(self, data_kind)
+        member_sb = self.schema.sample_groups(self.sample_code_n, self.group_n)
+        return initial_values(self, data_kind)._replace(sample_groups_sb=member_sb)

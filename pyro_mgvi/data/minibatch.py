@@ -30,6 +30,9 @@ class Minibatch(NamedTuple):
     index, n_cells
         Positions of the cells among those that the minibatch stands for, (n,), and the number of
         these: the loss is scaled to it. Both None for a loss of these cells alone.
+    sample
+        Codes of the cells' samples, (n,), -1 for one that the model does not know; None where
+        samples have no effects.
     """
 
     counts: Tensor
@@ -38,6 +41,7 @@ class Minibatch(NamedTuple):
     covariates: Tensor
     index: Tensor | None = None  # type: ignore[assignment] # in place of the method of tuples
     n_cells: int | None = None
+    sample: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Minibatch:
         """Return the minibatch on ``device``."""

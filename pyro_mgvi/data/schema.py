@@ -169,8 +169,8 @@ class Schema:
     round_counts
         Round fractional counts to whole ones.
     sample_key
-        Where the sample (donor, animal) of each cell is, or None. Which samples there are is no
-        matter of the model: results may be of others.
+        Where the sample (donor, animal) of each cell is, or None. Results may be of others than
+        the model was trained on.
     absent
         Genes that a group has not got, by group: absent is not zero. Groups with all genes are not
         named.
@@ -178,6 +178,8 @@ class Schema:
         Level of each column, for each group, if several columns make up the groups.
     modalities
         Those of a MuData, whose features are side by side in ``genes``; empty for an AnnData.
+    samples
+        Samples that have effects of their own in the model; empty without such effects.
     """
 
     group_key: str | tuple[str, ...]
@@ -205,6 +207,26 @@ class Schema:
 
     levels_gc: tuple[tuple[str, ...], ...] = ()
     modalities: tuple[Modality, ...] = ()
+    samples: tuple[str, ...] = ()
+
+    def with_samples(self, sample_n: np.ndarray) -> Schema:
+        """Return this schema with effects of some cells' samples."""
+        return replace(self, samples=tuple(np.unique(sample_n).tolist()))
+
+    def sample_codes(self, sample_n: np.ndarray) -> np.ndarray | None:
+        """Return the code of each cell's sample, -1 for one without an effect; None without any."""
+        if not self.samples:
+            return None
+        codes: np.ndarray = pd.Index(self.samples).get_indexer(pd.Index(sample_n))
+        return codes.astype(np.int64)
+
+    def sample_groups(self, code_n: np.ndarray | None, group_n: np.ndarray) -> torch.Tensor | None:
+        """Return which sample has cells of which group, (samples, groups); None without effects."""
+        if code_n is None:
+            return None
+        member_sb = torch.zeros(len(self.samples), len(self.groups), dtype=torch.bool)
+        member_sb[code_n[code_n >= 0], group_n[code_n >= 0]] = True
+        return member_sb
 
     @property
     def several(self) -> Modalities | None:
@@ -255,11 +277,12 @@ class Schema:
         has_bg = self.measured_bg
         measured_bg = None if has_bg is None else torch.from_numpy(has_bg)
         sizes = len(self.genes), len(self.groups), len(self.batches), self.n_covariates
-        return InitialValues.blank(*sizes, measured_bg, self.several)
+        return InitialValues.blank(*sizes, measured_bg, self.several, len(self.samples))
 
     def __repr__(self) -> str:
         batch = "" if self.batch_key is None else f", batch {self.batch_key!r}"
         sample = "" if self.sample_key is None else f", sample {self.sample_key!r}"
+        sample += f" ({len(self.samples)} with effects)" if self.samples else ""
         lacking = [f"{len(genes):,} of {group}" for group, genes in self.absent.items()]
         absent = f", absent genes: {', '.join(lacking)}" if lacking else ""
         return (

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.core.interfaces import Part
-from pyro_mgvi.data.minibatch import Minibatch
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.model.generative import Model
+from pyro_mgvi.model.posterior import Posterior
 from pyro_mgvi.support.values import one_of
 
 OFFSETS = ("averaged", "own")
@@ -32,11 +31,14 @@ class Decoding:
     columns
         The columns to average over (:meth:`Design.averaging <pyro_mgvi.core.Design.averaging>`),
         where several make up the groups; all by default.
+    samples
+        Keep the effects of the cells' samples, if these have some in the model.
     """
 
     kept: frozenset[str]
     averaged: bool
     columns: tuple[str, ...] = ()
+    samples: bool = True
 
     @classmethod
     def everything(cls, latents: Latents) -> Decoding:
@@ -48,7 +50,8 @@ class Decoding:
         """Return the decoding with some latents; None stands for all.
 
         Without a group-specific copy among them, offsets are averaged ("shared only"). Of several
-        columns, those are averaged over of which the model has latents and none is kept.
+        columns, those are averaged over of which the model has latents and none is kept. Effects of
+        samples are kept with all latents, and not with some.
 
         Raises
         ------
@@ -63,9 +66,9 @@ class Decoding:
         kept = latents.resolve(names)
         keys = frozenset(copy.key for copy in kept)
         if all(copy.shared for copy in kept):
-            return cls(keys, averaged=True)
+            return cls(keys, averaged=True, samples=names is None)
         columns = _left_out(latents, keys)
-        return cls(keys, bool(columns), columns)
+        return cls(keys, bool(columns), columns, samples=names is None)
 
     @classmethod
     def leaving_out(
@@ -116,9 +119,9 @@ class Decoding:
         kept = frozenset(copy.key for copy in latents.copies if copy.key not in out)
         return cls(kept, offset == "averaged", columns if offset == "averaged" else ())
 
-    def parts(self, model: Model, values: dict[str, Tensor], batch: Minibatch) -> list[Part]:
+    def parts(self, posterior: Posterior, values: dict[str, Tensor]) -> list[Part]:
         """Return the decoder's parts for values of all latents, (S, n, dim) each."""
-        chosen = {}
+        model, batch, chosen = posterior.model, posterior.batch, {}
         for name, value in values.items():
             copies = model.latents.copies_of(name)
             kept_s = torch.tensor([copy.key in self.kept for copy in copies], device=value.device)
@@ -127,7 +130,8 @@ class Decoding:
         if self.averaged:
             averaging_bb = model.latents.design.averaging(self.columns)
             weights = averaging_bb.to(batch.group.device)[batch.group]
-        return model.decode(chosen, batch.group, batch.covariates, weights)
+        effect_ng = posterior.effect_ng if self.samples else None
+        return model.decode(chosen, batch.group, batch.covariates, weights, effect_ng)
 
 
 def _left_out(latents: Latents, kept: frozenset[str]) -> tuple[str, ...]:

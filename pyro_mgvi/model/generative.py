@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import pyro
 import pyro.distributions as dist
@@ -24,6 +23,7 @@ from pyro_mgvi.core.interfaces import (
 )
 from pyro_mgvi.core.latents import Latent
 from pyro_mgvi.core.priors import dimension_prior
+from pyro_mgvi.core.sample_effects import EFFECT_TERMS, PLATE, EffectPrior, shifted
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.simplex import log_share
 from pyro_mgvi.kernels.sparse import to_dense
@@ -31,29 +31,8 @@ from pyro_mgvi.likelihoods import ZINB
 from pyro_mgvi.likelihoods.measured import log_totals
 from pyro_mgvi.model.active_dims import ActiveDims
 from pyro_mgvi.model.evidence import Evidence
-from pyro_mgvi.model.structure import GroupedModule
+from pyro_mgvi.model.structure import Generated, GroupedModule
 from pyro_mgvi.networks import JointDecoder
-
-
-class Generated(NamedTuple):
-    """What :meth:`Model.generate` declared, for a larger program to go on with.
-
-    Attributes
-    ----------
-    cells
-        The plate of the cells, which can be entered again.
-    latents
-        Values of each latent as their sites have them: (n, dim), or (S, n, dim).
-    log_library
-        (n,); None for transformed values.
-    counts
-        Observed or drawn, (n, genes).
-    """
-
-    cells: pyro.plate
-    latents: dict[str, Tensor]
-    log_library: Tensor | None
-    counts: Tensor
 
 
 class Model(GroupedModule):
@@ -61,7 +40,8 @@ class Model(GroupedModule):
 
     Sites: one per latent family (``z``, ``t``), ``library`` and ``counts``, and the factor
     ``decoder_prior`` if the decoder's weights have a prior; plates: ``cells`` (dim -1) and one
-    per family of several copies (dim -2).
+    per family of several copies (dim -2). Where samples have effects, beside these the site
+    ``sample_effect`` in the plate ``samples`` (dim -1), and the factor ``sample_scale_prior``.
 
     Parameters
     ----------
@@ -100,6 +80,8 @@ class Model(GroupedModule):
         self.likelihood = likelihood(initial)
         self.decoder = decoder(latents, initial, n_outputs=self.likelihood.n_outputs)
         has_bg = initial.measured_bg if initial.modalities is None else None
+        member_sb, n_genes = initial.sample_groups_sb, initial.n_genes
+        self.samples = None if member_sb is None else EffectPrior(len(member_sb), n_genes)
         self.evidence = None if has_bg is None else Evidence(latents, has_bg)
 
     @property
@@ -112,7 +94,8 @@ class Model(GroupedModule):
         """Names of all sample sites and plates, for ``poutine.block(hide=...)``."""
         plates = [f"{x.name}_copies" for x in self.latents if x.n_copies > 1]
         latents = [latent.name for latent in self.latents]
-        return [*latents, "library", "counts", "decoder_prior", "cells", *plates]
+        of_samples = [] if self.samples is None else [*EFFECT_TERMS, PLATE]
+        return [*latents, "library", "counts", "decoder_prior", "cells", *plates, *of_samples]
 
     def forward(
         self,
@@ -122,6 +105,7 @@ class Model(GroupedModule):
         covariates: Tensor | None = None,
         index: Tensor | None = None,
         n_cells: int | None = None,
+        sample: Tensor | None = None,
     ) -> Tensor:
         """Declare all sites for n cells and return the counts.
 
@@ -136,13 +120,15 @@ class Model(GroupedModule):
         index, n_cells
             Positions of a minibatch's cells in the training set, (n,), and how many cells that
             has: the ELBO is scaled to it.
+        sample
+            Codes of the cells' samples, (n,), -1 for unknown ones, which have an effect of zero.
 
         Raises
         ------
         SettingsError
             If there is an ``index`` without ``n_cells``.
         """
-        return self.generate(counts, group, batch, covariates, index, n_cells).counts
+        return self.generate(counts, group, batch, covariates, index, n_cells, sample).counts
 
     def generate(
         self,
@@ -152,6 +138,7 @@ class Model(GroupedModule):
         covariates: Tensor | None = None,
         index: Tensor | None = None,
         n_cells: int | None = None,
+        sample: Tensor | None = None,
     ) -> Generated:
         """Do as :meth:`forward`, and return plate and latents, too, for a larger program."""
         n = len(group)
@@ -162,6 +149,7 @@ class Model(GroupedModule):
         log_prior = self.decoder.log_prior()
         if log_prior is not None and am_i_wrapped():  # weights are at their posterior's mode
             pyro.factor("decoder_prior", log_prior)
+        effect_ng = None if self.samples is None else self.samples.drawn(sample)
         cells, values, log_library = self.cells(n, index, n_cells), {}, None
         with cells:
             for latent in self.latents:
@@ -170,7 +158,7 @@ class Model(GroupedModule):
             if self.data_kind is DataKind.COUNTS:
                 log_library = self._library(counts, batch, n)
             stacked = {name: self.from_site(value) for name, value in values.items()}
-            parts = self._learnt(stacked, group, covariates)
+            parts = shifted(self._learnt(stacked, group, covariates), effect_ng)
             distribution = self.distribution(parts, log_library, group)
             counts = pyro.sample("counts", distribution, obs=counts)
         return Generated(cells, values, log_library, counts)
@@ -276,6 +264,7 @@ class Model(GroupedModule):
         group_n: Tensor,
         covariates: Tensor | None = None,
         group_weights: Tensor | None = None,
+        effect_ng: Tensor | None = None,
     ) -> list[Part]:
         """Return the decoder's outputs, foreign copies at exact zeros.
 
@@ -290,6 +279,8 @@ class Model(GroupedModule):
         group_weights
             Weight of each group's own terms (offset, response) for each cell, (n, groups); by
             default the cell's own group has all of it.
+        effect_ng
+            Effect of each cell's sample, (..., n, genes), or None.
         """
         group = None
         if group_weights is None:
@@ -300,4 +291,4 @@ class Model(GroupedModule):
         }
         weights = group_weights.to(self.log_library_b2)
         parts: list[Part] = self.decoder(DecoderInput(gated, weights, group, covariates))
-        return parts
+        return shifted(parts, effect_ng)

@@ -14,6 +14,7 @@ from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.core.foreign_sampling import ForeignSample
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind, Encoder, EncoderInput, Moments
+from pyro_mgvi.core.sample_effects import EffectPosterior, of_cells
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.compiled import compilable
 from pyro_mgvi.kernels.modalities import scaled_log_of
@@ -81,6 +82,8 @@ class Guide(GroupedModule):
         self.register_buffer("input_g", initial.input_g.clone())
         self.register_buffer("depth", initial.depth.clone())
         self.encoder = encoder(latents, initial)
+        member_sb, shape = initial.sample_groups_sb, (initial.n_genes, initial.measured_bg)
+        self.samples = None if member_sb is None else EffectPosterior(member_sb, *shape)
 
     def forward(
         self,
@@ -90,6 +93,7 @@ class Guide(GroupedModule):
         covariates: Tensor | None = None,
         index: Tensor | None = None,
         n_cells: int | None = None,
+        sample: Tensor | None = None,
     ) -> None:
         """Draw every latent of the model for n cells; arguments as for the model.
 
@@ -97,20 +101,28 @@ class Guide(GroupedModule):
         should say about the cells that do not own the copy. Who owns a copy is declared for the
         objective to weigh by.
         """
-        samples = self.foreign_samples(group)
-        moments = self.moments(counts, covariates, samples=samples, group=group)
+        if self.samples is not None:
+            self.samples.drawn()
+        encoded = self.foreign_samples(group)
+        moments = self.moments(counts, covariates, samples=encoded, group=group)
         with self.cells(len(group), index, n_cells):
             for latent in self.latents:
-                sample = samples.get(latent.name)
+                chosen = encoded.get(latent.name)
                 owned = self.at_site(latent, self.member(latent, group))
                 loc, scale = (self.at_site(latent, part) for part in moments[latent.name])
-                with self.copies(latent), sample.weighted() if sample else nullcontext():
+                with self.copies(latent), chosen.weighted() if chosen else nullcontext():
                     posterior = dist.Normal(loc, scale).to_event(1)
                     # Pyro's annotation lists its own keys alone, and hands on any other.
                     infer = {"owned": owned}
                     pyro.sample(latent.name, posterior, infer=infer)  # type: ignore[arg-type]
             if self.has_library:
                 pyro.sample("library", dist.LogNormal(*moments["library"]))
+
+    def effects_of(self, sample_n: Tensor | None) -> Tensor | None:
+        """Return the mean effect of each cell's sample, (n, genes); None of a model without."""
+        if self.samples is None or sample_n is None:
+            return None
+        return of_cells(self.samples.moments()[0], sample_n)
 
     def foreign_samples(self, group: Tensor) -> dict[str, ForeignSample]:
         """Return which cells each copy encodes, for latents that are not everyone's.

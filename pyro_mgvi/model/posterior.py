@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from pyro_mgvi.core.divergence import divergence
-from pyro_mgvi.core.interfaces import Moments
+from pyro_mgvi.core.interfaces import Moments, Part
 from pyro_mgvi.core.priors import owners_prior
 from pyro_mgvi.data.minibatch import Minibatch
 from pyro_mgvi.errors import SettingsError
@@ -34,6 +34,7 @@ class Posterior:
     model: Model
     batch: Minibatch
     moments: Moments
+    effect_ng: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.batch.group)
@@ -105,6 +106,11 @@ class Posterior:
             total = total + ratio.where(self.owned(name), 0.0).sum(0)
         return total
 
+    def decode(self, values: dict[str, Tensor]) -> list[Part]:
+        """Return the decoder's parts for values of all latents, (S, n, dim) each."""
+        labels = self.batch.group, self.batch.covariates
+        return self.model.decode(values, *labels, effect_ng=self.effect_ng)
+
     def log_likelihood(self, values: dict[str, Tensor]) -> Tensor:
         """Return the log-likelihood of the cells at the mean library, (n,), in nats.
 
@@ -113,7 +119,7 @@ class Posterior:
         values
             A draw of each latent, (S, n, dim).
         """
-        parts = self.model.decode(values, self.batch.group, self.batch.covariates)
+        parts = self.decode(values)
         counts = self.model.distribution(parts, self.log_library(), self.batch.group)
         return counts.log_prob(self.batch.counts)
 

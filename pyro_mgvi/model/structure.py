@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pyro
@@ -18,6 +18,27 @@ from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.modalities import totals_of
 from pyro_mgvi.kernels.sparse import kept_entries, totals
 from pyro_mgvi.model.active_dims import ActiveDims
+
+
+class Generated(NamedTuple):
+    """What :meth:`Model.generate` declared, for a larger program to go on with.
+
+    Attributes
+    ----------
+    cells
+        The plate of the cells, which can be entered again.
+    latents
+        Values of each latent as their sites have them: (n, dim), or (S, n, dim).
+    log_library
+        (n,); None for transformed values.
+    counts
+        Observed or drawn, (n, genes).
+    """
+
+    cells: pyro.plate
+    latents: dict[str, Tensor]
+    log_library: Tensor | None
+    counts: Tensor
 
 
 class GroupedModule(PyroModule):

@@ -151,6 +151,7 @@ def plate_diagram(
         group=torch.arange(n),
         batch=torch.zeros(n, dtype=torch.long),
         covariates=torch.zeros(n, mgvi.schema.n_covariates),
+        sample=torch.zeros(n, dtype=torch.long) if mgvi.schema.samples else None,
     )
     with exclusive(), torch.no_grad(), pyro.validation_enabled(False):
         graph = pyro.render_model(

@@ -221,8 +221,8 @@ def _classes(components: object) -> tuple[type, ...]:
 
 
 def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
-    schema = dict(settings["schema"])
-    for name in ("covariate_keys", "genes", "groups", "batches"):
+    schema = {"samples": [], **settings["schema"]}
+    for name in ("covariate_keys", "genes", "groups", "batches", "samples"):
         schema[name] = _texts(schema[name])
     if isinstance(schema["group_key"], list):
         schema["group_key"] = _texts(schema["group_key"])

@@ -39,6 +39,8 @@ def check_sizes(
         for latent in settings["latents"]
     }
     claimed["guide.input_g"] = (len(schema["genes"]),)
+    if schema.get("samples"):
+        claimed["guide.samples.raw_location_sg"] = (len(schema["samples"]), len(schema["genes"]))
     n_modalities = len(schema.get("modalities", ()))
     of_each = (n_modalities,) if n_modalities > 1 else ()
     claimed["model.log_library_b2"] = (max(1, len(schema["batches"])), *of_each, 2)

@@ -23,6 +23,7 @@ from pyro_mgvi.data.matching import new_group
 from pyro_mgvi.data.moments import PSEUDOCOUNT
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.model.decoding import Decoding
+from pyro_mgvi.training.larger.grown import grown
 from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.trainer import train
@@ -120,18 +121,8 @@ def add_group(
         absent = absent_of_new(*where, group, feature_mask, program.model.reference_g)
         schema = replace(schema, absent=absent)
     data = GroupedCounts.for_schema(adata, schema, program.data_kind, source, missing_genes=0)
-    larger = type(program)(
-        schema,
-        schema.blank_values(),
-        [extended(latent, old.groups, group) for latent in program.families],
-        observed_library=program.model.observed_library,
-        own_weight=program.own_weight,
-        foreign_sample=program.guide.foreign_sample,
-        seed=program.seed,
-        **program.components,
-    )
-    larger.to(str(program.device))
-    larger.given_weight = dict(program.given_weight)
+    latents = [extended(latent, old.groups, group) for latent in program.families]
+    larger = grown(program, schema, latents)
     copies = {  # which copies are new
         latent.name: torch.arange(latent.n_copies) >= program.families[latent.name].n_copies
         for latent in larger.families
@@ -211,10 +202,11 @@ def new_entries(program: Program, copies: Mapping[str, Tensor]) -> Entries:
 def copy_weights(old: Program, larger: Program, new: Entries) -> None:
     """Copy all weights; rows and columns were only inserted, so the others keep their order."""
     sources, targets = _parts(old), _parts(larger)
+    n_groups = len(larger.families.groups)
     for part in sources:
         source = sources[part].state_dict()
         for name, target in targets[part].state_dict().items():
-            if f"{part}.{name}" == "guide.depth":
+            if f"{part}.{name}" == "guide.depth" and len(old.families.groups) < n_groups:
                 target.copy_(old.guide.depths_with(larger.guide.measured_bg))
                 continue
             if name == "reference_g" and name not in source:  # all genes made up a library so far
@@ -251,7 +243,7 @@ def start_group(program: Program, data: GroupedCounts) -> None:
     shared = Decoding.keeping(program.families, [x.name for x in program.families.shared])
     seen_g, expected_g = np.zeros(data.shape[1]), np.zeros(data.shape[1])
     for cells, posterior in program.posteriors(data):
-        parts = shared.parts(model, posterior.means(), posterior.batch)
+        parts = shared.parts(posterior, posterior.means())
         expected = model.expression(parts, posterior.batch.group).cpu().double().numpy()
         x = data.counts(cells)
         if program.data_kind is DataKind.COUNTS:

@@ -167,6 +167,7 @@ def _identity(setup: TrainingSetup) -> dict[str, str]:
         "covariates": repr((schema.covariate_keys, schema.categories)),
         "genes": _digest(np.array(schema.genes, str)),
         "feature masks": repr(schema.absent),
+        **({"samples": repr(schema.samples)} if schema.samples else {}),
         "labels of cells": _labels(setup),
         "counts": _counts(setup),
     }
@@ -187,8 +188,11 @@ def _parts(setup: TrainingSetup) -> list[GroupedCounts]:
 
 
 def _labels(setup: TrainingSetup) -> str:
-    parts = ((data.group_n, data.batch_n, data.covariate_nc) for data in _parts(setup))
-    return _digest(*(array for arrays in parts for array in arrays))
+    labels = []
+    for data in _parts(setup):
+        labels += [data.group_n, data.batch_n, data.covariate_nc]
+        labels += [] if data.sample_code_n is None else [data.sample_code_n]
+    return _digest(*labels)
 
 
 def _counts(setup: TrainingSetup) -> str:

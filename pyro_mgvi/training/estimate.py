@@ -206,7 +206,7 @@ def _seconds_of_likelihood(trainer: Trainer) -> float:
     batch = next(iter(setup.minibatches(0)))
     with torch.no_grad(), setup.program.at_rest():
         posterior = setup.program.posterior(batch)
-        parts = setup.model.decode(posterior.means(), batch.group, batch.covariates)
+        parts = posterior.decode(posterior.means())
         drawn = setup.model.distribution(parts, posterior.log_library(), batch.group)
         return _median_seconds(lambda: drawn.log_prob(batch.counts))
 
@@ -219,7 +219,9 @@ def _seconds_of_cells(trainer: Trainer) -> tuple[float, float]:
     batch = part.rows(np.arange(size), keep_sparse=trainer.sparse).to(program.device)
     with program.at_rest(), torch.no_grad():
         moments = program.posterior(batch).moments
-        posterior = Posterior(setup.model, batch._replace(counts=to_dense(batch.counts)), moments)
+        effect_ng = program.guide.effects_of(batch.sample)
+        dense = batch._replace(counts=to_dense(batch.counts))
+        posterior = Posterior(setup.model, dense, moments, effect_ng)
 
         def encode() -> None:
             found = program.posterior(batch).moments

@@ -296,4 +296,4 @@ class Program(Trainable):
         """Return what the guide says of some cells, from all genes or from some (``seen_g``)."""
         batch = batch._replace(counts=self.model.only_measured(batch.counts, batch.group))
         moments = self.guide.moments(batch.counts, batch.covariates, seen_g, group=batch.group)
-        return Posterior(self.model, batch, moments)
+        return Posterior(self.model, batch, moments, self.guide.effects_of(batch.sample))

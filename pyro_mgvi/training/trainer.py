@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_mgvi.core.elbo import WassersteinTraceELBO
+from pyro_mgvi.core.sample_effects import EFFECT_TERMS
 from pyro_mgvi.data import GroupedCounts, Minibatch
 from pyro_mgvi.errors import SettingsError, TrainingError, TrainingInterrupted
 from pyro_mgvi.kernels.compiled import compilation
@@ -26,6 +27,7 @@ from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.setup import TrainingSetup
 
+NO_CELLS = {*EFFECT_TERMS, "decoder_prior"}  # terms that say nothing about held-out cells
 COMPILE_FROM = 3e8  # counts seen in training; about 10 seconds are saved
 
 
@@ -243,9 +245,9 @@ class Trainer:
         with pyro.validation_enabled(False):
             for batch in self.setup.held_out(1024, self.sparse):
                 terms = self.plain.terms(module.model, module.guide, *batch)
-                terms.pop("decoder_prior", None)  # says nothing about held-out cells
                 for name, term in terms.items():
-                    totals[name] = totals.get(name, 0.0) + term / len(validation)
+                    if name not in NO_CELLS:
+                        totals[name] = totals.get(name, 0.0) + term / len(validation)
         return totals
 
     def _converged(self, n_epochs: int) -> bool:

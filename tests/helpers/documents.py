@@ -30,11 +30,12 @@ def commands(document):
 
 
 def cells_of_regions(adata, *names):
-    """Return a copy whose groups are regions of these names, and half of it of each donor."""
+    """Return a copy whose groups are regions of these names, of two donors and five patients."""
     adata = adata.copy()
     groups = dict(zip(adata.obs["group"].cat.categories, names, strict=True))
     adata.obs["region"] = adata.obs["group"].cat.rename_categories(groups)
     adata.obs["donor"] = np.where(np.arange(adata.n_obs) % 2, "d1", "d2")
+    adata.obs["patient"] = [f"p{i % 5}" for i in range(adata.n_obs)]
     return adata
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pyro_mgvi
-from pyro_mgvi import MGVI, pairwise, per, private, shared
+from pyro_mgvi import MGVI, Posterior, pairwise, per, private, shared
 from pyro_mgvi.core.design import Design, as_terms, told_by
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.networks.comparable import Comparable
@@ -127,7 +127,7 @@ def test_what_a_drug_does_to_a_gene_of_one_tissue_is_learnt_and_predicted_for_th
     batch = whole(mgvi, adata)._replace(group=torch.arange(4), covariates=None)
     with torch.no_grad():
         everything = Decoding.everything(mgvi.families)
-        location_b = everything.parts(mgvi.model, values, batch)[0][0][:, 7]
+        location_b = everything.parts(Posterior(mgvi.model, batch, {}), values)[0][0][:, 7]
     of_group = dict(zip(mgvi.schema.groups, location_b.tolist()))
     for tissue in ("Ileum", "Colon"):
         shift = of_group[f"{tissue}_stim"] - of_group[f"{tissue}_ctrl"]

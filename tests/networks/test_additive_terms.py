@@ -7,7 +7,15 @@ import pytest
 import torch
 from helpers.columns import KEYS, LATENTS, tissue_by_drug
 
-from pyro_mgvi import MGVI, BasisDecoder, ComponentWarning, JointDecoder, private, shared
+from pyro_mgvi import (
+    MGVI,
+    BasisDecoder,
+    ComponentWarning,
+    JointDecoder,
+    Posterior,
+    private,
+    shared,
+)
 from pyro_mgvi.model.decoding import Decoding
 
 RESPONDING = partial(JointDecoder, response=0.1)
@@ -30,7 +38,7 @@ def location(mgvi, batch, decoding, z=1.0):
     for family in mgvi.families:
         values[family.name] = torch.zeros(family.n_copies, n, family.dim)
     values["z"] += z
-    return decoding.parts(mgvi.model, values, batch)[0][0]
+    return decoding.parts(Posterior(mgvi.model, batch, {}), values)[0][0]
 
 
 def test_offsets_and_responses_of_levels_are_added():
@@ -61,7 +69,9 @@ def test_one_column_s_offsets_are_averaged_and_the_other_s_kept():
 def test_what_is_kept_says_which_columns_are_averaged():
     mgvi, _ = moved(latents=LATENTS)
     families = mgvi.families
-    assert Decoding.keeping(families, "z") == Decoding(frozenset({"z"}), averaged=True)
+    assert Decoding.keeping(families, "z") == Decoding(
+        frozenset({"z"}), averaged=True, samples=False
+    )
     assert not Decoding.keeping(families).averaged
     tissue = Decoding.keeping(families, ["z", "t_tissue"])
     assert tissue.averaged and tissue.columns == ("drug",)

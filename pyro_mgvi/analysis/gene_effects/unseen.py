@@ -129,7 +129,7 @@ def _fold_scores(
             posterior = refit.posterior(full.batch, seen_g)
             hidden_nk = _columns(posterior.mean(copy.latent)[copy.index])
             place_nd[cells] = hidden_nk.cpu().double().numpy() @ map_kd
-            parts = without.parts(model, posterior.means(), full.batch)
+            parts = without.parts(posterior, posterior.means())
             counts = model.distribution(parts, log_size, full.batch.group)
             mean, slope = mean_and_slope(counts, model.measured(full.batch.group))
             residual = (full.batch.counts - mean) * slope

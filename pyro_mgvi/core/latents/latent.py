@@ -18,7 +18,8 @@ Named = Mapping[str, tuple[str, ...]]
 
 HINT = "; in a text, a backslash goes before every + , : and = of a name"
 MOST_DIMS = 10_000  # more than any data have; a mistyped number should not ask for memory
-RESERVED = ("library", "counts", "cells", "decoder_prior")  # the model's own site and plate names
+# The model's own site and plate names.
+RESERVED = ("library", "counts", "cells", "decoder_prior", "sample_effect", "samples")
 
 
 @dataclass(frozen=True)

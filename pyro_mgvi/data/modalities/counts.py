@@ -21,6 +21,7 @@ def counts_of_mudata(
     covariate_keys: Sequence[str] = (),
     drop_empty: bool = False,
     sample_key: str | None = None,
+    sample_effects: bool = True,
 ) -> GroupedCounts:
     """Read counts and labels of some modalities of a MuData, which stays as it is.
 
@@ -28,7 +29,7 @@ def counts_of_mudata(
     ----------
     mdata
         The MuData, with raw counts in each modality's ``X`` or layer.
-    group_key, batch_key, covariate_keys, drop_empty, sample_key
+    group_key, batch_key, covariate_keys, drop_empty, sample_key, sample_effects
         As for :meth:`GroupedCounts.from_anndata <pyro_mgvi.GroupedCounts.from_anndata>`; columns of
         ``mdata.obs``, or of the modalities' ``obs``.
     modalities
@@ -48,7 +49,15 @@ def counts_of_mudata(
     masks, several = None, modalities_of(chosen)
     if several is not None:
         masks = measured_by_group(adata, several, group_keys)
-    where = group_key, None, batch_key, covariate_keys, drop_empty
-    data = GroupedCounts.from_anndata(adata, *where, sample_key=sample_key, feature_masks=masks)
+    data = GroupedCounts.from_anndata(
+        adata,
+        group_key,
+        batch_key=batch_key,
+        covariate_keys=covariate_keys,
+        drop_empty=drop_empty,
+        sample_key=sample_key,
+        feature_masks=masks,
+        sample_effects=sample_effects,
+    )
     data.schema = replace(data.schema, modalities=chosen)
     return data

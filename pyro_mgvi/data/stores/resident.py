@@ -46,13 +46,17 @@ class Resident:
         self._counts = _Sparse(x, device) if is_sparse(x) else _Dense(x, device)
         labels = data.group_n, data.batch_n, data.covariate_nc
         self._labels = tuple(torch.from_numpy(part).to(device) for part in labels)
+        code_n = data.sample_code_n
+        self._sample = None if code_n is None else torch.from_numpy(code_n).to(device)
 
     def rows(
         self, cells: Tensor, index: Tensor | None = None, n_cells: int | None = None
     ) -> Minibatch:
         """Return the cells at these positions, on the device as the positions are."""
         group, batch, covariates = (part.index_select(0, cells) for part in self._labels)
-        return Minibatch(self._counts.rows(cells), group, batch, covariates, index, n_cells)
+        sample = None if self._sample is None else self._sample.index_select(0, cells)
+        labels = group, batch, covariates, index, n_cells, sample
+        return Minibatch(self._counts.rows(cells), *labels)
 
     def minibatches(self, orders: Iterable[np.ndarray], scaled: bool) -> Iterator[Minibatch]:
         """Yield the cells of each array of positions; ``scaled`` as for a shuffled epoch.

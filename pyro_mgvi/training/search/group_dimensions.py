@@ -190,7 +190,7 @@ def _direction(
         for step in (STEP, -STEP):
             values = {name: value.clone() for name, value in posterior.means().items()}
             values[copy.latent][copy.index][:, dim] += step * sd
-            parts = model.decode(values, batch.group, batch.covariates)
+            parts = posterior.decode(values)
             expression = model.expression(parts, batch.group)
             counts = model.data_kind is DataKind.COUNTS
             sides.append(expression.clamp(min=1e-12).log() if counts else expression)

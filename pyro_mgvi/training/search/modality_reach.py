@@ -152,7 +152,7 @@ def _information(program: Program, posterior: Posterior, copy: Copy, dim: int, s
     for step in (STEP, -STEP, 0.0):
         values = {name: value.clone() for name, value in posterior.means().items()}
         values[copy.latent][copy.index][:, dim] += step * sd
-        parts = model.decode(values, batch.group, batch.covariates)
+        parts = posterior.decode(values)
         sides.append(model.distribution(parts, size, batch.group))
     slope_ng = (sides[0].mean - sides[1].mean) / (2 * STEP)
     return (slope_ng.square() / sides[2].variance.clamp(min=1e-8)).sum(0)

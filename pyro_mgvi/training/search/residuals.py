@@ -95,7 +95,7 @@ def residuals_of_groups(
         seen_g, counts = torch.zeros(data.shape[1]), model.data_kind is DataKind.COUNTS
         for _, posterior in program.posteriors(data.subset(cells)):
             batch = posterior.batch
-            parts = model.decode(posterior.means(), batch.group, batch.covariates)
+            parts = posterior.decode(posterior.means())
             log_size = model.observed_log_library(batch.counts)
             fit = model.distribution(parts, log_size, batch.group)
             sd = fit.variance.clamp(min=1e-8).sqrt()

@@ -27,6 +27,7 @@ def test_where_all_have_all_the_moments_are_those_without_masks(adata):
         before, after = plain(data), measured(data, everything)
         for name in before._fields:
             known = ("measured_bg", "reference_g", "modalities", "n_covariates", "depth")
+            known += ("sample_groups_sb",)
             if name not in known:
                 np.testing.assert_allclose(
                     getattr(after, name), getattr(before, name), rtol=1e-4, atol=1e-5, err_msg=name

@@ -1,0 +1,56 @@
+"""What each sample does to each gene: a table of the effects that a model has learnt."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+
+from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.training.program import Program, check_model
+
+
+@torch.no_grad()
+def sample_effects(mgvi: Program) -> pd.DataFrame:
+    """Return the effect of each sample on each gene, at the posterior means.
+
+    They are shrunken: the fewer cells a sample has, and the less samples differ in a gene, the
+    nearer to zero. Within a group (over all groups, where samples are in several) they have a mean
+    of zero: what is common to all is the group's offset.
+
+    Parameters
+    ----------
+    mgvi
+        A trained :class:`~pyro_mgvi.MGVI` with sample effects.
+
+    Returns
+    -------
+    Samples x genes, in natural log expression (values of transformed data, on their scale).
+
+    Raises
+    ------
+    SettingsError
+        If samples have no effects in the model.
+
+    Examples
+    --------
+    >>> from pyro_mgvi import MGVI
+    >>> from pyro_mgvi.datasets import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=160, n_shared_genes=60, n_program_genes=20)
+    >>> adata.obs["donor"] = [f"d{i % 8}" for i in range(160)]
+    >>> keys = {"group_key": "group", "sample_key": "donor"}
+    >>> mgvi = MGVI.from_anndata(adata, **keys)
+    >>> _ = mgvi.fit(adata, max_epochs=2, progress=False)
+    >>> mgvi.sample_effects().abs().mean(axis=1).idxmax() in set(adata.obs["donor"])
+    True
+    """
+    check_model(mgvi)
+    mgvi.warn_untrained()
+    posterior = mgvi.guide.samples
+    if posterior is None:
+        raise SettingsError(
+            "samples have no effects in this model: build one with sample_key, as in "
+            'sample_key="donor"'
+        )
+    location_sg, _ = posterior.moments()
+    index = pd.Index(mgvi.schema.samples, name="sample")
+    return pd.DataFrame(location_sg.cpu().numpy(), index, pd.Index(mgvi.schema.genes, name="gene"))

@@ -1,0 +1,1 @@
+"""Trained models with something more, and all that they knew as it was."""
