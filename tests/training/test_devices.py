@@ -102,6 +102,12 @@ class TestPretence:
         assert device.of(copy.deepcopy(torch.ones(3).to(DEVICE))) == DEVICE
 
 
+def test_several_trainings_are_where_the_model_is(device, cells):
+    mgvi = MGVI.from_anndata(cells, "group", latents=(shared(3), private(2)))
+    mgvi.fit(cells, PLAN, accelerator=NAME, n_trainings=2, progress=False)
+    assert places(device, mgvi) == {DEVICE} and len(mgvi.agreement)
+
+
 def test_counts_that_do_not_fit_there_are_sent(device, cells, monkeypatch):
     histories = []
     for fits in (True, False):

@@ -137,10 +137,10 @@ def several_trainings(
         first = first or trainer
         try:
             trainer.run(progress)
-        except TrainingInterrupted as interruption:
+            told.append(_told(one, sample))
+        except KeyboardInterrupt as interruption:
             _take_over(program, first)
             raise TrainingInterrupted(_what_is_kept(number, n_trainings, first)) from interruption
-        told.append(_told(one, sample))
     last.name = f"training {n_trainings + 1} of {n_trainings + 1}"
     return Others(Agreed(n_trainings, _agreed(program, told, sample)), told, sample)
 

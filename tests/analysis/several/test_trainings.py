@@ -172,6 +172,17 @@ def test_an_interrupted_fit_keeps_what_is_done_and_is_resumed(
     pd.testing.assert_frame_equal(resumed.agreement, trained.agreement)
 
 
+def test_an_interruption_between_trainings_keeps_the_first(adata, monkeypatch):
+    def interrupted(program, sample):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainings, "_told", interrupted)
+    mgvi = untrained(adata)
+    with pytest.raises(TrainingInterrupted, match="has the weights of the first one"):
+        mgvi.fit(adata, PLAN, n_trainings=2, progress=False)
+    assert mgvi.interrupted and len(mgvi.history) == 3 and not mgvi.model.training
+
+
 def test_an_interruption_in_the_first_epoch_leaves_the_model_as_it_was(adata, monkeypatch):
     mgvi = untrained(adata)
     before = {name: value.clone() for name, value in mgvi.guide.state_dict().items()}
@@ -234,19 +245,26 @@ def test_variants_are_trained_several_times(adata, settings):
         assert "z" in set(mgvi.agreement["latent"])
 
 
-def test_genes_of_some_groups_modalities_and_counts_on_disk(adata, tmp_path):
-    plan = replace(PLAN, search=SEARCH)
+def test_genes_of_some_groups(adata):
     has_bg = random_masks(np.random.default_rng(0), 3, adata.n_vars)
     of_some = masked(adata, has_bg)
     masks = {"feature_masks": masks_of(of_some)}
-    assert len(several(of_some, plan=plan, settings=masks).agreement)
+    mgvi = several(of_some, plan=replace(PLAN, search=SEARCH), settings=masks)
+    assert "z" in set(mgvi.agreement["latent"])
+
+
+def test_modalities():
     mdata = small(n=80)
-    of_two = model(mdata)
-    of_two.fit(mdata, plan, n_trainings=2, progress=False)
-    assert "z" in set(of_two.agreement["latent"])
+    mgvi = model(mdata)
+    mgvi.fit(mdata, replace(PLAN, search=SEARCH), n_trainings=2, progress=False)
+    assert {"z", "rna", "prot"} <= set(mgvi.agreement["latent"])
+
+
+def test_counts_on_disk(adata, tmp_path):
     adata.write_h5ad(tmp_path / "x.h5ad")
     on_disk = ad.read_h5ad(tmp_path / "x.h5ad", backed="r")
-    assert len(several(on_disk, plan=plan).agreement)
+    found = several(on_disk, plan=replace(PLAN, search=SEARCH))
+    assert same(found.latents(on_disk), several(adata, plan=found.plan).latents(adata))
 
 
 @pytest.mark.slow
