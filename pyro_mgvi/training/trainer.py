@@ -67,8 +67,7 @@ class Trainer:
         Where to train: ``"cpu"``, ``"gpu"``, ``"cuda:1"``; or ``"auto"``: where the program is or,
         if that is the CPU, on a GPU if there is one. The program stays there.
     checkpoint
-        Folder to which the state is written after each epoch, and from which it is resumed; see
-        :class:`~pyro_mgvi.training.checkpoint.Checkpoint`.
+        Folder to which the state is written after each epoch, and from which it is resumed.
     copies
         Copies of each latent, boolean (S,), that may be searched for and pruned; all by default.
     resume
@@ -96,9 +95,8 @@ class Trainer:
         self.sparse = self.setup.data.mostly_zero and self.on_cpu
         self.clock = Clock(self.setup.plan, self.setup.n_steps)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(adam, self.clock.step_size)
-        self.checkpoint = None
-        if checkpoint is not None:
-            self.checkpoint = Checkpoint(checkpoint, self.setup, resume)
+        kept = checkpoint
+        self.checkpoint = None if kept is None else Checkpoint(kept, self.setup, resume)
         self.history: list[dict[str, float]] = []
         self.n_resumed = 0  # epochs of the history that a checkpoint has brought
         self.interrupted = False

@@ -11,7 +11,7 @@ from helpers.html_reader import Reader
 
 import pyro_mgvi
 from pyro_mgvi import MGVI, DataError, SettingsError, private, shared
-from pyro_mgvi.cli.main import _parser
+from pyro_mgvi.cli.arguments import parser
 from pyro_mgvi.report import render
 from pyro_mgvi.report.result import Result, without_model
 
@@ -145,9 +145,9 @@ def test_the_advised_fit_reads_the_same_cells(fitted):
     }  # fmt: skip
     result = replace(Result.read(fitted[0], None, None), settings=settings)
     fit, report = without_model(result, "Genes").command.splitlines()
-    found = vars(_parser().parse_args(shlex.split(fit)[1:]))
+    found = vars(parser().parse_args(shlex.split(fit)[1:]))
     assert found["group_key"] == [settings["group_key"]]
     asked = {"layer", "batch_key", "sample_key", "drop_empty", "use_raw"}
     assert {key: found[key] for key in asked} == {key: settings.get(key, False) for key in asked}
     assert found["covariate_key"] == ["age", "a b"]
-    assert _parser().parse_args(shlex.split(report)[1:]).model == found["model"]
+    assert parser().parse_args(shlex.split(report)[1:]).model == found["model"]
