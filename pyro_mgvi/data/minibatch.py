@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,8 +17,11 @@ from pyro_mgvi.errors import SettingsError
 BLOCK = 64  # neighbouring cells that an order for reading keeps together
 
 
-class Minibatch(NamedTuple):
+class Minibatch(tuple[Any, ...]):
     """Arguments of model and guide for n cells: ``svi.step(*minibatch)``.
+
+    A named tuple of six, or of seven where samples have effects: a program of one's own without
+    samples takes six arguments.
 
     Attributes
     ----------
@@ -33,15 +37,56 @@ class Minibatch(NamedTuple):
     sample
         Codes of the cells' samples, (n,), -1 for one that the model does not know; None where
         samples have no effects.
+
+    Examples
+    --------
+    >>> codes = torch.zeros(2, dtype=torch.long)
+    >>> batch = Minibatch(torch.ones(2, 3), codes, codes, torch.zeros(2, 0))
+    >>> len(batch), batch.sample, len(batch._replace(sample=codes))
+    (6, None, 7)
     """
 
-    counts: Tensor
-    group: Tensor
-    batch: Tensor
-    covariates: Tensor
-    index: Tensor | None = None  # type: ignore[assignment] # in place of the method of tuples
-    n_cells: int | None = None
-    sample: Tensor | None = None
+    __slots__ = ()
+    _fields = ("counts", "group", "batch", "covariates", "index", "n_cells", "sample")
+
+    counts: Tensor = property(itemgetter(0))  # type: ignore[assignment] # as a named tuple has them
+    group: Tensor = property(itemgetter(1))  # type: ignore[assignment]
+    batch: Tensor = property(itemgetter(2))  # type: ignore[assignment]
+    covariates: Tensor = property(itemgetter(3))  # type: ignore[assignment]
+    index: Tensor | None = property(itemgetter(4))  # type: ignore[assignment]
+    n_cells: int | None = property(itemgetter(5))  # type: ignore[assignment]
+
+    def __new__(
+        cls,
+        counts: Tensor,
+        group: Tensor,
+        batch: Tensor,
+        covariates: Tensor,
+        index: Tensor | None = None,
+        n_cells: int | None = None,
+        sample: Tensor | None = None,
+    ) -> Self:
+        """Return six parts, or seven."""
+        parts = counts, group, batch, covariates, index, n_cells
+        return super().__new__(cls, parts if sample is None else (*parts, sample))
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return tuple(self)
+
+    @property
+    def sample(self) -> Tensor | None:
+        """Codes of the cells' samples."""
+        return self[6] if len(self) > 6 else None
+
+    @classmethod
+    def _make(cls, parts: Iterable[Any]) -> Self:
+        return cls(*parts)
+
+    def _asdict(self) -> dict[str, Any]:
+        return dict(zip(self._fields, self))
+
+    def _replace(self, **parts: Any) -> Self:
+        return type(self)(**self._asdict() | parts)
 
     def to(self, device: torch.device | str) -> Minibatch:
         """Return the minibatch on ``device``."""

@@ -1,13 +1,19 @@
 """Each cell once, each group in its share: orders and splits of the cells."""
 
+import pickle
+
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
+import torch
 from helpers.cells import make, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyro.infer import SVI, Trace_ELBO
 from scipy import sparse
 
-from pyro_mgvi import GroupedCounts, SettingsError
+from pyro_mgvi import MGVI, GroupedCounts, Minibatch, SettingsError
 
 
 @given(
@@ -51,3 +57,35 @@ def test_validation_split_is_stratified(fraction, seed):
     np.testing.assert_array_equal(data.split(fraction, seed)[1], held_out)
     counts = np.bincount(data.group_n[held_out], minlength=3)
     assert list(counts) == [round(40 * fraction), min(round(18 * fraction), 16), 0]
+
+
+@pytest.mark.parametrize("has_samples", [False, True])
+def test_a_minibatch_is_a_named_tuple_that_holds_samples_only_where_there_are_some(has_samples):
+    from lightning_fabric.utilities import move_data_to_device
+
+    codes = torch.arange(3)
+    sample = {"sample": codes} if has_samples else {}
+    batch = Minibatch(torch.ones(3, 4), codes, 0 * codes, torch.zeros(3, 0), codes, 9, **sample)
+    assert len(batch) == 6 + has_samples and next(iter(batch)) is batch.counts
+    for copy in (
+        pickle.loads(pickle.dumps(batch)),
+        move_data_to_device(batch, torch.device("cpu")),
+        batch.to("cpu"),
+        batch._replace(n_cells=9),
+    ):
+        assert isinstance(copy, Minibatch) and len(copy) == len(batch) and copy.n_cells == 9
+        assert torch.equal(copy.counts, batch.counts) and torch.equal(copy.index, codes)
+        assert (copy.sample is None) != has_samples
+
+
+def test_a_program_of_ones_own_takes_six_arguments_without_samples(adata):
+    def own(counts, group, batch, covariates, index, n_cells):
+        rate_g = pyro.param("rate", torch.ones(counts.shape[1]), dist.constraints.positive)
+        with pyro.plate("cells", n_cells, subsample=index):
+            pyro.sample("counts", dist.Poisson(rate_g).to_event(1), obs=counts)
+
+    setup = MGVI.from_anndata(adata, "group").training_setup(adata)
+    svi = SVI(own, lambda *_: None, pyro.optim.Adam({"lr": 0.1}), loss=Trace_ELBO())
+    with pyro.get_param_store().scope():
+        losses = [svi.step(*batch) for epoch in range(3) for batch in setup.minibatches(epoch)]
+    assert losses[-1] < losses[0]
