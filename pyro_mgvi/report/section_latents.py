@@ -40,12 +40,7 @@ def latents(result: Result) -> Section:
         copy, used = cells.copy, active_units(cells.values, ACTIVE)
         rows.append((copy.key, copy.owners, int(cells.own_n.sum()), copy.dim, used))
         if not used:
-            blocks.append(
-                Paragraph(
-                    f"{copy.key}: none of its dimensions is in use. It holds nothing about a cell, "
-                    "so there is nothing to draw."
-                )
-            )
+            blocks.append(Paragraph(f"{copy.key}: {_not_drawn(cells)}"))
             continue
         place = _place(cells, result)
         pictures = tuple(
@@ -73,6 +68,16 @@ def latents(result: Result) -> Section:
         "Latents",
         "What is shared, and what belongs to each group?",
         (words, Row((table,)), *blocks),
+    )
+
+
+def _not_drawn(cells: OwnCells) -> str:
+    """Return why there is no picture of a latent along which cells hardly vary."""
+    if not cells.values.any():
+        return "none of its dimensions is in use. It holds nothing about a cell: no picture."
+    return (
+        f"the positions of its cells hardly vary (variance at most {ACTIVE}), although a dimension "
+        "of it is open: it says very little, and is not drawn."
     )
 
 

@@ -45,6 +45,19 @@ def test_a_latent_out_of_use_is_said_to_hold_nothing(fitted):
     assert "t_plain" not in set(Reader(page).table("latent", "can it tell")["latent"])
 
 
+def test_a_latent_that_says_very_little_is_not_said_to_hold_nothing(fitted):
+    adata, _ = fitted
+    adata = adata.copy()
+    own = (adata.obs["group"] == "plain").to_numpy()
+    t = adata.obsm["X_mgvi_t_plain"].copy()
+    t[own] = 0.0
+    t[np.flatnonzero(own), 0] = np.random.default_rng(0).normal(0, 0.05, own.sum())
+    adata.obsm["X_mgvi_t_plain"] = t
+    texts = [str(block) for block in section_latents.latents(Result.read(adata)).blocks]
+    (said,) = [text for text in texts if "t_plain: " in text]
+    assert "hardly vary (variance at most 0.01)" in said and "holds nothing" not in said
+
+
 def pictures(adata, *labels):
     """Return the captions of the latents' pictures."""
     blocks = section_latents.latents(Result.read(adata, labels=labels)).blocks
