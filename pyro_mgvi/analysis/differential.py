@@ -10,7 +10,7 @@ import torch
 from anndata import AnnData
 from torch import Tensor
 
-from pyro_mgvi.analysis.expression import expected
+from pyro_mgvi.analysis.expression import expected, measured_only
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.names import cell_index, named_groups
@@ -137,20 +137,18 @@ def _both(
 
     A group with fewer genes has larger shares of them: fold changes are of genes that both have.
     """
-    model = mgvi.model
+    model, groups = mgvi.model, [side.batch.group for side in sides]
     parts = [decoding.parts(side, side.draw(generator)) for side in sides]
-    first_ng, second_ng = (model.measured(side.batch.group) for side in sides)
-    common_ng = None if first_ng is None or second_ng is None else first_ng & second_ng
-
-    def among(known: tuple[Tensor | None, Tensor | None]) -> list[Tensor]:
-        found = []
-        for each, side, known_ng in zip(parts, sides, known):
-            share_ng = model.expression(each, side.batch.group, known_ng)
-            share_ng = share_ng if known_ng is None else share_ng.where(known_ng, torch.nan)
-            found.append(share_ng.cpu().double())
-        return found
-
-    return among((first_ng, second_ng)), among((common_ng, common_ng))
+    shares = [
+        measured_only(mgvi, side, model.expression(part, side.batch.group)).cpu().double()
+        for part, side in zip(parts, sides)
+    ]
+    first_ng, second_ng = map(model.measured, groups)
+    if first_ng is None or second_ng is None:
+        return shares, shares
+    common_ng = first_ng & second_ng
+    among = [model.expression(part, group, common_ng) for part, group in zip(parts, groups)]
+    return shares, [share_ng.where(common_ng, torch.nan).cpu().double() for share_ng in among]
 
 
 def _cells(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.training.larger.add_samples import effects_of_samples
 from pyro_mgvi.training.program import Program, check_model
 
 
@@ -45,12 +45,6 @@ def sample_effects(mgvi: Program) -> pd.DataFrame:
     """
     check_model(mgvi)
     mgvi.warn_untrained()
-    posterior = mgvi.guide.samples
-    if posterior is None:
-        raise SettingsError(
-            "samples have no effects in this model: build one with sample_key, as in "
-            'sample_key="donor"'
-        )
-    location_sg, _ = posterior.moments()
+    location_sg, _ = effects_of_samples(mgvi).moments()
     index = pd.Index(mgvi.schema.samples, name="sample")
     return pd.DataFrame(location_sg.cpu().numpy(), index, pd.Index(mgvi.schema.genes, name="gene"))

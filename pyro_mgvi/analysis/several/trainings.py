@@ -20,6 +20,7 @@ from pyro_mgvi.training import Trainer
 from pyro_mgvi.training.checkpoint import states, usable_folder
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search import Direction
+from pyro_mgvi.training.search.clusters import some_of_each
 from pyro_mgvi.training.search.restart import can_start
 from pyro_mgvi.training.setup import Agreed
 
@@ -125,7 +126,8 @@ def several_trainings(
     setup, plan = last.setup, last.setup.plan
     program = setup.program
     seeds = np.random.SeedSequence([program.seed, setup.seed]).generate_state(n_trainings)
-    sample = setup.data.subset(_sampled(setup.data))
+    group_n = setup.data.group_n
+    sample = setup.data.subset(some_of_each(group_n, np.unique(group_n), CELLS, seed=0))
     told: list[Told] = []
     first: Trainer | None = None
     for number, seed in enumerate(map(int, seeds)):
@@ -147,13 +149,6 @@ def several_trainings(
 
 def _folder(checkpoint: str | Path, number: int) -> Path:
     return Path(checkpoint) / f"training_{number + 1}"
-
-
-def _sampled(data: GroupedCounts) -> np.ndarray:
-    """Return the positions of some cells of each group, in order."""
-    rng = np.random.default_rng(0)
-    cells = [np.flatnonzero(data.group_n == code) for code in np.unique(data.group_n)]
-    return np.sort(np.concatenate([rng.permutation(each)[:CELLS] for each in cells]))
 
 
 def _told(program: Program, sample: GroupedCounts) -> Told:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 
+from pyro_mgvi.core.sample_effects import EffectPosterior
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.errors import DataError, SettingsError
@@ -73,12 +74,8 @@ def add_samples(
     ((7, 80), (8, 80))
     """
     check_model(mgvi)
+    effects_of_samples(mgvi)
     old = mgvi.schema
-    if not old.samples:
-        raise SettingsError(
-            "samples have no effects in this model: build one with sample_key, as in "
-            'sample_key="donor"'
-        )
     used, data = chosen_plan(plan, max_epochs, mgvi.plan), mgvi.read(adata, missing_genes=0)
     new = sorted(set(data.sample_n.tolist()) - set(old.samples))
     if not new:
@@ -90,8 +87,8 @@ def add_samples(
     larger = grown(mgvi, schema, mgvi.families)
     entries = _entries_of(larger, schema.samples, new)
     copy_weights(mgvi, larger, entries)
-    posterior, codes = larger.guide.samples, torch.from_numpy(np.isin(schema.samples, new))
-    assert posterior is not None  # the schema has samples
+    posterior = effects_of_samples(larger)
+    codes = torch.from_numpy(np.isin(schema.samples, new))
     posterior.block_s[codes.to(larger.device)] = LATER
     member_sb = schema.sample_groups(data.sample_code_n, data.group_n)
     if posterior.known_sg is not None and member_sb is not None:
@@ -102,6 +99,17 @@ def add_samples(
         larger.history = train(larger, data, used, accelerator, progress, no_copy)
     larger.plan = used
     return larger
+
+
+def effects_of_samples(program: Program) -> EffectPosterior:
+    """Return the guide's effects of samples, or say that there are none."""
+    posterior = program.guide.samples
+    if posterior is None:
+        raise SettingsError(
+            "samples have no effects in this model: build one with sample_key, as in "
+            'sample_key="donor"'
+        )
+    return posterior
 
 
 def _entries_of(program: Program, samples: Sequence[str], new: Sequence[str]) -> Entries:

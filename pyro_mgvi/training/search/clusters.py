@@ -1,10 +1,24 @@
-"""Kinds of cells, as latents tell them apart: what groups are compared within."""
+"""Cells of each group to look at, and their kinds, within which groups are compared."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
+
+
+def some_of_each(group_n: np.ndarray, codes: Iterable[int], most: int, seed: int) -> np.ndarray:
+    """Return the positions of at most so many cells of each of some groups, in order.
+
+    Examples
+    --------
+    >>> some_of_each(np.array([0, 0, 0, 1, 2]), [0, 1], most=2, seed=0)
+    array([0, 2, 3])
+    """
+    rng = np.random.default_rng(seed)
+    cells = [rng.permutation(np.flatnonzero(group_n == code))[:most] for code in codes]
+    return np.sort(np.concatenate(cells))
 
 
 def clusters(x_nk: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:

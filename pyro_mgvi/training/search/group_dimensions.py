@@ -14,7 +14,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.model import Posterior
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
-from pyro_mgvi.training.search.clusters import clusters
+from pyro_mgvi.training.search.clusters import clusters, some_of_each
 from pyro_mgvi.training.search.modality_reach import modalities_in_use, within
 from pyro_mgvi.training.search.residuals import Direction
 
@@ -55,11 +55,7 @@ def dimensions_of_some_groups(
     codes = np.unique(data.group_n)
     if len(codes) < 2 or not columns:
         return []
-    rng = np.random.default_rng(seed)
-    sample = (
-        rng.permutation(np.flatnonzero(data.group_n == b))[: settings.start_cells] for b in codes
-    )
-    cells = np.sort(np.concatenate([*sample]))
+    cells = some_of_each(data.group_n, codes, settings.start_cells, seed)
     part = data.subset(cells)
     z_nk = np.concatenate(
         [_columns(posterior, columns) for _, posterior in program.posteriors(part)]

@@ -12,7 +12,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.moments import PSEUDOCOUNT
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
-from pyro_mgvi.training.search.clusters import clusters
+from pyro_mgvi.training.search.clusters import clusters, some_of_each
 
 ROUNDS = 100  # of the alternating fit
 
@@ -50,11 +50,7 @@ def recentre_offsets(
     offset = decoder.group_offsets()
     if offset is None or not shared or len(groups) < 2:
         return False
-    rng = np.random.default_rng(seed)
-    sample = (
-        rng.permutation(np.flatnonzero(data.group_n == b))[: settings.max_cells] for b in groups
-    )
-    part = data.subset(np.sort(np.concatenate([*sample])))
+    part = data.subset(some_of_each(data.group_n, groups, settings.max_cells, seed))
     latents_nk = torch.cat([x.shared_means().cpu() for _, x in program.posteriors(part)])
     cluster_n = clusters(latents_nk.numpy(), settings.clusters, seed)
     totals = np.zeros((len(groups), settings.clusters, data.shape[1]))
