@@ -21,6 +21,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from benchmarks.donors.cells import thinned_by_donors
+from benchmarks.donors.rows import expressed
 from pyro_mgvi import MGVI
 from pyro_mgvi.analysis.metrics.scores import probe_and_chance
 from pyro_mgvi.datasets import clear_recipe
@@ -71,11 +73,6 @@ def compared(adata: ad.AnnData, sample: str, seed: int, epochs: int | None) -> p
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def expressed(adata: ad.AnnData) -> ad.AnnData:
-    """Return the data with the genes that three cells have."""
-    return adata[:, np.asarray((adata.X > 0).sum(0)).ravel() >= 3].copy()
-
-
 def cells(arguments: argparse.Namespace) -> None:
     """Compare the groups that there are."""
     adata = expressed(ad.read_h5ad(arguments.data))
@@ -105,12 +102,9 @@ def simulated(arguments: argparse.Namespace) -> None:
         adata.obs["donor"] = [f"{g}.{i}" for g, i in zip(adata.obs["group"], number)]
         adata.obs["label"] = adata.obs["celltype"]
         for size in (0.0, 0.3):
-            names, donor_n = np.unique(adata.obs["donor"], return_inverse=True)
-            scale_g = size * np.sqrt(2 / rng.gamma(3, 1, adata.n_vars))
-            effect_sg = rng.normal(size=(len(names), adata.n_vars)) * scale_g
             thinned = adata.copy()
             x = np.asarray(adata.X.todense(), int)
-            kept = rng.binomial(x, np.exp(np.minimum(effect_sg, 0.0))[donor_n])
+            kept = thinned_by_donors(x, adata.obs["donor"].to_numpy(), size, rng)
             thinned.X = kept.astype(np.float32)
             print(f"effects of {size}, seed {seed}")
             print(compared(thinned, "donor", seed, arguments.epochs).to_string(), flush=True)
