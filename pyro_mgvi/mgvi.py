@@ -52,7 +52,7 @@ class MGVI(Results, Fits, OfMuData):
         How well several trainings (``fit(n_trainings=3)``) find its dimensions again: a table, see
         :func:`~pyro_mgvi.analysis.several.agreement.agreement`; empty after a single one.
     discovery
-        What its latents were discovered by, or None; it is not saved.
+        What its latents were discovered by, or None; its table is saved with the model.
 
     Examples
     --------

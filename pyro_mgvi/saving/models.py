@@ -8,13 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import pandas as pd
 import torch
 
+from pyro_mgvi.analysis import Discovery
 from pyro_mgvi.core import Latent
 from pyro_mgvi.data import Schema
 from pyro_mgvi.data.schema import Modality
 from pyro_mgvi.errors import ModelFileError, SettingsError
+from pyro_mgvi.fitting import Fits
 from pyro_mgvi.model.own_weight import given_weights
 from pyro_mgvi.saving.components import (
     BUILT_IN,
@@ -26,14 +29,13 @@ from pyro_mgvi.saving.components import (
 )
 from pyro_mgvi.saving.formats import FORMAT, Settings, Weights, to_newest
 from pyro_mgvi.saving.sizes import check_sizes
-from pyro_mgvi.saving.tables import agreement_of, history_of
+from pyro_mgvi.saving.tables import agreement_of, discovery_of, history_of, rows_of
 from pyro_mgvi.support.values import path_of
 from pyro_mgvi.support.versions import versions
 from pyro_mgvi.support.whole_files import read_tensors, written_whole
 from pyro_mgvi.training import SearchSettings, TrainingPlan
-from pyro_mgvi.training.program import Program
 
-AnyProgram = TypeVar("AnyProgram", bound=Program)
+AnyProgram = TypeVar("AnyProgram", bound=Fits)
 SETTINGS, WEIGHTS, HISTORY = "settings.json", "weights.pt", "history.csv"
 
 
@@ -50,6 +52,8 @@ class Saved(NamedTuple):
         State of model and guide.
     history, plan, interrupted, trained, agreement
         How the model was trained, whether it was, and how well several trainings agree.
+    discovery
+        Table of the programs that its latents were discovered by, or None.
     """
 
     arguments: dict[str, Any]
@@ -60,6 +64,7 @@ class Saved(NamedTuple):
     interrupted: bool
     trained: bool
     agreement: pd.DataFrame
+    discovery: pd.DataFrame | None
 
 
 def holds_model(path: Path) -> bool:
@@ -91,7 +96,7 @@ def check_target(path: str | Path) -> None:
         )
 
 
-def write(path: str | Path, mgvi: Program) -> None:
+def write(path: str | Path, mgvi: Fits) -> None:
     """Write a model to the folder ``path``, whole or not at all.
 
     Raises
@@ -116,7 +121,7 @@ def write(path: str | Path, mgvi: Program) -> None:
         raise ModelFileError(f"cannot write the model to {path}: {error}") from error
 
 
-def _settings(mgvi: Program) -> Settings:
+def _settings(mgvi: Fits) -> Settings:
     return {
         "format": FORMAT,
         "versions": versions(),
@@ -142,7 +147,8 @@ def _settings(mgvi: Program) -> Settings:
         "plan": None if mgvi.plan is None else asdict(mgvi.plan),
         "interrupted": mgvi.interrupted,
         "trained": mgvi.trained,
-        **({"agreement": mgvi.agreement.to_dict("records")} if len(mgvi.agreement) else {}),
+        **({"agreement": rows_of(mgvi.agreement)} if len(mgvi.agreement) else {}),
+        **({} if mgvi.discovery is None else {"discovery": rows_of(mgvi.discovery.table)}),
     }
 
 
@@ -168,6 +174,9 @@ def load(kind: type[AnyProgram], path: str | Path, components: Iterable[type] = 
     mgvi.own_weight = given_weights(saved.own_weight, mgvi.families)
     mgvi.history, mgvi.plan, mgvi.interrupted = saved.history, saved.plan, saved.interrupted
     mgvi.agreement = saved.agreement
+    if saved.discovery is not None:
+        no_cells = np.zeros(0, dtype=int)
+        mgvi.discovery = Discovery(saved.discovery, mgvi.families.families, {}, no_cells)
     return mgvi
 
 
@@ -202,6 +211,7 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
             bool(settings.get("interrupted", False)),
             bool(settings.get("trained", True)),
             agreement_of(settings.get("agreement", [])),
+            discovery_of(settings["discovery"]) if "discovery" in settings else None,
         )
     except ModelFileError:
         raise
@@ -271,7 +281,7 @@ def _plan(described: Settings | None) -> TrainingPlan | None:
     return TrainingPlan(**described | {"search": search and SearchSettings(**search)})
 
 
-def fill(mgvi: Program, weights: Weights, path: str | Path) -> None:
+def fill(mgvi: Fits, weights: Weights, path: str | Path) -> None:
     """Put saved weights into a model of the saved settings.
 
     Raises

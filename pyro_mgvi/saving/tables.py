@@ -1,4 +1,4 @@
-"""Tables that are saved with a model: losses per epoch, and how well trainings agree."""
+"""Tables that are saved with a model: losses, how well trainings agree, who shares what."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pyro_mgvi.analysis.discovery import COLUMNS
 from pyro_mgvi.errors import ModelFileError
 from pyro_mgvi.saving.formats import Settings
 
@@ -39,6 +40,23 @@ def agreement_of(rows: Sequence[Settings]) -> pd.DataFrame:
     return pd.DataFrame(
         [{name: kind(row[name]) for name, kind in AGREEMENT.items()} for row in rows]
     )
+
+
+def discovery_of(rows: Sequence[Settings]) -> pd.DataFrame:
+    """Return the table of programs by groups that a model was discovered by.
+
+    Parameters
+    ----------
+    rows
+        What :func:`rows_of` returned.
+    """
+    found = [{name: kind(row[name]) for name, kind in COLUMNS.items()} for row in rows]
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def rows_of(table: pd.DataFrame) -> list[Settings]:
+    """Return the rows of a table as plain data; NaN is written as such, and read."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _loss(text: str) -> float | bool:

@@ -1,6 +1,6 @@
 """Which groups share which program: found on half of the cells, tested on the others."""
 
 from pyro_mgvi.analysis.discovery.discover import discover
-from pyro_mgvi.analysis.discovery.discovery import DISCOVER, Discovery
+from pyro_mgvi.analysis.discovery.discovery import COLUMNS, DISCOVER, Discovery
 
-__all__ = ["DISCOVER", "Discovery", "discover"]
+__all__ = ["COLUMNS", "DISCOVER", "Discovery", "discover"]

@@ -13,6 +13,7 @@ from anndata import AnnData
 from pyro_mgvi.analysis.discovery.candidates import Candidate, candidates
 from pyro_mgvi.analysis.discovery.discovery import (
     ABSENT,
+    COLUMNS,
     FEW,
     UNDECIDED,
     VARIES,
@@ -36,10 +37,6 @@ RATE = 0.05
 SURER = 5  # times smaller is the rate at which groups are said to differ: a latent hangs on it
 EARLIER = 2  # times, than the search of a fit: types are learnt by then, and little else
 GENES = 8  # named in the table
-COLUMNS = (
-    *("program", "group", "verdict", "share", "z_score", "q_value", "cells"),
-    *("latent", "n_genes", "genes"),
-)
 
 
 def discover(

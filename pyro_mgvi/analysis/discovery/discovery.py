@@ -16,6 +16,19 @@ from pyro_mgvi.training.search.residuals import Direction
 DISCOVER = "discover"  # in place of latents
 NAMED = 3  # groups that the key of a latent names, at most
 VARIES, ABSENT, UNDECIDED, FEW = "varies", "absent", "undecided", "too few cells"
+#: Columns of the table, and what kind of value they hold.
+COLUMNS = {
+    "program": int,
+    "group": str,
+    "verdict": str,
+    "share": float,
+    "z_score": float,
+    "q_value": float,
+    "cells": int,
+    "latent": str,
+    "n_genes": int,
+    "genes": str,
+}
 
 Groups = tuple[str, ...]
 
@@ -31,9 +44,10 @@ class Discovery:
     latents
         Families for a model: the shared ones, and copies for the subsets of groups that were found.
     programs
-        For each program, from 1: the groups that own its latent, and its direction.
+        For each program, from 1: the groups that own its latent, and its direction. Empty in a
+        model that was saved and loaded: directions are where a training begins, and are not saved.
     group_n
-        Group of each cell.
+        Group of each cell; of a loaded model none.
     """
 
     table: pd.DataFrame
