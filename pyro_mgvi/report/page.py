@@ -20,13 +20,13 @@ from pyro_mgvi.analysis.diagnosis import ACTIVE, Diagnosis, diagnose
 from pyro_mgvi.analysis.metrics import active_units
 from pyro_mgvi.data.checks import annotated
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.report import section_inputs, section_latents, section_model, section_programs
 from pyro_mgvi.report.blocks import Section
 from pyro_mgvi.report.explorer import explorer
 from pyro_mgvi.report.findings import findings
 from pyro_mgvi.report.probes import probes
 from pyro_mgvi.report.rankings import Rankings
 from pyro_mgvi.report.result import Result
+from pyro_mgvi.report.sections import discovery, inputs, latents, model, programs, samples
 from pyro_mgvi.support.optional import require
 from pyro_mgvi.support.values import flag, path_of, whole_number
 from pyro_mgvi.support.whole_files import written_whole
@@ -150,18 +150,21 @@ def render(
         found = diagnose(mgvi, result.data, label, refits=refits, shuffled=null)
     rankings, read = Rankings.of(result, refits), tuple(probes(result))
     library = plotly_script()
-    steps: tuple[Callable[[Result], Section], ...] = (
+    steps: tuple[Callable[[Result], Section | None], ...] = (
         partial(findings, rankings=rankings, probes=read, found=found),
-        section_inputs.data,
-        section_inputs.settings,
-        section_inputs.training,
-        section_latents.latents,
-        partial(section_programs.programs_of, rankings=rankings, tested=diagnosed),
-        partial(section_model.genes, rankings=rankings, tested=diagnosed),
-        partial(section_latents.diagnostics, probes=read, found=found),
-        partial(section_model.predictive, progress=progress),
+        inputs.data,
+        inputs.settings,
+        inputs.training,
+        latents.latents,
+        discovery.who_shares_what,
+        partial(programs.programs_of, rankings=rankings, tested=diagnosed),
+        partial(model.genes, rankings=rankings, tested=diagnosed),
+        samples.samples,
+        partial(latents.diagnostics, probes=read, found=found),
+        partial(model.predictive, progress=progress),
     )
-    first, *rest = (step(result) for step in tqdm(steps, desc="report", disable=not progress))
+    made = (step(result) for step in tqdm(steps, desc="report", disable=not progress))
+    first, *rest = (section for section in made if section is not None)
     drawn = None if library is None else explorer(result, rankings)
     environment = Environment(
         loader=FunctionLoader(static), autoescape=True, undefined=StrictUndefined, trim_blocks=True

@@ -7,7 +7,7 @@ from helpers.html_reader import Reader, number
 
 from pyro_mgvi.report.rankings import Rankings
 from pyro_mgvi.report.result import Result
-from pyro_mgvi.report.section_programs import programs_of
+from pyro_mgvi.report.sections.programs import programs_of
 
 
 @pytest.mark.slow

@@ -8,8 +8,9 @@ import pytest
 from helpers.html_reader import Reader, number
 
 import pyro_mgvi
-from pyro_mgvi.report import render, section_inputs
+from pyro_mgvi.report import render
 from pyro_mgvi.report.result import Result
+from pyro_mgvi.report.sections import inputs as section_inputs
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ from helpers.hostile import HOSTILE_GROUPS
 from helpers.html_reader import Reader, number
 
 from pyro_mgvi.analysis.metrics import probe
-from pyro_mgvi.report import render, section_latents
+from pyro_mgvi.report import render
 from pyro_mgvi.report.result import Result
+from pyro_mgvi.report.sections import latents as section_latents
 
 
 @pytest.mark.slow

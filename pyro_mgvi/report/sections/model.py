@@ -65,7 +65,10 @@ def genes(result: Result, rankings: Rankings, tested: bool = False, top: int = 1
         if called:
             shown["q"] = head["q_value"].to_numpy()
         tables.append(shown)
-        found = f" {(table['q_value'] < 0.1).sum():,} genes have q < 0.1." if called else ""
+        found = ""
+        if called:
+            n_called = int((table["q_value"] < 0.1).sum())
+            found = f" {n_called:,} genes have q < 0.1 (for {table.attrs['q_value_of']})."
         caption = f"Which genes does the own variation of {group} explain best?{found}"
         height = 1.1 + 0.24 * len(head)
         pictures.append(Picture.drawn(draw, caption, (3.7, height)))
@@ -73,7 +76,8 @@ def genes(result: Result, rankings: Rankings, tested: bool = False, top: int = 1
     caption = f"The first {top} genes of each group. Sort, search or download them."
     blocks.append(alone(pd.concat(tables, ignore_index=True), caption, 2))
     if tested and not any("q" in shown for shown in tables):
-        blocks.append(Hint("There are too few cells for q-values."))
+        units = "cells" if result.mgvi.schema.sample_key is None else "samples, or cells of them,"
+        blocks.append(Hint(f"There are too few {units} for q-values."))
     if not tested:
         text = "Whether these genes exceed noise is not tested here; q-values need refits."
         blocks.append(Hint(text, f"{WITH_MODEL} --diagnose"))
