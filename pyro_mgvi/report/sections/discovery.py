@@ -15,6 +15,7 @@ from pyro_mgvi.report.blocks import Paragraph, Picture, Row, Section, Table
 from pyro_mgvi.report.result import Result
 
 LISTED = 8  # groups that a row names
+NAMED = 4  # genes
 
 
 def who_shares_what(result: Result) -> Section | None:
@@ -32,7 +33,8 @@ def who_shares_what(result: Result) -> Section | None:
             "groups that vary": _names(mine, "varies"),
             "undecided": _names(mine, "undecided", "too few cells") or "none",
             "latent": mine["latent"].iloc[0],
-            "genes": f"{mine['genes'].iloc[0]} ({mine['n_genes'].iloc[0]:,} in all)",
+            "genes": int(mine["n_genes"].iloc[0]),
+            "first genes": ", ".join(mine["genes"].iloc[0].split(", ")[:NAMED]),
         }
         for number, mine in found.table.groupby("program", sort=False)
     ]
@@ -42,15 +44,17 @@ def who_shares_what(result: Result) -> Section | None:
         f"{_counted(of_some, 'is', 'are')} absent from some groups. "
         "Directions were found in half of the cells, and the other half says in which groups "
         "cells vary along them, at a false discovery rate over programs and groups. A group is "
-        "undecided where its cells say neither that it varies nor that it does not. It speaks of "
-        "new cells of these samples, not of new donors."
+        "undecided where its cells say neither that it varies nor that it does not. Verdicts speak "
+        "of new cells of these samples, not of new donors."
     )
-    n_groups = found.table["group"].nunique()
-    size = min(12.0, 3.8 + 0.4 * n_groups), min(9.0, 1.9 + 0.3 * len(rows))
+    not_all = found.table.loc[found.table["verdict"] != "varies", "program"].nunique()
+    n_groups, n_drawn = found.table["group"].nunique(), not_all or len(rows)
+    size = min(12.0, 3.8 + 0.4 * n_groups), min(9.0, 2.2 + 0.3 * n_drawn)  # of the bar's words
     picture = Picture.drawn(
         lambda ax: plots.discovery(found, ax=ax, show=False),
         "Which groups vary along which program? Colour: variance as a share of that of the group "
-        "that varies most. A dot: it varies; a question mark: undecided; a dash: too few cells.",
+        "that varies most. A dot: it varies; a question mark: undecided; a dash: too few cells. "
+        "Programs of all groups are left out if there are others.",
         size,
     )
     caption = "Programs, the groups whose cells vary along them, and the genes that tell most."

@@ -31,7 +31,10 @@ def samples(result: Result) -> Section | None:
     sample_n = result.data.sample_n
     group_n = np.array(schema.groups)[result.data.group_n]
     cells_sb = pd.crosstab(sample_n, group_n)[[g for g in schema.groups if g in set(group_n)]]
-    blocks: list[Block] = [Paragraph(f"{schema.sample_key}: {_how_many(cells_sb)}")]
+    blocks: list[Block] = [
+        Paragraph(f"The column {schema.sample_key} names {_how_many(cells_sb)}"),
+        Verdict(tuple(_of_whom(cells_sb))),
+    ]
     tables = [_by_group(cells_sb, result.settings["group_key"])]
     if schema.samples:
         words, table = _effects(result.mgvi)
@@ -41,8 +44,7 @@ def samples(result: Result) -> Section | None:
         blocks.append(
             Paragraph("The model has no effects of samples: what they differ by may be in latents.")
         )
-    spoken = Verdict(tuple(_of_whom(cells_sb)))
-    return _section(*blocks, Row(tuple(tables)), spoken)
+    return _section(*blocks, Row(tuple(tables)))
 
 
 def _section(*blocks: Block) -> Section:
@@ -95,10 +97,11 @@ def _effects(mgvi: Program) -> tuple[str, Table]:
     first = spread_g.sort_values(ascending=False, kind="stable").index[:LISTED]
     scale = "log2 expression" if counts else "their own scale"
     words = (
-        "Each sample has an effect of its own on each gene. It is shrunken: the less there is to "
-        "learn it from, the nearer to zero. So it is in no latent. Samples "
-        f"differ most in {', '.join(first[:NAMED])}: by {spread_g[first[0]]:.2g} in the first of "
-        f"these, and by {spread_g.median():.2g} in a typical gene (standard deviations, {scale})."
+        "Each sample has an effect of its own on each gene, so that what samples differ by is in "
+        "no latent. Effects are shrunken: the less there is to learn one from, the nearer it is to "
+        f"zero. Samples differ most in {', '.join(first[:NAMED])}: by {spread_g[first[0]]:.2g} in "
+        f"the first of these, and by {spread_g.median():.2g} in a typical gene (standard "
+        f"deviations, {scale})."
     )
     frame = pd.DataFrame(
         {

@@ -47,7 +47,8 @@ def test_programs_are_told_with_their_groups(adata, keep_model):
     assert table["groups that vary"].tolist() == ["group1, group2"] * 2
     assert table["undecided"].tolist() == ["none", "group3"]
     assert table["latent"].tolist() == ["t_group1+group2", "z"]
-    assert table["genes"].tolist() == ["g1, g9 (9 in all)", "g2, g9 (9 in all)"]
+    assert table["first genes"].tolist() == ["g1, g9", "g2, g9"]
+    assert table["genes"].tolist() == [9, 9]
     assert len(pictures.items) == 1
 
 

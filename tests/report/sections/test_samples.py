@@ -33,6 +33,7 @@ def section_of(adata, **settings):
 
 
 def texts_of(section):
+    """Return the words of paragraphs, and then those on q-values."""
     words = [block.text for block in section.blocks if block.kind in ("paragraph", "hint")]
     return words + [s for b in section.blocks if b.kind == "verdict" for s in b.sentences]
 
