@@ -54,7 +54,7 @@ def execute(tmp_path, monkeypatch):
 
 
 def test_all_are_here():
-    assert [path.name[:2] for path in TUTORIALS] == [f"0{number}" for number in range(1, 9)]
+    assert [path.name[:2] for path in TUTORIALS] == [f"0{number}" for number in range(1, 10)]
 
 
 @pytest.mark.slow
