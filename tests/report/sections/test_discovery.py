@@ -1,5 +1,6 @@
 """The report's table of programs by groups is that of the discovery, saved or not."""
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,18 +29,22 @@ def found(rows=ROWS):
     return Discovery(pd.DataFrame(full, columns=columns), LATENTS, {}, np.zeros(0, int))
 
 
-def read(adata, discovery, keep_model=True):
+def read(adata, discovery, keep_model=True, path=None):
+    """Return a fit whose latents were discovered; by way of a file if there is a path."""
     adata = adata.copy()
     mgvi = MGVI.from_anndata(adata, "group", latents=discovery or ["z:2"])
     mgvi.write_latents(adata)
     if discovery is not None:
         adata.uns["mgvi"]["discovery"] = discovery.table
+    if path is not None:
+        adata.write_h5ad(path)
+        adata = ad.read_h5ad(path)
     return Result.read(adata, mgvi if keep_model else None)
 
 
 @pytest.mark.parametrize("keep_model", [True, False], ids=["model", "file"])
-def test_programs_are_told_with_their_groups(adata, keep_model):
-    section = who_shares_what(read(adata, found(), keep_model))
+def test_programs_are_told_with_their_groups(adata, keep_model, tmp_path):
+    section = who_shares_what(read(adata, found(), keep_model, tmp_path / "cells.h5ad"))
     words, pictures, tables = section.blocks
     assert words.text.startswith("2 programs were found, of which 1 is absent from some groups.")
     assert "not of new donors" in words.text
@@ -56,8 +61,9 @@ def test_a_model_that_was_not_discovered_has_no_section(adata):
     assert who_shares_what(read(adata, None)) is None
 
 
-def test_a_discovery_of_nothing_says_so(adata):
-    section = who_shares_what(read(adata, found([])))
+@pytest.mark.parametrize("keep_model", [True, False], ids=["model", "file"])
+def test_a_discovery_of_nothing_says_so(adata, keep_model, tmp_path):
+    section = who_shares_what(read(adata, found([]), keep_model, tmp_path / "cells.h5ad"))
     assert [block.kind for block in section.blocks] == ["paragraph"]
     assert "No program" in section.blocks[0].text
 

@@ -26,7 +26,7 @@ def cells_of(adata, design, n=4):
 
 
 def section_of(adata, **settings):
-    mgvi = MGVI.from_anndata(adata, "group", latents=["z:2"], sample_key="donor", **settings)
+    mgvi = MGVI.from_anndata(adata, "group", latents=["z:2", "t:2"], sample_key="donor", **settings)
     mgvi.fit(adata, max_epochs=1, progress=False)
     mgvi.write_latents(adata)
     return mgvi, samples(Result.read(adata, mgvi))
@@ -99,7 +99,9 @@ def test_without_effects_it_says_so_and_without_samples_there_is_no_section(adat
 def test_the_page_has_the_section(adata):
     cells = cells_of(adata, "nested")
     mgvi, _ = section_of(cells)
-    reader = Reader(render(cells, mgvi, diagnosed=True, max_epochs=1, progress=False))
+    page = render(cells, mgvi, diagnosed=True, max_epochs=1, progress=False)
+    assert "genes have q &lt; 0.1 (for new samples)" in page
+    reader = Reader(page)
     table = reader.table("gene", "differ by")
     spread_g = np.sqrt((mgvi.sample_effects() ** 2).mean()) / np.log(2)
     np.testing.assert_allclose(
