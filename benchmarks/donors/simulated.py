@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
 import pandas as pd
 
@@ -24,7 +25,13 @@ def simulated(arguments: argparse.Namespace) -> None:
 
 def table(arguments: argparse.Namespace) -> None:
     """Print the table of the simulated donors that are there."""
-    print(by_donors(pd.read_csv(arguments.out / "donors.csv")).to_string(index=False))
+    print("\n".join(_markdown(by_donors(pd.read_csv(arguments.out / "donors.csv")))))
+
+
+def _markdown(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield the lines of a table for the notes."""
+    for row in (frame.columns, ["---"] * frame.shape[1], *frame.to_numpy()):
+        yield f"| {' | '.join(map(str, row))} |"
 
 
 def by_donors(found: pd.DataFrame) -> pd.DataFrame:
