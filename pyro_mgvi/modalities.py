@@ -41,6 +41,7 @@ class OfMuData(Program):
         drop_empty: bool = False,
         sample_key: str | None = None,
         sample_effects: bool = True,
+        feature_masks: Mapping[str, str] | None = None,
         latents: Latent | str | Iterable[Latent | str] | None = None,
         encoder: Callable[..., Encoder] = SeparateEncoders,
         decoder: Callable[..., Decoder] = JointDecoder,
@@ -61,7 +62,8 @@ class OfMuData(Program):
         mdata
             The MuData, with raw counts in the ``X`` of each modality, or in a layer. Its cells are
             the union of those of its modalities.
-        group_key, layers, batch_key, covariate_keys, drop_empty, sample_key, sample_effects
+        group_key, layers, batch_key, covariate_keys, drop_empty, sample_key, sample_effects,
+        feature_masks
             As for :func:`~pyro_mgvi.data.modalities.counts.counts_of_mudata`.
         modalities
             A likelihood of counts for each modality that the model is to be of, by its name.
@@ -103,7 +105,7 @@ class OfMuData(Program):
         for likelihood in modalities.values():
             check_class("likelihood", likelihood)
         where = group_key, list(modalities), layers, batch_key, covariate_keys, drop_empty
-        data = counts_of_mudata(mdata, *where, sample_key, sample_effects)
+        data = counts_of_mudata(mdata, *where, sample_key, sample_effects, feature_masks)
         initial = data.initial_values(DataKind.COUNTS)
         settings = own_weight, foreign_sample, seed
         if initial.modalities is None:

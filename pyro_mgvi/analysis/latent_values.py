@@ -15,6 +15,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import annotated, some
 from pyro_mgvi.data.modalities import is_mudata
 from pyro_mgvi.data.names import cell_index
+from pyro_mgvi.data.schema import Schema
 from pyro_mgvi.errors import DataError, DataWarning, SettingsError, warn
 from pyro_mgvi.support.values import one_of, whole_number
 from pyro_mgvi.support.versions import versions
@@ -209,6 +210,7 @@ def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: objec
         "batch_key": schema.batch_key,
         "covariate_keys": list(schema.covariate_keys),
         **({} if schema.sample_key is None else {"sample_key": schema.sample_key}),
+        **_modalities(schema),
         "latents": [as_text(family, schema.groups) for family in families],
         "seed": program.seed,
     }
@@ -220,6 +222,16 @@ def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: objec
         "latents": np.array([prefix + copy.key for copy in families.copies], dtype=object),
         **({"agreement": program.agreement.copy()} if len(program.agreement) else {}),
     }
+
+
+def _modalities(schema: Schema) -> dict[str, object]:
+    """Return the modalities of a MuData, which groups have each, and where counts are."""
+    if not schema.modalities:
+        return {}
+    layers = {each.name: each.layer for each in schema.modalities if each.layer is not None}
+    names = [each.name for each in schema.modalities]
+    found: dict[str, object] = {"modalities": names, "having": schema.having}
+    return found | ({"layers": layers} if layers else {})
 
 
 def _record_key(prefix: str) -> str:

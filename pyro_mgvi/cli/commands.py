@@ -220,7 +220,7 @@ def programs(arguments: Namespace) -> int:
     mgvi.families.resolve(arguments.latents)  # refused before anything is read
     sets.check(mgvi)
     table = mgvi.programs(
-        read_cells(arguments.input),
+        read_any(arguments.input),
         arguments.latents,
         calibration=not arguments.no_q,
         progress=not arguments.quiet,
@@ -260,7 +260,7 @@ def report(arguments: Namespace) -> int:
     mgvi = None if arguments.model is None else MGVI.load(arguments.model).to(arguments.accelerator)
     write_report(
         arguments.out,
-        read_cells(arguments.input),
+        read_any(arguments.input),
         mgvi,
         labels=arguments.labels,
         diagnosed=arguments.diagnose,

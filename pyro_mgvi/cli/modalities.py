@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 
 from pyro_mgvi import likelihoods
-from pyro_mgvi.cli.files import read_cells
+from pyro_mgvi.cli.files import feature_masks, read_cells
 from pyro_mgvi.core.latents.text import parse
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import DataError, SettingsError
@@ -58,7 +58,6 @@ def of_modalities(arguments: Namespace) -> tuple[Any, GroupedCounts, MGVI]:
         "--use-raw": arguments.use_raw,
         "--round-counts": arguments.round_counts,
         "--backed": arguments.backed,
-        "--feature-mask": arguments.feature_mask,
         "--discover": arguments.discover,
     }
     refused = [option for option, value in given.items() if value]
@@ -80,6 +79,7 @@ def of_modalities(arguments: Namespace) -> tuple[Any, GroupedCounts, MGVI]:
         covariate_keys=arguments.covariate_key,
         sample_key=arguments.sample_key,
         sample_effects=arguments.sample_effects,
+        feature_masks=feature_masks(arguments.feature_mask),  # type: ignore[arg-type] # checked
         drop_empty=arguments.drop_empty,
         latents=arguments.latents and [parse(spec) for spec in arguments.latents],
         seed=arguments.seed,

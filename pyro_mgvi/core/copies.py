@@ -180,6 +180,30 @@ class Latents:
         """The other families: some cell is foreign to some copy."""
         return tuple(family for family in self.families if not family.covers(self.groups))
 
+    def everyones(self, copy: Copy) -> bool:
+        """Return whether all groups own a copy that have anything of what it reaches.
+
+        Examples
+        --------
+        >>> having = {"rna": ("a", "b"), "prot": ("b",)}
+        >>> prot = Latent("prot", (("a", "b"),), 2, modalities=("prot",))
+        >>> latents = Latents(["z:2", "t:2", prot], ("a", "b"), having)
+        >>> [copy.key for copy in latents.copies if latents.everyones(copy)]
+        ['z', 'prot']
+        """
+        reach = self.modalities_of(copy.latent)
+        has = {group for name in reach for group in self.having[name]}
+        return copy.shared or set(copy.groups) == has
+
+    def common(self, copy: Copy) -> bool:
+        """Return whether a copy is everyone's, and reaches every modality of the data."""
+        return self.everyones(copy) and self.modalities_of(copy.latent) == tuple(self.having)
+
+    @property
+    def of_everyone(self) -> tuple[str, ...]:
+        """Names of the families that belong to no groups in particular (:meth:`everyones`)."""
+        return tuple(x.name for x in self if all(map(self.everyones, self.copies_of(x.name))))
+
     @property
     def n_dims(self) -> int:
         """Number of dimensions of all copies together."""

@@ -65,7 +65,7 @@ class Decoding:
         """
         kept = latents.resolve(names)
         keys = frozenset(copy.key for copy in kept)
-        if all(copy.shared for copy in kept):
+        if all(map(latents.everyones, kept)):
             return cls(keys, averaged=True, samples=names is None)
         columns = _left_out(latents, keys)
         return cls(keys, bool(columns), columns, samples=names is None)
@@ -98,7 +98,7 @@ class Decoding:
         SettingsError
             If a latent is unknown or not group-specific, or ``offset`` is neither.
         """
-        specific = {copy.key for copy in latents.copies if not copy.shared}
+        specific = {copy.key for copy in latents.copies if not latents.everyones(copy)}
         if not specific:
             raise SettingsError(
                 "the model has no group-specific latent that could be left out: train with one, "
@@ -108,7 +108,7 @@ class Decoding:
         whole = of_columns if columns else specific
         out = whole if names is None else {copy.key for copy in latents.resolve(names)}
         if out - specific or not (out or columns):
-            families = [family.name for family in latents.specific]
+            families = [x.name for x in latents if x.name not in latents.of_everyone]
             raise SettingsError(
                 f"latents {sorted(out - specific)} cannot be left out: name group-specific "
                 f"latents of the model, {families}, or copies of them, {sorted(specific)}"

@@ -71,7 +71,7 @@ def expression(
     data = mgvi.read_for_results(adata)
     chosen, own = cells_of_group(adata, data, named_groups(mgvi.families, group), cells)
     others = np.setdiff1d(chosen, own)
-    shared = [latent.name for latent in mgvi.families.shared]
+    shared = mgvi.families.of_everyone
     sides = [("all", None, PALETTE[0]), ("shared only", shared, PALETTE[1])]
     found = (normalized_expression(mgvi, data, k, genes, predict_absent=True) for _, k, _ in sides)
     tables = [table.to_numpy() for table in found]

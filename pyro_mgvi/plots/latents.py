@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 
 from pyro_mgvi.data.checks import annotated
 from pyro_mgvi.data.checks import column as obs_column
+from pyro_mgvi.data.modalities import labelled
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.plots.colours import colours_in
 from pyro_mgvi.plots.figures import axes_grid, check, finish, new_figure
@@ -91,7 +92,7 @@ def latents(
     ----------
     adata
         Annotated data with latents in ``obsm``, from
-        :meth:`MGVI.write_latents <pyro_mgvi.MGVI.write_latents>`.
+        :meth:`MGVI.write_latents <pyro_mgvi.MGVI.write_latents>`; or a MuData.
     panels
         A column of ``obs``, for one panel per latent; or pairs of a key of ``obsm`` and a
         column, such as ``("X_mgvi_z", "celltype")``. Columns may be continuous.
@@ -127,7 +128,7 @@ def latents(
     ['z by score']
     """
     check(show, save)
-    annotated(adata)
+    adata = annotated(labelled(adata))
     columns = whole_number("columns", columns, least=1)
     if not isinstance(prefix, str):
         raise SettingsError(f"prefix must be a text, not {prefix!r}")

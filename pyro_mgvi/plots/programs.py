@@ -17,6 +17,7 @@ from pyro_mgvi.analysis.metrics import log_shares
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import column, some
+from pyro_mgvi.data.modalities import labelled
 from pyro_mgvi.data.names import gene_positions
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.plots.colours import MISSING, SEQUENTIAL, Levels, colours_in, is_number
@@ -54,7 +55,7 @@ def program(
     mgvi
         A trained :class:`~pyro_mgvi.MGVI`.
     adata
-        Annotated data.
+        Annotated data; of a model of several modalities, the MuData.
     key
         Key of the latent, such as ``"t_Ileum"``.
     dim
@@ -90,8 +91,9 @@ def program(
     't_group1, dimension 1'
     """
     check(show, save)
+    labels = labelled(adata)
     if label_key is not None:
-        column(adata, label_key, "label_key")
+        column(labels, label_key, "label_key")
     copies = {copy.key: copy for copy in mgvi.families.copies}
     if key not in copies:
         raise SettingsError(f"unknown latent {key!r}; the model has {list(copies)}")
@@ -123,28 +125,49 @@ def program(
     bar.set_label(f"{what}, standardised", fontsize=8)
     if label_key is not None:
         cells = data.cells[chosen[order]]
-        _strip(ax, adata, label_key, cells)
+        _strip(ax, labels, label_key, cells)
     ax.set_title(f"{key}, dimension {dim}", pad=20 if label_key is not None else None)
     finish([ax], show, save)
     return ax
 
 
 def _observed(mgvi: Program, data: GroupedCounts) -> np.ndarray:
-    """Return log counts at one depth, or the values, cells x genes."""
-    if mgvi.data_kind is DataKind.COUNTS:
-        return log_shares(data.x)
-    return np.concatenate([batch.counts.cpu().numpy() for _, batch in mgvi.batches(data)])
+    """Return log counts at one depth, or the values, cells x genes; NaN where a cell has not it."""
+    schema = mgvi.schema
+    if mgvi.data_kind is not DataKind.COUNTS:
+        x_ng = np.concatenate([batch.counts.cpu().numpy() for _, batch in mgvi.batches(data)])
+    elif schema.several is None:
+        x_ng = log_shares(data.x)
+    else:  # each modality is at a depth of its own
+        x_ng = np.full(data.shape, np.nan)
+        for columns in schema.several.columns.values():
+            part = data.x[:, columns]
+            has_n = np.asarray(part.sum(1)).ravel() > 0
+            x_ng[has_n, columns] = log_shares(part[has_n])
+    if schema.measured_bg is not None:
+        x_ng = np.where(schema.measured_bg[data.group_n], x_ng, np.nan)
+    return x_ng
 
 
 def _smooth(x_gn: np.ndarray) -> np.ndarray:
-    """Return the rows, smoothed over a window of cells and standardised."""
-    n = x_gn.shape[1]
-    width = max(1, n // WINDOW)
-    kernel = np.ones(width)
-    counts = np.convolve(np.ones(n), kernel, mode="same")
-    smooth_gn = np.array([np.convolve(row, kernel, mode="same") / counts for row in x_gn])
-    deviation = smooth_gn.std(1, keepdims=True)
-    return (smooth_gn - smooth_gn.mean(1, keepdims=True)) / np.maximum(deviation, 1e-12)
+    """Return the rows, smoothed over a window of cells and standardised; missing ones are left out.
+
+    Examples
+    --------
+    >>> _smooth(np.array([[1.0, np.nan, 3.0]])).tolist()
+    [[-1.0, nan, 1.0]]
+    """
+    kernel = np.ones(max(1, x_gn.shape[1] // WINDOW))
+    sum_gn, known_gn = (
+        np.array([np.convolve(row, kernel, mode="same") for row in part])
+        for part in (np.nan_to_num(x_gn), np.isfinite(x_gn).astype(float))
+    )
+    smooth_gn = sum_gn / np.maximum(known_gn, 1)
+    has_gn = known_gn > 0
+    n_g1 = np.maximum(has_gn.sum(1, keepdims=True), 1)
+    smooth_gn -= smooth_gn.sum(1, keepdims=True, where=has_gn) / n_g1
+    deviation_g1 = np.sqrt((smooth_gn**2).sum(1, keepdims=True, where=has_gn) / n_g1)
+    return np.where(has_gn, smooth_gn / np.maximum(deviation_g1, 1e-12), np.nan)
 
 
 def _strip(ax: Axes, adata: AnnData, label_key: str, cells: np.ndarray) -> None:

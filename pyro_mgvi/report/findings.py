@@ -14,7 +14,7 @@ from pyro_mgvi.plots.colours import Levels
 from pyro_mgvi.report.blocks import Block, Doubts, Hint, Paragraph, Section, Verdict
 from pyro_mgvi.report.probes import Probe
 from pyro_mgvi.report.rankings import Rankings
-from pyro_mgvi.report.result import WITH_MODEL, OwnCells, Result, without_model
+from pyro_mgvi.report.result import OwnCells, Result, with_model, without_model
 
 SAID = 5  # latents that are told one by one
 LISTED = 6  # groups that are told one by one
@@ -49,6 +49,9 @@ def findings(
     shifts = _shifts(rankings)
     if shifts:
         blocks.append(Paragraph(shifts))
+    alone = tuple(_of_modalities(result, rankings))
+    if alone:
+        blocks.append(Verdict(alone))
     private = list(_private(result, said))
     if private:
         more = len(private) - SAID
@@ -61,7 +64,7 @@ def findings(
         blocks.append(Verdict(found.verdict))
     elif said is not None:
         text = "Whether a latent is more than noise was not tested; refits tell."
-        blocks.append(Hint(text, f"{WITH_MODEL} --diagnose"))
+        blocks.append(Hint(text, with_model(result, "--diagnose")))
     if said is None:
         blocks.append(without_model(result, "The genes of latents, and whether training converged"))
     return Section("findings", "Findings", "What was found, in plain words?", tuple(blocks))
@@ -127,6 +130,25 @@ def _size(result: Result) -> str:
 def _used(own: OwnCells) -> np.ndarray:
     used: np.ndarray = np.var(own.values, axis=0) > ACTIVE
     return used
+
+
+def _of_modalities(result: Result, rankings: Rankings) -> Iterator[str]:
+    """Yield what each shared latent holds that reaches some of several modalities alone."""
+    for own in result.copies():
+        alone, used = result.alone(own.copy), int(_used(own).sum())
+        if not alone or not own.copy.shared:
+            continue
+        key, several = own.copy.key, " and " in alone
+        if not used:
+            yield f"{key}: nothing shows in {alone} {'and in nothing else' if several else 'alone'}."
+            continue
+        text = f"{key}: {used} of {own.copy.dim} dimensions show in {alone} "
+        text += "and in nothing else." if several else "alone."
+        mine = rankings.programs[rankings.programs["latent"] == key]
+        firsts = [", ".join(part["gene"].head(NAMED)) for _, part in mine.groupby("dimension")]
+        if firsts:
+            text += f" First features: {'; next dimension: '.join(firsts)}."
+        yield text
 
 
 def _private(result: Result, said: FitSummary | None) -> Iterator[str]:

@@ -19,6 +19,7 @@ from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, shuffled_fit
 from pyro_mgvi.analysis.diagnosis import ACTIVE, Diagnosis, diagnose
 from pyro_mgvi.analysis.metrics import active_units
 from pyro_mgvi.data.checks import annotated
+from pyro_mgvi.data.modalities import is_mudata
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.report.blocks import Section
 from pyro_mgvi.report.explorer import explorer
@@ -104,7 +105,8 @@ def render(
     Parameters
     ----------
     adata
-        Cells with the latents in ``obsm``; what ``pyro-mgvi fit`` wrote. Stays as it is.
+        Cells with the latents in ``obsm``; what ``pyro-mgvi fit`` wrote. Stays as it is. A MuData
+        where the fit is of several modalities, which the sections then tell apart.
     mgvi
         The trained :class:`~pyro_mgvi.MGVI`; genes, refits and predictive checks need it.
     labels
@@ -129,7 +131,8 @@ def render(
     SettingsError
         If ``diagnosed`` without a model.
     """
-    annotated(adata)
+    if not is_mudata(adata):
+        annotated(adata)
     if mgvi is not None:
         check_model(mgvi)
     if max_epochs is not None:
@@ -196,9 +199,15 @@ def plotly_script() -> Markup | None:
 
 
 def _tiles(result: Result) -> list[tuple[str, str]]:
+    several = result.modalities
+    features = [(f"{result.adata.n_vars:,}", "genes")]
+    if several is not None:
+        features = [
+            (f"{n:,}", f"features of {name}") for name, n in zip(several.names, several.sizes)
+        ]
     tiles = [
         (f"{result.adata.n_obs:,}", "cells"),
-        (f"{result.adata.n_vars:,}", "genes"),
+        *features,
         (str(len(result.groups)), "groups"),
     ]
     private = []

@@ -49,3 +49,45 @@ def model(mdata, **settings):
     """Return a small model of both modalities."""
     settings = {"latents": LATENTS, **settings}
     return MGVI.from_mudata(mdata, "donor", LIKELIHOODS, **settings)
+
+
+def random_mosaic(rng, n=30, groups=3, sizes=None):
+    """Return a mosaic of three modalities, and which group has which feature, by modality.
+
+    Each cell has one modality or more; some groups lack a modality, and some features are absent
+    from some groups, as columns of ``var`` say. RNA connects all groups.
+    """
+    sizes = sizes or {"rna": 10, "prot": 6, "atac": 8}
+    group_n = np.arange(n) % groups
+    names = np.array([f"cell{i}" for i in range(n)])
+    parts, masks = {}, {}
+    for modality, size in sizes.items():
+        x = rng.poisson(4.0, (n, size)) + 1  # whoever has a modality has a count in it
+        has_b = np.ones(groups, bool)
+        if modality != "rna":
+            has_b[rng.integers(groups)] = rng.random() < 0.3
+        has_n = (rng.random(n) < 0.7) & has_b[group_n]
+        has_n[:groups] = has_b  # of each group, the first cell has what the group has
+        if modality == "rna":
+            has_n |= rng.random(n) < 0.5
+            missing = ~has_n
+        else:
+            missing &= ~has_n
+        has_bg = rng.random((groups, size)) < 0.8
+        has_bg[:, :2] = True
+        has_bg[rng.integers(groups, size=size), np.arange(size)] = True
+        if not has_b.all():  # a feature is in a group that has the modality
+            has_bg[np.flatnonzero(has_b)[0]] = True
+        masks[modality] = has_bg
+        parts[modality] = (x, has_n)
+    x, has_n = parts["rna"]
+    parts["rna"] = x, has_n | missing
+    made = {}
+    for modality, (x, has_n) in parts.items():
+        var = pd.DataFrame(index=[f"{modality}{g}" for g in range(sizes[modality])])
+        for b in range(groups):
+            var[f"in_d{b}"] = masks[modality][b]
+        obs = pd.DataFrame({"donor": [f"d{b}" for b in group_n[has_n]]}, index=names[has_n])
+        kept = np.where(masks[modality][group_n[has_n]], x[has_n], 0)
+        made[modality] = AnnData(kept.astype(np.float32), obs=obs, var=var)
+    return mudata_of(made)

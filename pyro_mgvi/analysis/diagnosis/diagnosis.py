@@ -192,7 +192,7 @@ def _worth(refits: CrossFit, data: GroupedCounts) -> pd.DataFrame:
             draws = posterior.draw(generator)
             with_all = posterior.log_likelihood(draws)
             for copy in mgvi.families.copies:
-                if mgvi.families[copy.latent] in mgvi.families.shared:
+                if copy.latent in mgvi.families.of_everyone:
                     gains[copy.key] = [np.full(1, np.nan)]
                     continue
                 values = {k: v.clone() for k, v in draws.items()}

@@ -62,7 +62,8 @@ def verdict(
                 f"interpret them.{_shift(program, copy.groups)}"
             )
     schema = program.schema
-    shared = {copy.key for copy in program.families.copies if copy.shared}
+    families = program.families
+    shared = {copy.key for copy in families.copies if families.everyones(copy)}
     registered = ("group", "label", schema.batch_key, *schema.categories)
     columns = probes[["latent", "target", "accuracy", "chance"]]
     for latent, target, accuracy, chance in columns.itertuples(index=False, name=None):

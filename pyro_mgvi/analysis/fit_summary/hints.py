@@ -64,19 +64,33 @@ def _nested(data: GroupedCounts) -> bool:
 
 
 def _depth(groups: np.ndarray, sampled: GroupedCounts) -> Iterator[str]:
-    """Yield what the cells' counts are too few for."""
-    total_n = np.asarray(sampled.x.sum(1)).ravel()
+    """Yield what the cells' counts are too few for, in each of several modalities."""
+    several, x = sampled.schema.several, sampled.x
+    if several is None:
+        yield from _depth_of(groups, sampled, np.asarray(x.sum(1)).ravel(), "")
+        return
+    for name, columns in several.columns.items():
+        total_n = np.asarray(x[:, columns].sum(1)).ravel()
+        has = np.flatnonzero(total_n > 0)  # the others have not got it
+        if len(has):
+            yield from _depth_of(groups, sampled.subset(has), total_n[has], f" of {name}")
+
+
+def _depth_of(
+    groups: np.ndarray, sampled: GroupedCounts, total_n: np.ndarray, what: str
+) -> Iterator[str]:
+    """Yield what the cells' counts are too few for, given those of each cell."""
     if np.median(total_n) < SHALLOW:
         yield (
-            f"the median cell has {np.median(total_n):.0f} counts in these genes: weak "
+            f"the median cell has {np.median(total_n):.0f} counts{what} in these genes: weak "
             "programs cannot be found; use more genes, or deeper cells"
         )
     extreme = extreme_cells(total_n, sampled.group_n, sampled.batch_n)
     if extreme.any():
         yield (
             f"{extreme.sum()} of {len(sampled)} cells looked at have more than {EXTREME:.0f} times "
-            "the counts of the median cell of their group, and cost the fit more than all others: "
-            f"leave them out; the first is adata.obs_names[{sampled.cells[extreme.argmax()]}]"
+            f"the counts{what} of the median cell of their group, and cost the fit more than all "
+            f"others: leave them out; the first is adata.obs_names[{_first(sampled, extreme)}]"
         )
     present = np.unique(sampled.group_n)
     median_b = np.array([np.median(total_n[sampled.group_n == code]) for code in present])
@@ -84,9 +98,14 @@ def _depth(groups: np.ndarray, sampled: GroupedCounts) -> Iterator[str]:
     if median_b[high] > UNEQUAL * max(median_b[low], 1):
         yield (
             f"a cell of {groups[present[high]]} has {median_b[high] / max(median_b[low], 1):.1f} "
-            f"times the counts of one of {groups[present[low]]}: what only deep cells show may "
+            f"times the counts{what} of one of {groups[present[low]]}: what only deep cells show may "
             f"look private; compare with cells of {groups[present[high]]} thinned to the same depth"
         )
+
+
+def _first(sampled: GroupedCounts, is_so: np.ndarray) -> int:
+    """Return the position of the first of some cells in the data that were read."""
+    return int(sampled.cells[is_so.argmax()])
 
 
 def crowded(program: Program) -> Iterator[str]:

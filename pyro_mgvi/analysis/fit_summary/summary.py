@@ -51,8 +51,8 @@ class FitSummary:
     latents
         A row for each latent: who ``owns`` it, how many ``cells`` do, how many ``dimensions`` it
         has and how many are ``in_use``, what it says about a cell (``nats``, the divergence of
-        posterior from prior) and, if not all groups own it, the first ``genes`` that rise and fall
-        along the dimensions that say most, in words. Nats and genes are of a sample of the cells.
+        posterior from prior) and, of latents of some groups or modalities, the first ``genes`` that
+        rise and fall along the dimensions that say most, in words. Nats and genes are of a sample of the cells.
     agreement
         How well several trainings find each dimension again, see
         :func:`~pyro_mgvi.analysis.several.agreement.agreement`; empty after a single one.
@@ -177,7 +177,7 @@ def summary(mgvi: Program, adata: AnnData | GroupedCounts) -> FitSummary:
     used = [
         copy.key
         for copy in mgvi.families.copies
-        if not copy.shared and len(dims_in_use(mgvi, copy))
+        if not mgvi.families.everyones(copy) and len(dims_in_use(mgvi, copy))
     ]
     return FitSummary(
         groups=dict(zip(mgvi.schema.groups, map(int, sizes))),
@@ -237,7 +237,9 @@ def _latents(mgvi: Program, data: GroupedCounts, sampled: GroupedCounts) -> list
                 "dimensions": copy.dim,
                 "in_use": len(dims_in_use(mgvi, copy)),
                 "nats": float(nats_d.sum()),
-                "genes": "" if copy.shared else _genes(mgvi, sampled.subset(own), copy, nats_d),
+                "genes": ""
+                if mgvi.families.common(copy)
+                else _genes(mgvi, sampled.subset(own), copy, nats_d),
             }
         )
     return rows

@@ -14,6 +14,7 @@ from pyro_mgvi.analysis.metrics import known_labels
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import column
+from pyro_mgvi.data.modalities import labelled
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.pruning import dimension_divergence
 
@@ -45,7 +46,7 @@ def program_summary(
         Column of ``obs`` with labels, such as cell types. Cells without one are left out of what
         is said of labels.
     latents
-        Families (``"t"``) or copies (``"t_Ileum"``); by default all that some groups only own.
+        As for :func:`programs`.
 
     Returns
     -------
@@ -74,9 +75,9 @@ def program_summary(
     """
     copies, obs = chosen_copies(mgvi, latents), pd.DataFrame()
     if not isinstance(adata, GroupedCounts):
-        obs = adata.obs
+        obs = labelled(adata).obs
     if label_key is not None:
-        column(adata, label_key, "label_key")
+        column(labelled(adata), label_key, "label_key")
     data, rows = mgvi.read_for_results(adata), []
     obs = obs.iloc[data.cells] if len(obs.columns) else obs
     numbers = _numbers(obs)

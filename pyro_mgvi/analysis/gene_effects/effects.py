@@ -14,6 +14,7 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.model import Posterior
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.training.program import Program
+from pyro_mgvi.training.search.modality_reach import reached_features
 
 DEPTH = 1e4  # expression is reported in counts per so many
 TINY = torch.finfo(torch.float32).tiny
@@ -45,7 +46,8 @@ class Effects:
         the squared change of its logarithm. A rare gene tells little, however large its fold
         change. For transformed data, the squared change of the value.
     measured_g
-        Which genes some of the cells have, boolean; the others' numbers are zeros.
+        Which genes some of the cells have, and the copy reaches, boolean; the others' numbers mean
+        nothing.
     """
 
     copy: Copy
@@ -132,7 +134,10 @@ def effects(
     if counts:
         mean_g = DEPTH * mean_g
         information_dg = mean_g * (np.log(2) * effect_dg) ** 2
-    return Effects(copy, dims, mean_nd, sd_d, effect_dg, mean_g, information_dg, cells_g > 0)
+    has_g = cells_g > 0
+    if program.model.modalities is not None:
+        has_g &= reached_features(program, copy).numpy()
+    return Effects(copy, dims, mean_nd, sd_d, effect_dg, mean_g, information_dg, has_g)
 
 
 def _moved(

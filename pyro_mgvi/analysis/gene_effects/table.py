@@ -43,7 +43,8 @@ def programs(
     adata
         Annotated data (or :class:`~pyro_mgvi.GroupedCounts`).
     latents
-        Families (``"t"``) or copies (``"t_Ileum"``); by default all that some groups only own.
+        Families (``"t"``) or copies (``"t_Ileum"``); by default all that some groups only own, and
+        those that reach some of several modalities.
     calibration
         Where ``z_score`` and ``q_value`` come from: True fits the model twice more, on halves of
         the cells of ``adata`` (as long as one or two trainings); refits that are there already
@@ -94,7 +95,7 @@ def programs(
         calibration = flag("calibration", calibration)
     data = mgvi.read_for_results(adata)
     testable = mgvi.data_kind is DataKind.COUNTS and any(
-        not copy.shared and len(dims_in_use(mgvi, copy)) for copy in copies
+        not mgvi.families.everyones(copy) and len(dims_in_use(mgvi, copy)) for copy in copies
     )
     if calibration is True and testable:
         calibration = cross_fit(mgvi, data, progress=progress)
@@ -108,7 +109,7 @@ def programs(
         found = effects(mgvi, data.subset(own), copy)
         notes |= notes_of(mgvi.schema, copy.groups)
         z_dg = np.full(found.effect_dg.shape, np.nan)
-        if refits is not None and not copy.shared and len(found.dims):
+        if refits is not None and not mgvi.families.everyones(copy) and len(found.dims):
             z_dg = unseen_scores(refits, data, own, found)
             z_dg[:, ~found.measured_g] = np.nan
         parts += _tables(found, z_dg, np.array(mgvi.schema.genes))
@@ -118,9 +119,11 @@ def programs(
 
 
 def chosen_copies(program: Program, latents: Iterable[str] | str | None) -> tuple[Copy, ...]:
-    """Return the copies that names stand for; those of some groups only by default."""
-    copies = program.families.resolve(latents)
-    return copies if latents is not None else tuple(copy for copy in copies if not copy.shared)
+    """Return the copies that names stand for; those of some groups or modalities by default."""
+    families = program.families
+    if latents is not None:
+        return families.resolve(latents)
+    return tuple(copy for copy in families.copies if not families.common(copy))
 
 
 def owned(program: Program, data: GroupedCounts, copy: Copy) -> np.ndarray:

@@ -24,17 +24,22 @@ ROUNDS = 100  # of the alternating fit of shares and sizes
 ENOUGH = 0.1  # of each group's counts: so many make up a library that all groups' cells have
 
 
-def initial_values(data: CountsOfGroups, data_kind: DataKind) -> InitialValues:
-    """Return initial values of counts or of transformed values, with or without absent genes."""
+def initial_values(
+    data: CountsOfGroups, data_kind: DataKind, of_one: bool = False
+) -> InitialValues:
+    """Return initial values of counts or of transformed values, with or without absent genes.
+
+    Those ``of_one`` of several modalities are for its total of all features that a cell has.
+    """
     several = data.schema.several
     if several is not None:
-        of_one = partial(initial_values, data_kind=data_kind)
-        return initial_values_of_modalities(data, several, of_one)
+        of_each = partial(initial_values, data_kind=data_kind, of_one=True)
+        return initial_values_of_modalities(data, several, of_each)
     measured_bg, counts = data.schema.measured_bg, data_kind is DataKind.COUNTS
     if measured_bg is None:
         return initial_values_of_counts(data) if counts else initial_values_of_values(data)
     if counts:
-        return initial_values_of_measured(data, measured_bg)
+        return initial_values_of_measured(data, measured_bg, every_gene=of_one)
     return initial_values_of_measured_values(data, measured_bg)
 
 
@@ -104,13 +109,15 @@ def shares_of_measured(
     return share_g
 
 
-def initial_values_of_measured(data: CountsOfGroups, measured_bg: np.ndarray) -> InitialValues:
+def initial_values_of_measured(
+    data: CountsOfGroups, measured_bg: np.ndarray, every_gene: bool = False
+) -> InitialValues:
     """Do as :func:`~pyro_mgvi.data.moments.initial_values_of_counts`, over what is measured.
 
     A cell's library is of the genes that all groups have (:func:`reference_genes`); if it is of
     others, it stands for the share of them that its group has. So two species' cells are at one
-    depth by their common genes. An offset is that of a group's gene which another group has, too;
-    others are 0.
+    depth by their common genes. With ``every_gene`` it is of all genes that a cell has. An offset
+    is that of a group's gene which another group has, too; others are 0.
     """
     n, n_genes = data.shape
     n_groups = len(data.schema.groups)
@@ -119,7 +126,7 @@ def initial_values_of_measured(data: CountsOfGroups, measured_bg: np.ndarray) ->
         seen_g += np.asarray((x > 0).sum(0)).ravel()
         for group in range(n_groups):
             totals_bg[group] += np.asarray(x[data.group_n[cells] == group].sum(0)).ravel()
-    reference_g = reference_genes(totals_bg, measured_bg)
+    reference_g = np.ones(n_genes, bool) if every_gene else reference_genes(totals_bg, measured_bg)
     for cells, x in blocks(data):
         library_n[cells] = np.maximum(np.asarray(x[:, reference_g].sum(1)).ravel(), 1.0)
     share_g = shares_of_measured(totals_bg, measured_bg, reference_g)

@@ -8,7 +8,12 @@ from typing import Any
 
 from pyro_mgvi.data import checks
 from pyro_mgvi.data.grouped_counts import GroupedCounts
-from pyro_mgvi.data.modalities.joining import as_modalities, joined, measured_by_group
+from pyro_mgvi.data.modalities.joining import (
+    as_modalities,
+    features_by_group,
+    joined,
+    measured_by_group,
+)
 from pyro_mgvi.data.schema import modalities_of
 
 
@@ -22,6 +27,7 @@ def counts_of_mudata(
     drop_empty: bool = False,
     sample_key: str | None = None,
     sample_effects: bool = True,
+    feature_masks: Mapping[str, str] | None = None,
 ) -> GroupedCounts:
     """Read counts and labels of some modalities of a MuData, which stays as it is.
 
@@ -36,6 +42,9 @@ def counts_of_mudata(
         Names of the modalities, in the order of their features.
     layers
         By modality, the layer that holds its counts; ``X`` for the others.
+    feature_masks
+        By group, the column of the modalities' ``var`` that says which features it has, 1 or True.
+        A modality without such columns has all features in all groups that have it.
 
     Raises
     ------
@@ -49,6 +58,8 @@ def counts_of_mudata(
     masks, several = None, modalities_of(chosen)
     if several is not None:
         masks = measured_by_group(adata, several, group_keys)
+    if feature_masks is not None:
+        masks = features_by_group(mdata, chosen, feature_masks, masks)
     data = GroupedCounts.from_anndata(
         adata,
         group_key,

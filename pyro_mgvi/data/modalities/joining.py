@@ -70,7 +70,7 @@ def joined(mdata: Any, modalities: Sequence[Modality], keys: Iterable[str | None
     obs = pd.DataFrame(index=cells)
     for key in keys:
         if key is not None:
-            obs[key] = _column(mdata, [each.name for each in modalities], key, cells)
+            obs[key] = column_of(mdata, [each.name for each in modalities], key, cells)
     return AnnData(x, obs=obs, var=pd.DataFrame(index=pd.Index(names, dtype=object)))
 
 
@@ -104,7 +104,7 @@ def _block(adata: AnnData, modality: Modality, cells: pd.Index) -> sparse.csr_ma
     return sparse.csr_matrix((at.data, (row[at.row], at.col)), shape=shape)
 
 
-def _column(mdata: Any, names: Sequence[str], key: str, cells: pd.Index) -> pd.Series:
+def column_of(mdata: Any, names: Sequence[str], key: str, cells: pd.Index) -> pd.Series:
     """Return a column of ``obs``, of the MuData or put together from its modalities."""
     if key in mdata.obs:
         given: pd.Series = mdata.obs[key].set_axis(cells)
@@ -179,6 +179,49 @@ def measured_by_group(
             f"no cell of {some(lacking)} has every modality, and groups that lack one must be of "
             "one column: join the columns into one"
         )
+    return masks
+
+
+def features_by_group(
+    mdata: Any,
+    modalities: Sequence[Modality],
+    given: Mapping[str, str],
+    having: Mapping[str, np.ndarray] | None,
+) -> dict[str, np.ndarray]:
+    """Return which features each group has, of the modalities that it has.
+
+    Parameters
+    ----------
+    mdata, modalities
+        The MuData, and which of its modalities.
+    given
+        By group, a column of ``var``.
+    having
+        What :func:`measured_by_group` has found.
+
+    Raises
+    ------
+    DataError
+        If no column is given, or one is in no modality.
+    """
+    if not isinstance(given, Mapping) or not all(isinstance(each, str) for each in given.values()):
+        raise DataError(
+            "feature_masks of a MuData are a column of the modalities' var for each group, as in "
+            f"{{'p1': 'in_p1', 'p2': 'in_p2'}}, not {given!r}"
+        )
+    tables = [mdata.mod[each.name].var for each in modalities]
+    masks = {}
+    for group, column in given.items():
+        if not any(column in var for var in tables):
+            known = sorted({str(name) for var in tables for name in var})
+            raise DataError(
+                f"the feature mask of {group!r}, {column!r}, is a column of no modality's var; they "
+                f"have: {some(known, 20) or 'no column'}"
+            )
+        parts = [var[column] if column in var else np.ones(len(var), bool) for var in tables]
+        masks[str(group)] = np.concatenate([np.asarray(part, object) for part in parts])
+        if having is not None and str(group) in having:
+            masks[str(group)][~having[str(group)]] = False
     return masks
 
 

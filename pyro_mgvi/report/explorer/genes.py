@@ -8,8 +8,9 @@ import numpy as np
 
 from pyro_mgvi.analysis import normalized_expression
 from pyro_mgvi.core import DataKind
+from pyro_mgvi.core.modalities import Modalities
 from pyro_mgvi.data.masks.notes import lacking, prediction_note
-from pyro_mgvi.data.stores.in_memory import dense
+from pyro_mgvi.data.stores.in_memory import Counts, dense
 from pyro_mgvi.report.explorer.packing import rows, whole
 from pyro_mgvi.report.explorer.thinning import thinned
 from pyro_mgvi.report.result import Result
@@ -41,14 +42,24 @@ def observed(result: Result, cells: np.ndarray, names: list[str]) -> dict[str, A
     x_ng = np.asarray(dense(x[:, position]), float)
     unit = "value"
     if result.mgvi.data_kind is DataKind.COUNTS:
-        total_n = np.maximum(np.asarray(x.sum(1), float).ravel(), 1.0)
-        x_ng = np.log1p(PER * x_ng / total_n[:, None])
+        total_ng = _totals(result.modalities, x, position)
+        x_ng = np.log1p(PER * x_ng / np.maximum(total_ng, 1.0))
         unit = "log(1 + counts per 10,000)"
+        if result.modalities is not None:  # cells that have not got one are in no mean of it
+            unit = "log(1 + counts per 10,000 of the modality)"
+            x_ng = np.where(total_ng > 0, x_ng, np.nan)
     schema = result.data.schema
     if schema.measured_bg is not None:
         x_ng[~schema.measured_bg[result.data.group_n[cells]][:, position]] = np.nan
     notes = [prediction_note(lacking(schema, name)) for name in names]
     return {"names": names, "notes": notes, "unit": unit, **rows(x_ng.T)[0]}
+
+
+def _totals(modalities: Modalities | None, x: Counts, position: list[int]) -> np.ndarray:
+    """Return each cell's counts, (cells, 1); of several modalities in that of each feature."""
+    parts = [slice(None)] if modalities is None else [*modalities.columns.values()]
+    total_nk = np.stack([np.asarray(x[:, part].sum(1), float).ravel() for part in parts], 1)
+    return total_nk if modalities is None else total_nk[:, modalities.code_g.numpy()[position]]
 
 
 def expected(result: Result, cells: np.ndarray, names: list[str]) -> dict[str, Any] | None:
@@ -67,9 +78,9 @@ def expected(result: Result, cells: np.ndarray, names: list[str]) -> dict[str, A
     """
     if result.mgvi is None or result.data is None or not names:
         return None
-    copies = result.latents.copies
-    shared = list(dict.fromkeys(copy.latent for copy in copies if copy.shared))
-    if not shared or all(copy.shared for copy in copies):
+    copies, everyones = result.latents.copies, result.latents.everyones
+    shared = list(dict.fromkeys(copy.latent for copy in copies if everyones(copy)))
+    if not shared or all(map(everyones, copies)):
         return None
     chosen = thinned(result.group.cat.codes.to_numpy()[cells], COMPARED)
     some = result.data.subset(cells[chosen])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,8 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from pyro_mgvi import plots
 from pyro_mgvi.core import DataKind
+from pyro_mgvi.core.modalities import Modalities
 from pyro_mgvi.data.counts import checked, matrix
 from pyro_mgvi.data.schema import Source
+from pyro_mgvi.data.stores.in_memory import Counts
 from pyro_mgvi.data.stores.on_disk import in_memory
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.plots.colours import Levels
@@ -37,44 +42,89 @@ def data(result: Result) -> Section:
     except DataError as error:
         blocks.append(Hint(f"Depth cannot be shown: {error}."))
     else:
-        depth = np.asarray(x.sum(axis=1), float).ravel()
-        found = np.asarray((x > 0).sum(axis=1)).ravel()
-        by_group = [depth[(group == name).to_numpy()] for name in result.groups]
-        table["counts per cell"] = [round(np.median(part)) for part in by_group]
-        table["10 % to 90 %"] = [
-            " to ".join(f"{value:,.0f}" for value in np.quantile(part, [0.1, 0.9]))
-            for part in by_group
-        ]
-        table["genes per cell"] = [
-            round(np.median(found[(group == name).to_numpy()])) for name in result.groups
-        ]
-
-        def draw(ax: Axes) -> None:
-            for y, part in enumerate(by_group):
-                low, first, middle, third, high = np.quantile(part, [0.05, 0.25, 0.5, 0.75, 0.95])
-                ax.plot([low, high], [y, y], color=plots.PALETTE[0], linewidth=1.2)
-                ax.plot([first, third], [y, y], color=plots.PALETTE[5], linewidth=9)
-                ax.plot(middle, y, "o", color="black", markersize=5)
-            ax.set_yticks(range(len(by_group)), result.groups)
-            ax.invert_yaxis()
-            ax.margins(y=0.4 / len(by_group) + 0.1)
-            ax.xaxis.set_major_locator(MaxNLocator(4))
-            ax.xaxis.set_major_formatter("{x:,.0f}")
-            ax.set_xlabel("counts per cell")
-
-        caption = (
-            "Are the groups equally deep? Dot: median cell; thick line: the middle half of the "
-            "cells; thin line: the middle 90 %."
-        )
-        height = min(8.0, 1.2 + 0.42 * len(by_group))
-        items.append(Picture.drawn(draw, caption, (4.9, height)))
+        group_n = group.cat.codes.to_numpy()
+        if result.modalities is None:
+            columns, picture = _depth(x, group_n, result.groups)
+            items.append(picture)
+            table = table.assign(**columns)
+        else:
+            items += _of_modalities(result.modalities, x, group_n, result)
     if result.n_left_out:
         blocks.append(Paragraph(f"{result.n_left_out:,} cells without a count were left out."))
     table.insert(0, key, list(sizes.index), allow_duplicates=True)  # it may be called "cells"
-    items.append(Table(table, "Cells of each group; counts and genes per cell are medians."))
+    medians = "" if len(table.columns) < 3 else "; counts and genes per cell are medians"
+    items.append(Table(table, f"Cells of each group{medians}."))
     if result.first_label is not None:
         items.append(_by_group(result, result.first_label))
     return Section("data", "Data", "What went in?", (*blocks, Row(tuple(items))))
+
+
+def _of_modalities(
+    modalities: Modalities, x: Counts, group_n: np.ndarray, result: Result
+) -> Iterator[Picture | Table]:
+    """Yield how deep the cells are in each of several modalities, those that have it."""
+    for name, place in modalities.columns.items():
+        part = x[:, place]
+        has_n = np.asarray(part.sum(1)).ravel() > 0
+        codes = np.unique(group_n[has_n])
+        groups = [result.groups[code] for code in codes]
+        if not groups:
+            continue
+        columns, picture = _depth(part[has_n], np.searchsorted(codes, group_n[has_n]), groups, name)
+        cells = np.bincount(group_n[has_n], minlength=len(result.groups))[codes]
+        table = pd.DataFrame({"cells": cells}).assign(**columns)
+        table.insert(0, result.settings["group_key"], groups, allow_duplicates=True)
+        yield picture
+        yield Table(table, f"Cells of each group that have {name}; medians of counts and features.")
+
+
+def _depth(
+    x: Counts, group_n: np.ndarray, groups: Sequence[str], of: str = ""
+) -> tuple[dict[str, list[Any]], Picture]:
+    """Return how deep the cells of each group are: columns of a table, and a picture.
+
+    Parameters
+    ----------
+    x
+        Counts of the cells.
+    group_n, groups
+        Their groups, as codes, and the names of these; none is without a cell.
+    of
+        The modality, of several.
+    """
+    depth = np.asarray(x.sum(axis=1), float).ravel()
+    found = np.asarray((x > 0).sum(axis=1)).ravel()
+    by_group = [depth[group_n == code] for code in range(len(groups))]
+    columns: dict[str, list[Any]] = {
+        "counts per cell": [round(np.median(part)) for part in by_group],
+        "10 % to 90 %": [
+            " to ".join(f"{value:,.0f}" for value in np.quantile(part, [0.1, 0.9]))
+            for part in by_group
+        ],
+        f"{'features' if of else 'genes'} per cell": [
+            round(np.median(found[group_n == code])) for code in range(len(groups))
+        ],
+    }
+
+    def draw(ax: Axes) -> None:
+        for y, part in enumerate(by_group):
+            low, first, middle, third, high = np.quantile(part, [0.05, 0.25, 0.5, 0.75, 0.95])
+            ax.plot([low, high], [y, y], color=plots.PALETTE[0], linewidth=1.2)
+            ax.plot([first, third], [y, y], color=plots.PALETTE[5], linewidth=9)
+            ax.plot(middle, y, "o", color="black", markersize=5)
+        ax.set_yticks(range(len(by_group)), groups)
+        ax.invert_yaxis()
+        ax.margins(y=0.4 / len(by_group) + 0.1)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+        ax.set_xlabel(f"counts of {of} per cell" if of else "counts per cell")
+
+    caption = (
+        f"Are the groups equally deep{f' in {of}' if of else ''}? Dot: median cell; thick line: "
+        "the middle half of the cells; thin line: the middle 90 %."
+    )
+    height = min(8.0, 1.2 + 0.42 * len(by_group))
+    return columns, Picture.drawn(draw, caption, (4.9, height))
 
 
 def _by_group(result: Result, column: str) -> Table:
@@ -100,6 +150,7 @@ def settings(result: Result) -> Section:
     names = {
         "group_key": "groups (column of obs)",
         "layer": "counts (layer)",
+        "layers": "counts (layers)",
         "batch_key": "batch (column of obs)",
         "covariate_keys": "covariates",
         "sample_key": "samples (column of obs)",
@@ -107,6 +158,10 @@ def settings(result: Result) -> Section:
     }
     rows = []
     for key, value in result.settings.items():
+        if key == "having":  # which group has which modality: the data say so
+            continue
+        if key == "layers":
+            value = [f"{layer} (of {name})" for name, layer in value.items()]
         text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
         if value is None:
             text = "X" if key == "layer" else "none"

@@ -27,7 +27,7 @@ from pyro_mgvi.report.blocks import (
     alone,
 )
 from pyro_mgvi.report.probes import Probe, left_out
-from pyro_mgvi.report.result import WITH_MODEL, OwnCells, Result, sample, without_model
+from pyro_mgvi.report.result import OwnCells, Result, sample, with_model, without_model
 
 DRAWN = 20_000  # cells in a picture; more are sampled
 
@@ -38,7 +38,8 @@ def latents(result: Result) -> Section:
     blocks: list[Block] = []
     for cells in result.copies():
         copy, used = cells.copy, active_units(cells.values, ACTIVE)
-        rows.append((copy.key, copy.owners, int(cells.own_n.sum()), copy.dim, used))
+        reach = (result.alone(copy) or "all",) if result.modalities is not None else ()
+        rows.append((copy.key, copy.owners, *reach, int(cells.own_n.sum()), copy.dim, used))
         if not used:
             blocks.append(Paragraph(f"{copy.key}: {_not_drawn(cells)}"))
             continue
@@ -51,14 +52,21 @@ def latents(result: Result) -> Section:
             everything = pd.Series("cells", index=result.adata.obs_names)
             pictures = (_latent(cells, place, None, everything, result),)
         blocks.append(Still(pictures))
-    columns = ["latent", "belongs to", "cells", "dimensions", "in use"]
+    reaches = [] if result.modalities is None else ["reaches"]
+    columns = ["latent", "belongs to", *reaches, "cells", "dimensions", "in use"]
     table = Table(
         pd.DataFrame(rows, columns=columns),
         f"Dimensions are in use if the cells' positions vary along them (variance above {ACTIVE}).",
     )
+    several = ""
+    if result.modalities is not None:
+        several = (
+            "A latent that reaches one modality describes what shows in that one alone; what "
+            "several show is in a latent that reaches all. "
+        )
     words = Paragraph(
         "Shared latents describe what all groups have in common, such as cell types; a latent of "
-        "one group describes what varies in its cells beyond that. The explorer draws them. In "
+        f"one group describes what varies in its cells beyond that. {several}The explorer draws them. In "
         "print, and without it, each picture shows the first two principal components of one "
         "latent, for the cells that own it. A latent with a "
         "single dimension in use is drawn along that dimension instead, with a row for each label."
@@ -166,7 +174,7 @@ def diagnostics(result: Result, probes: Sequence[Probe], found: Diagnosis | None
             Hint(
                 "Whether a latent is more than noise shows in refits, with and without shuffled "
                 "groups; they take about as long as two trainings.",
-                f"{WITH_MODEL} --diagnose",
+                with_model(result, "--diagnose"),
             )
         )
     return Section("diagnostics", title, question, tuple(blocks))

@@ -13,7 +13,7 @@ from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.plots.checks import observed_against_predicted
 from pyro_mgvi.report.blocks import Block, Hint, Paragraph, Picture, Row, Section, alone
 from pyro_mgvi.report.rankings import Rankings
-from pyro_mgvi.report.result import WITH_MODEL, Result, sample, without_model
+from pyro_mgvi.report.result import Result, sample, with_model, without_model
 
 CHECKED = 2_000  # cells in predictive checks; of more, a sample
 CHECKED_VALUES = 6_000_000  # cells x genes in them: a draw of many genes takes long
@@ -80,7 +80,7 @@ def genes(result: Result, rankings: Rankings, tested: bool = False, top: int = 1
         blocks.append(Hint(f"There are too few {units} for q-values."))
     if not tested:
         text = "Whether these genes exceed noise is not tested here; q-values need refits."
-        blocks.append(Hint(text, f"{WITH_MODEL} --diagnose"))
+        blocks.append(Hint(text, with_model(result, "--diagnose")))
     return Section("genes", title, question, tuple(blocks))
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pyro_mgvi.report.blocks import Block, Hint, Paragraph, Section, alone
 from pyro_mgvi.report.rankings import Rankings
-from pyro_mgvi.report.result import WITH_MODEL, Result, without_model
+from pyro_mgvi.report.result import Result, with_model, without_model
 
 
 def programs_of(result: Result, rankings: Rankings, tested: bool = False, top: int = 10) -> Section:
     """Show the first genes of each dimension in use of the latents that some groups only own."""
     title, question = "Programs", "Which genes vary along each private dimension?"
+    several = result.modalities
+    if several is not None:
+        question = "Which features vary along the dimensions of one group or of one modality?"
     if result.mgvi is None or result.data is None:
         return Section("programs", title, question, (without_model(result, "Programs"),))
     table = rankings.programs
@@ -26,19 +31,28 @@ def programs_of(result: Result, rankings: Rankings, tested: bool = False, top: i
             "for transformed data). Expected counts are per 10,000. Genes are in the order of what "
             "their counts tell of the dimension. A sign of a dimension means nothing: the first "
             "gene is made to rise."
+            + ("" if several is None else " Each modality is at 10,000 counts a cell.")
         )
     ]
-    dimensions = table.groupby(["latent", "dimension"], sort=False)
-    head = dimensions.head(top)
+    keys = ["latent", "dimension"]
+    if several is not None:  # counts of different modalities do not compare
+        of_each = np.repeat(several.names, several.sizes)
+        known = dict(zip(result.adata.var_names, of_each))
+        table = table.assign(modality=table["gene"].map(known))
+        keys.append("modality")
+    head = table.groupby(keys, sort=False).head(top)
     shown = head[["latent", "dimension", "gene", "effect"]].assign(expected=head["mean"])
     if called:
         shown["q"] = head["q_value"]
         counts = (table["q_value"] < 0.1).groupby([table["latent"], table["dimension"]], sort=False)
         caption = "How many genes have q < 0.1 for each dimension?"
         blocks.append(alone(counts.sum().reset_index(name="genes with q < 0.1"), caption))
-    caption = f"The first {top} genes of each dimension in use. Sort, search or download them."
+    first = f"The first {top} genes of each dimension in use"
+    if several is not None:
+        first = f"The first {top} features of each modality along each dimension in use"
+    caption = f"{first}. Sort, search or download them."
     blocks.append(alone(shown.reset_index(drop=True), caption, 2))
     if not tested:
         text = "Whether these genes exceed noise is not tested here; q-values need refits."
-        blocks.append(Hint(text, f"{WITH_MODEL} --diagnose"))
+        blocks.append(Hint(text, with_model(result, "--diagnose")))
     return Section("programs", title, question, tuple(blocks))

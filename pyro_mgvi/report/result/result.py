@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,19 +12,22 @@ from anndata import AnnData
 
 from pyro_mgvi.analysis.latent_values import latent_values
 from pyro_mgvi.core import Copy, Latents
+from pyro_mgvi.core.modalities import Modalities
 from pyro_mgvi.data import GroupedCounts, checks
 from pyro_mgvi.data.matching import groups_of
+from pyro_mgvi.data.modalities import is_mudata, side_by_side
+from pyro_mgvi.data.schema import modalities_of
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.plots.colours import MOST, is_number
-from pyro_mgvi.report.blocks import Hint
-from pyro_mgvi.support.versions import versions
+from pyro_mgvi.report.result.record import (
+    PREFIX,
+    check_latent,
+    chosen_labels,
+    modalities_read,
+    recorded_fit,
+    with_latents,
+)
 from pyro_mgvi.training.program import Program
-
-PREFIX = "X_mgvi_"
-LEVELS = 24  # a column with more levels is not chosen by itself
-CHOSEN = 4  # as many columns are chosen by themselves
-NEEDS_MODEL = "pyro-mgvi fit IN.h5ad {} --out RESULT.h5ad --model MODEL"
-WITH_MODEL = "pyro-mgvi report RESULT.h5ad --model MODEL --out report.html"
 
 
 class OwnCells(NamedTuple):
@@ -58,6 +59,8 @@ class Result:
         Columns of ``obs`` to colour by, beside the group.
     mgvi, data
         The model and its counts, or None.
+    modalities
+        Whose features these are, if of several modalities.
     """
 
     adata: AnnData
@@ -70,6 +73,7 @@ class Result:
     labels: tuple[str, ...]
     mgvi: Program | None = None
     data: GroupedCounts | None = None
+    modalities: Modalities | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -80,30 +84,40 @@ class Result:
 
     @classmethod
     def read(
-        cls, adata: AnnData, mgvi: Program | None = None, labels: Sequence[str] | None = None
+        cls,
+        adata: AnnData | Any,
+        mgvi: Program | None = None,
+        labels: Sequence[str] | None = None,
     ) -> Result:
         """Return the fit recorded in ``adata``, after checking that all of it is there.
+
+        The modalities of a MuData are put side by side.
 
         Raises
         ------
         DataError
             Naming what is missing, or what does not fit the model.
         """
-        settings, recorded, history = _record(adata, mgvi)
+        settings, recorded, history = recorded_fit(adata, mgvi)
         key = settings["group_key"]
         key = tuple(key) if isinstance(key, list) else key
+        several = None
+        if is_mudata(adata):
+            modalities = modalities_read(adata, mgvi, settings)
+            several = modalities_of(modalities)
+            adata = side_by_side(adata, modalities, _needed(key, settings, labels))
         checks.keys(adata, key, settings.get("batch_key"))
         n_cells = adata.n_obs
         if settings.get("drop_empty", False):
-            adata = adata[_with_latents(adata)]
+            adata = adata[with_latents(adata)]
         group, design = groups_of(adata, key)
         groups = design.groups
         if mgvi is not None:
             latents = mgvi.families
         else:
-            latents = Latents(settings["latents"], design)
+            latents = Latents(settings["latents"], design, settings.get("having"))
         for copy in latents.copies:
-            _check_latent(adata, PREFIX + copy.key, copy.dim)
+            check_latent(adata, PREFIX + copy.key, copy.dim)
         data = None
         if mgvi is not None:
             if (mgvi.schema.group_key, mgvi.schema.groups) != (key, groups):
@@ -115,11 +129,11 @@ class Result:
             data = mgvi.read_for_results(adata)
         of_groups = key if isinstance(key, tuple) else ()
         taken = (key, *of_groups, settings.get("batch_key"))
-        columns = (*_labels(adata, labels, taken), *of_groups)
+        columns = (*chosen_labels(adata, labels, taken), *of_groups)
         settings["group_key"] = " x ".join(map(str, of_groups)) or key
         left_out = n_cells - adata.n_obs
         read = adata, left_out, settings, recorded, history, group, latents, columns
-        result = cls(*read, mgvi, data)
+        result = cls(*read, mgvi, data, several)
         result._check_model()
         return result
 
@@ -135,7 +149,10 @@ class Result:
         return tuple(self.group.cat.categories)
 
     def copies(self) -> Iterator[OwnCells]:
-        """Yield each copy with the values of the cells that own it."""
+        """Yield each copy with the values of the cells that own it.
+
+        One that all groups own which have what it reaches is shared here.
+        """
         for copy in self.latents.copies:
             own_n = self.group.isin(copy.groups).to_numpy()
             values = np.asarray(self.adata.obsm[PREFIX + copy.key], float)[own_n]
@@ -144,7 +161,15 @@ class Result:
                     f"obsm[{PREFIX + copy.key!r}] is not finite for cells of "
                     f"{checks.some(copy.groups)}"
                 )
+            if self.latents.everyones(copy) and not copy.shared:
+                reach = " or ".join(self.latents.modalities_of(copy.latent))
+                copy = replace(copy, shared=True, owners=f"all groups with {reach}")
             yield OwnCells(copy, own_n, values)
+
+    def alone(self, copy: Copy) -> str:
+        """Return the modalities that a copy reaches, in words; empty if it reaches all."""
+        reach = self.latents.modalities_of(copy.latent)
+        return "" if len(reach) == len(self.latents.having) else " and ".join(reach)
 
     def column(self, name: str) -> pd.Series:
         """Return a column of ``obs``: numbers only where there are too many to tell apart."""
@@ -188,81 +213,14 @@ class Result:
                 )
 
 
-def _record(
-    adata: AnnData, mgvi: Program | None
-) -> tuple[dict[str, Any], dict[str, Any], pd.DataFrame]:
-    if "mgvi" not in adata.uns:
-        if mgvi is None:
-            raise DataError(
-                "the file has no uns['mgvi']: it is no result of `pyro-mgvi fit`; "
-                "fit it first, or name its model (--model)"
-            )
-        schema = mgvi.schema
-        settings = {
-            "group_key": list(schema.group_key)
-            if isinstance(schema.group_key, tuple)
-            else schema.group_key,
-            "layer": schema.layer,
-            "batch_key": schema.batch_key,
-            "covariate_keys": list(schema.covariate_keys),
-            "seed": mgvi.seed,
-            **({"drop_empty": True} if schema.drop_empty else {}),
-        }
-        return settings, versions(), mgvi.history
-    record = adata.uns["mgvi"]
-    try:
-        settings = dict(json.loads(record["settings"]))
-        recorded, history = dict(record["versions"]), pd.DataFrame(record["history"])
-        wanted = ("group_key",) if mgvi is not None else ("group_key", "latents")
-        missing = [f"settings: {key}" for key in wanted if key not in settings]
-        columns = ("epoch", "train") if len(history) else ()
-        missing += [f"history: {key}" for key in columns if key not in history]
-        losses = [key for key in ("epoch", "train", "validation") if key in history]
-        missing += [f"history: numbers in {key}" for key in losses if not is_number(history[key])]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"uns['mgvi'] is damaged: {error!r}; fit again") from error
-    if missing:
-        raise DataError(f"uns['mgvi'] lacks {', '.join(missing)}; fit again")
-    return settings, recorded, history
-
-
-def _with_latents(adata: AnnData) -> np.ndarray:
-    """Return which cells have a value of some latent, boolean."""
-    values = [np.asarray(adata.obsm[key], float) for key in adata.obsm if key.startswith(PREFIX)]
-    known: np.ndarray = np.isfinite(np.hstack([np.zeros((adata.n_obs, 0)), *values])).any(1)
-    return known if known.any() else ~known  # without any latent there is something else to say
-
-
-def _check_latent(adata: AnnData, key: str, dim: int) -> None:
-    if key not in adata.obsm:
-        found = checks.some([k for k in adata.obsm if k.startswith(PREFIX)], 20) or "none"
-        raise DataError(f"obsm[{key!r}] is missing; the latents there are: {found}")
-    shape = np.shape(adata.obsm[key])
-    if not pd.api.types.is_numeric_dtype(np.asarray(adata.obsm[key]).dtype):
-        raise DataError(f"obsm[{key!r}] holds no numbers")
-    if shape != (adata.n_obs, dim):
-        raise DataError(f"obsm[{key!r}] has shape {shape}, not {(adata.n_obs, dim)}")
-
-
-def _labels(
-    adata: AnnData, labels: Sequence[str] | None, taken: tuple[str | None, ...]
+def _needed(
+    key: str | tuple[str, ...], settings: dict[str, Any], labels: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Return the columns that were asked for, or those that look like labels."""
-    if labels is not None:
-        if isinstance(labels, str) or not isinstance(labels, Iterable):
-            raise DataError(f"labels must be a list of columns of obs, not {labels!r}")
-        labels = tuple(labels)
-        for column in labels:
-            checks.column(adata, column, "label")
-        return tuple(column for column in labels if column not in taken)
-    chosen = [
-        column
-        for column in adata.obs
-        if column not in taken
-        and not pd.api.types.is_numeric_dtype(adata.obs[column])
-        and 2 <= adata.obs[column].nunique() <= LEVELS
-    ]
-    return tuple(chosen[:CHOSEN])
+    """Return the columns of ``obs`` that a report cannot do without."""
+    batch = settings.get("batch_key")
+    asked = () if labels is None or isinstance(labels, str) else tuple(labels)
+    keys = key if isinstance(key, tuple) else (key,)
+    return (*keys, *([] if batch is None else [batch]), *asked)
 
 
 def sample(n: int, most: int) -> np.ndarray:
@@ -270,29 +228,3 @@ def sample(n: int, most: int) -> np.ndarray:
     if n <= most:
         return np.arange(n)
     return np.sort(np.random.default_rng(0).choice(n, most, replace=False))
-
-
-def without_model(result: Result, what: str) -> Hint:
-    """Say that the model is missing, and what to run."""
-    columns = result.group_columns
-    return Hint(
-        f"{what}: not here, because this report was made without the trained model. Save the "
-        "model with the fit, and name it:",
-        NEEDS_MODEL.format(_options(columns[1:] or columns, result.settings)) + "\n" + WITH_MODEL,
-    )
-
-
-def _options(columns: Iterable[str], settings: Mapping[str, Any]) -> str:
-    """Return the options of the command line that say what the fit read, and from where."""
-    options = ["--group-key", *(shlex.quote(str(column)) for column in columns)]
-    for key in ("layer", "batch_key", "sample_key"):
-        if settings.get(key) is not None:
-            options += [f"--{key.replace('_', '-')}", shlex.quote(str(settings[key]))]
-    for key in settings.get("covariate_keys") or ():
-        options += ["--covariate-key", shlex.quote(str(key))]
-    options += [
-        f"--{key.replace('_', '-')}"
-        for key in ("use_raw", "round_counts", "drop_empty")
-        if settings.get(key)
-    ]
-    return " ".join(options)

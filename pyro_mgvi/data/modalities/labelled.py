@@ -1,0 +1,77 @@
+"""Labels and latents of a MuData as those of one AnnData: for whatever looks at nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from anndata import AnnData
+
+from pyro_mgvi.data.modalities.joining import column_of, is_mudata, joined
+from pyro_mgvi.data.schema import Modality
+from pyro_mgvi.errors import DataError
+
+
+def labelled(data: Any, needed: Sequence[str] = ()) -> Any:
+    """Return a MuData's labels and latents as an AnnData without counts; others as they are.
+
+    Columns of ``obs`` are those of the MuData, and those of its modalities where these agree. In
+    ``obsm`` and ``uns`` are the MuData's own entries.
+
+    Parameters
+    ----------
+    data
+        A MuData, or anything else.
+    needed
+        Columns that must be there.
+
+    Raises
+    ------
+    DataError
+        If a needed column is nowhere, or contradicts itself.
+    """
+    return _labels(data, list(data.mod), needed) if is_mudata(data) else data
+
+
+def side_by_side(mdata: Any, modalities: Sequence[Modality], needed: Sequence[str] = ()) -> AnnData:
+    """Return what :func:`labelled` does, with the counts of some modalities side by side.
+
+    Parameters
+    ----------
+    mdata
+        A MuData.
+    modalities
+        Which, and where their counts are.
+    needed
+        Columns of ``obs`` that must be there.
+
+    Raises
+    ------
+    DataError
+        If a modality or column is nowhere, or contradicts itself.
+    """
+    whole = joined(mdata, modalities, ())
+    labels = _labels(mdata, [each.name for each in modalities], needed)
+    whole.obs, whole.uns = labels.obs, labels.uns
+    for key in labels.obsm:
+        whole.obsm[key] = labels.obsm[key]
+    return whole
+
+
+def _labels(mdata: Any, names: Sequence[str], needed: Sequence[str]) -> AnnData:
+    """Return columns of ``obs``, entries of ``obsm`` that are no modality's, and ``uns``."""
+    cells = pd.Index([str(name) for name in mdata.obs_names], dtype=object)
+    pulled = tuple(f"{name}:" for name in mdata.mod)  # copies of the modalities' columns
+    known = [column for column in mdata.obs if not str(column).startswith(pulled)]
+    known += [column for name in names for column in mdata.mod[name].obs]
+    columns = {key: column_of(mdata, names, key, cells) for key in dict.fromkeys(needed)}
+    for key in dict.fromkeys(known):
+        if key not in columns:
+            try:
+                columns[key] = column_of(mdata, names, key, cells)
+            except DataError:  # the modalities' columns say different things, such as depths
+                continue
+    obs = pd.DataFrame(columns, index=cells)
+    obsm = {key: mdata.obsm[key] for key in mdata.obsm if key not in mdata.mod}
+    return AnnData(obs=obs, obsm=obsm, uns=dict(mdata.uns))

@@ -1,0 +1,133 @@
+"""What a fit has left in ``uns``, ``obsm`` and ``obs``: found, or named as missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from pyro_mgvi.data import checks
+from pyro_mgvi.data.modalities.joining import as_modalities
+from pyro_mgvi.data.schema import Modality
+from pyro_mgvi.errors import DataError
+from pyro_mgvi.plots.colours import is_number
+from pyro_mgvi.support.versions import versions
+from pyro_mgvi.training.program import Program
+
+PREFIX = "X_mgvi_"
+LEVELS = 24  # a column with more levels is not chosen by itself
+CHOSEN = 4  # as many columns are chosen by themselves
+
+
+def recorded_fit(
+    adata: AnnData | Any, mgvi: Program | None
+) -> tuple[dict[str, Any], dict[str, Any], pd.DataFrame]:
+    """Return settings, versions and history of a fit, as ``uns`` or else its model has them.
+
+    Raises
+    ------
+    DataError
+        If neither has them, or the record is damaged.
+    """
+    if "mgvi" not in adata.uns:
+        if mgvi is None:
+            raise DataError(
+                "the file has no uns['mgvi']: it is no result of `pyro-mgvi fit`; "
+                "fit it first, or name its model (--model)"
+            )
+        schema = mgvi.schema
+        settings = {
+            "group_key": list(schema.group_key)
+            if isinstance(schema.group_key, tuple)
+            else schema.group_key,
+            "layer": schema.layer,
+            "batch_key": schema.batch_key,
+            "covariate_keys": list(schema.covariate_keys),
+            "seed": mgvi.seed,
+            **({"drop_empty": True} if schema.drop_empty else {}),
+        }
+        return settings, versions(), mgvi.history
+    record = adata.uns["mgvi"]
+    try:
+        settings = dict(json.loads(record["settings"]))
+        recorded, history = dict(record["versions"]), pd.DataFrame(record["history"])
+        wanted = ("group_key",) if mgvi is not None else ("group_key", "latents")
+        missing = [f"settings: {key}" for key in wanted if key not in settings]
+        columns = ("epoch", "train") if len(history) else ()
+        missing += [f"history: {key}" for key in columns if key not in history]
+        losses = [key for key in ("epoch", "train", "validation") if key in history]
+        missing += [f"history: numbers in {key}" for key in losses if not is_number(history[key])]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"uns['mgvi'] is damaged: {error!r}; fit again") from error
+    if missing:
+        raise DataError(f"uns['mgvi'] lacks {', '.join(missing)}; fit again")
+    return settings, recorded, history
+
+
+def modalities_read(
+    mdata: Any, mgvi: Program | None, settings: Mapping[str, Any]
+) -> tuple[Modality, ...]:
+    """Return the modalities that a fit was of: those of its model, or those that are recorded.
+
+    Raises
+    ------
+    DataError
+        If there are none, or one is not in the data.
+    """
+    if mgvi is not None:
+        if not mgvi.schema.modalities:
+            raise DataError(
+                "the model is of one AnnData, and the result has several modalities: name the "
+                "model of the same fit"
+            )
+        return mgvi.schema.modalities
+    if not settings.get("modalities"):
+        raise DataError(
+            "uns['mgvi'] does not say of which modalities the fit is: name its model (--model), "
+            "or fit again"
+        )
+    return as_modalities(mdata, settings["modalities"], settings.get("layers"))
+
+
+def with_latents(adata: AnnData) -> np.ndarray:
+    """Return which cells have a value of some latent, boolean."""
+    values = [np.asarray(adata.obsm[key], float) for key in adata.obsm if key.startswith(PREFIX)]
+    known: np.ndarray = np.isfinite(np.hstack([np.zeros((adata.n_obs, 0)), *values])).any(1)
+    return known if known.any() else ~known  # without any latent there is something else to say
+
+
+def check_latent(adata: AnnData, key: str, dim: int) -> None:
+    """Refuse a file in which a latent is missing, or is none."""
+    if key not in adata.obsm:
+        found = checks.some([k for k in adata.obsm if k.startswith(PREFIX)], 20) or "none"
+        raise DataError(f"obsm[{key!r}] is missing; the latents there are: {found}")
+    shape = np.shape(adata.obsm[key])
+    if not pd.api.types.is_numeric_dtype(np.asarray(adata.obsm[key]).dtype):
+        raise DataError(f"obsm[{key!r}] holds no numbers")
+    if shape != (adata.n_obs, dim):
+        raise DataError(f"obsm[{key!r}] has shape {shape}, not {(adata.n_obs, dim)}")
+
+
+def chosen_labels(
+    adata: AnnData, labels: Sequence[str] | None, taken: tuple[str | None, ...]
+) -> tuple[str, ...]:
+    """Return the columns that were asked for, or those that look like labels."""
+    if labels is not None:
+        if isinstance(labels, str) or not isinstance(labels, Iterable):
+            raise DataError(f"labels must be a list of columns of obs, not {labels!r}")
+        labels = tuple(labels)
+        for column in labels:
+            checks.column(adata, column, "label")
+        return tuple(column for column in labels if column not in taken)
+    chosen = [
+        column
+        for column in adata.obs
+        if column not in taken
+        and not pd.api.types.is_numeric_dtype(adata.obs[column])
+        and 2 <= adata.obs[column].nunique() <= LEVELS
+    ]
+    return tuple(chosen[:CHOSEN])
