@@ -138,12 +138,11 @@ def _of_modalities(result: Result, rankings: Rankings) -> Iterator[str]:
         alone, used = result.alone(own.copy), int(_used(own).sum())
         if not alone or not own.copy.shared:
             continue
-        key, several = own.copy.key, " and " in alone
+        key = own.copy.key
         if not used:
-            yield f"{key}: nothing shows in {alone} {'and in nothing else' if several else 'alone'}."
+            yield f"{key}: no dimension in use; nothing was found that shows in {alone} alone."
             continue
-        text = f"{key}: {used} of {own.copy.dim} dimensions show in {alone} "
-        text += "and in nothing else." if several else "alone."
+        text = f"{key} (of {alone} alone): {used} of {own.copy.dim} dimensions in use."
         mine = rankings.programs[rankings.programs["latent"] == key]
         firsts = [", ".join(part["gene"].head(NAMED)) for _, part in mine.groupby("dimension")]
         if firsts:

@@ -61,14 +61,14 @@ def random_mosaic(rng, n=30, groups=3, sizes=None):
     group_n = np.arange(n) % groups
     names = np.array([f"cell{i}" for i in range(n)])
     parts, masks = {}, {}
-    for modality, size in sizes.items():
+    for kind, size in sizes.items():
         x = rng.poisson(4.0, (n, size)) + 1  # whoever has a modality has a count in it
         has_b = np.ones(groups, bool)
-        if modality != "rna":
+        if kind != "rna":
             has_b[rng.integers(groups)] = rng.random() < 0.3
         has_n = (rng.random(n) < 0.7) & has_b[group_n]
         has_n[:groups] = has_b  # of each group, the first cell has what the group has
-        if modality == "rna":
+        if kind == "rna":
             has_n |= rng.random(n) < 0.5
             missing = ~has_n
         else:
@@ -78,16 +78,16 @@ def random_mosaic(rng, n=30, groups=3, sizes=None):
         has_bg[rng.integers(groups, size=size), np.arange(size)] = True
         if not has_b.all():  # a feature is in a group that has the modality
             has_bg[np.flatnonzero(has_b)[0]] = True
-        masks[modality] = has_bg
-        parts[modality] = (x, has_n)
+        masks[kind] = has_bg
+        parts[kind] = (x, has_n)
     x, has_n = parts["rna"]
     parts["rna"] = x, has_n | missing
     made = {}
-    for modality, (x, has_n) in parts.items():
-        var = pd.DataFrame(index=[f"{modality}{g}" for g in range(sizes[modality])])
+    for kind, (x, has_n) in parts.items():
+        var = pd.DataFrame(index=[f"{kind}{g}" for g in range(sizes[kind])])
         for b in range(groups):
-            var[f"in_d{b}"] = masks[modality][b]
+            var[f"in_d{b}"] = masks[kind][b]
         obs = pd.DataFrame({"donor": [f"d{b}" for b in group_n[has_n]]}, index=names[has_n])
-        kept = np.where(masks[modality][group_n[has_n]], x[has_n], 0)
-        made[modality] = AnnData(kept.astype(np.float32), obs=obs, var=var)
+        kept = np.where(masks[kind][group_n[has_n]], x[has_n], 0)
+        made[kind] = AnnData(kept.astype(np.float32), obs=obs, var=var)
     return mudata_of(made)

@@ -21,6 +21,7 @@ LATENTS = (
     shared(1, name="both", modalities=["rna", "atac"]),
 )
 OF = {"rna": (ZINB, NB), "prot": (NB, ProteinNB), "atac": (Poisson, Bernoulli)}
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
 MASKS = {f"d{b}": f"in_d{b}" for b in range(3)}
 DECODERS = (pyro_mgvi.JointDecoder, pyro_mgvi.LogLinearDecoder)
 ENCODERS = (pyro_mgvi.SeparateEncoders, pyro_mgvi.SharedTrunk)
@@ -179,6 +180,3 @@ def test_one_modality_is_an_anndata_to_the_last_bit(
     assert torch.equal(of_mudata.counts, of_anndata.counts)
     assert torch.equal(of_mudata.covariates, of_anndata.covariates)
     assert_same_bits(losses(one, of_mudata), losses(other, of_anndata))
-
-
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -98,8 +98,9 @@ def _depth_of(
     if median_b[high] > UNEQUAL * max(median_b[low], 1):
         yield (
             f"a cell of {groups[present[high]]} has {median_b[high] / max(median_b[low], 1):.1f} "
-            f"times the counts{what} of one of {groups[present[low]]}: what only deep cells show may "
-            f"look private; compare with cells of {groups[present[high]]} thinned to the same depth"
+            f"times the counts{what} of one of {groups[present[low]]}: what only deep cells show "
+            f"may look private; compare with cells of {groups[present[high]]} thinned to the same "
+            "depth"
         )
 
 

@@ -52,7 +52,8 @@ class FitSummary:
         A row for each latent: who ``owns`` it, how many ``cells`` do, how many ``dimensions`` it
         has and how many are ``in_use``, what it says about a cell (``nats``, the divergence of
         posterior from prior) and, of latents of some groups or modalities, the first ``genes`` that
-        rise and fall along the dimensions that say most, in words. Nats and genes are of a sample of the cells.
+        rise and fall along the dimensions that say most, in words. Nats and genes are of a sample
+        of the cells.
     agreement
         How well several trainings find each dimension again, see
         :func:`~pyro_mgvi.analysis.several.agreement.agreement`; empty after a single one.

@@ -215,8 +215,8 @@ def features_by_group(
         if not any(column in var for var in tables):
             known = sorted({str(name) for var in tables for name in var})
             raise DataError(
-                f"the feature mask of {group!r}, {column!r}, is a column of no modality's var; they "
-                f"have: {some(known, 20) or 'no column'}"
+                f"the feature mask of {group!r}, {column!r}, is a column of no modality's var; "
+                f"they have: {some(known, 20) or 'no column'}"
             )
         parts = [var[column] if column in var else np.ones(len(var), bool) for var in tables]
         masks[str(group)] = np.concatenate([np.asarray(part, object) for part in parts])

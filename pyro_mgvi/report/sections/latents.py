@@ -66,10 +66,10 @@ def latents(result: Result) -> Section:
         )
     words = Paragraph(
         "Shared latents describe what all groups have in common, such as cell types; a latent of "
-        f"one group describes what varies in its cells beyond that. {several}The explorer draws them. In "
-        "print, and without it, each picture shows the first two principal components of one "
-        "latent, for the cells that own it. A latent with a "
-        "single dimension in use is drawn along that dimension instead, with a row for each label."
+        f"one group describes what varies in its cells beyond that. {several}"
+        "The explorer draws them. In print, and without it, each picture shows the first two "
+        "principal components of one latent, for the cells that own it. A latent with a single "
+        "dimension in use is drawn along that dimension instead, with a row for each label."
     )
     return Section(
         "latents",
