@@ -1,0 +1,97 @@
+"""What is asked of a model of several modalities takes the MuData, and tells them apart."""
+
+import numpy as np
+import pytest
+from helpers.modalities import LATENTS, LIKELIHOODS, model, mosaic, mudata_of, small
+
+from pyro_mgvi import MGVI, DataError, plots
+from pyro_mgvi.data.modalities import labelled
+from pyro_mgvi.model.decoding import Decoding
+from pyro_mgvi.plots.programs import _observed
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    mdata = mosaic(prot="d0")
+    mgvi = MGVI.from_mudata(mdata, "donor", LIKELIHOODS, latents=LATENTS)
+    mgvi.fit(mdata, max_epochs=3, progress=False)
+    mgvi.write_latents(mdata)
+    return mdata, mgvi
+
+
+@pytest.mark.parametrize("mdata", [small(), mosaic(prot="d0")], ids=["all", "mosaic"])
+def test_a_latent_of_a_modality_is_nobody_s_own(mdata):
+    """Whether a donor lacks proteins or not, their latent is no donor's variation."""
+    families = model(mdata).families
+    kept = Decoding.leaving_out(families).kept
+    assert kept == {"z", "rna", "prot"}
+    assert families.of_everyone == ("z", "rna", "prot")
+    assert Decoding.keeping(families, ["z", "prot"]).averaged
+    assert not Decoding.keeping(families, ["z", "t"]).averaged
+
+
+def test_programs_are_of_what_a_latent_reaches(fitted):
+    mdata, mgvi = fitted
+    table = mgvi.programs(mdata, calibration=False)
+    assert "z" not in set(table["latent"]) and {"rna", "prot"} <= set(table["latent"])
+    modality = table["gene"].str.partition(":")[0]
+    for name in LIKELIHOODS:
+        assert (modality[table["latent"] == name] == name).all()
+    assert set(modality[table["latent"] == "t_d1"]) == {"rna", "prot"}
+    genes = dict(zip(mgvi.summary(mdata).latents["latent"], mgvi.summary(mdata).latents["genes"]))
+    assert genes["z"] == "" and "prot:" in genes["prot"] and "rna:" not in genes["prot"]
+
+
+def test_columns_of_the_modalities_are_labels(fitted):
+    mdata, mgvi = fitted
+    summary = mgvi.program_summary(mdata, label_key="kind")
+    assert "varies_in" in summary
+    ranked = mgvi.rank_genes(mdata, "d1", calibration=False, by="kind")
+    assert set(ranked.index.get_level_values("label")) == {"a", "b"}
+    axes = plots.latents(mdata, [("X_mgvi_z", "kind"), ("X_mgvi_prot", "donor")], layout=plots.pca)
+    assert [ax.get_title() for ax in axes] == ["z by kind", "prot by donor"]
+    used = int(summary.query("latent == 'prot'")["dimension"].iloc[0])
+    ax = plots.program(mgvi, mdata, "prot", used, label_key="kind")
+    assert all(label.get_text().startswith("prot:") for label in ax.get_yticklabels())
+    with pytest.raises(DataError, match="label_key 'organ' is not a column"):
+        mgvi.program_summary(mdata, label_key="organ")
+
+
+def test_a_column_that_contradicts_itself_is_left_out_unless_it_is_needed():
+    mdata = small()
+    for name, part in mdata.mod.items():
+        part.obs["depth"] = np.arange(40) if name == "rna" else 0
+    mdata = mudata_of(dict(mdata.mod))
+    assert list(labelled(mdata).obs) == ["donor", "kind"]
+    with pytest.raises(DataError, match="has depth 1 in one modality and 0 in 'prot'"):
+        labelled(mdata, ["depth"])
+
+
+def test_a_picture_shows_each_modality_at_its_own_depth(fitted):
+    mdata, mgvi = fitted
+    data = mgvi.read(mdata)
+    x_ng = _observed(mgvi, data)
+    lacks = (data.x[:, 12:].sum(1) == 0).nonzero()[0]
+    assert len(lacks) == 20 and np.isnan(x_ng[lacks, 12:]).all()
+    assert np.isfinite(x_ng[:, :12]).all()
+    doubled = mudata_of({name: part.copy() for name, part in mdata.mod.items()})
+    doubled.mod["prot"].X = doubled.mod["prot"].X * 2
+    deeper = _observed(mgvi, mgvi.read(doubled))
+    np.testing.assert_array_equal(deeper[:, :12], x_ng[:, :12])  # RNA is none of its business
+
+
+def test_depths_are_compared_within_a_modality():
+    """A donor with few proteins and no RNA is no shallow donor."""
+    mdata = small(n=120, groups=2)
+    parts = {name: part.copy() for name, part in mdata.mod.items()}
+    parts["rna"].X = parts["rna"].X * 100
+    parts["rna"] = parts["rna"][parts["rna"].obs["donor"] == "d0"].copy()
+    mgvi = model(mudata_of(parts))
+    said = mgvi.summary(mudata_of(parts)).hints
+    assert not [hint for hint in said if "times the counts" in hint]
+    deep = parts["prot"].obs["donor"].to_numpy() == "d0"
+    parts["prot"].X[deep] *= 5
+    said = mgvi.summary(mudata_of(parts)).hints
+    assert [hint for hint in said if "times the counts of prot of one of d1" in hint]
