@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import accumulate
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -61,3 +61,15 @@ class Modalities:
         """Return a value of each modality (..., modalities) at each of its features."""
         sizes = torch.tensor(self.sizes, device=value.device)
         return value.repeat_interleave(sizes, -1, output_size=sum(self.sizes))
+
+
+def module_name(name: str) -> str:
+    """Return what torch takes for the name of a module: the name itself, if it does.
+
+    Examples
+    --------
+    >>> [module_name(name) for name in ("rna", "rna.v2", "keys", "")]
+    ['rna', 'rna%2Ev2', 'keys%', '%']
+    """
+    escaped = name.replace("%", "%25").replace(".", "%2E")
+    return f"{escaped}%" if not name or name in dir(nn.ModuleDict()) else escaped

@@ -102,6 +102,9 @@ def _other_names(var_names: pd.Index, missing: list[str], var: pd.DataFrame | No
     for key, column in () if var is None else var.items():
         if len(set(map(str, column)) & set(missing)) > half:
             return f"; adata.var[{key!r}] holds them: set adata.var_names = adata.var[{key!r}]"
+    alone = {name.partition(":")[2] for name in missing}
+    if len(set(theirs) & alone) > half:
+        return "; these are features of a modality: pass the MuData that it belongs to"
     for how, spelled in SPELLINGS.items():
         if len(set(map(spelled, theirs)) & set(map(spelled, missing))) > half:
             return f"; names of the two differ {how}: for example {missing[0]!r}; rename them"

@@ -18,6 +18,7 @@ from pyro_mgvi.core.interfaces import (
     Part,
     gene_log_prob,
 )
+from pyro_mgvi.core.modalities import module_name
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.likelihoods.measured import NOWHERE
 
@@ -124,7 +125,7 @@ class ModalityLikelihoods(Likelihood, HandlesAbsent):
                     "several modalities are modelled as counts; pass raw counts, and a likelihood "
                     "of counts such as NB"
                 )
-        self.parts = nn.ModuleDict(made)
+        self.parts = nn.ModuleDict({module_name(name): each for name, each in made.items()})
         self.n_outputs = max(each.n_outputs for each in made.values())  # type: ignore[misc]
 
     @property

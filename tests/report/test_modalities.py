@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_named(fitted):
     one = MGVI.from_anndata(mdata.mod["rna"], "donor", latents=["z:2"])
     with pytest.raises(DataError, match="the model is of one AnnData, and the result has several"):
         render(mdata, one, progress=False)
-    with pytest.raises(DataError, match="'organ' is a column neither of mdata.obs nor"):
+    with pytest.raises(DataError, match=r"'organ' is a column neither of mdata\.obs nor"):
         render(mdata, mgvi, labels=["organ"], progress=False)
     bare = mudata_of({name: part.copy() for name, part in mdata.mod.items()})
     with pytest.raises(DataError, match=r"no uns\['mgvi'\]"):

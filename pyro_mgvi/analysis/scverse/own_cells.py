@@ -11,6 +11,7 @@ from pyro_mgvi.analysis.latent_values import PREFIX, write_latents
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import annotated, keys, some
+from pyro_mgvi.data.modalities import is_mudata, labelled
 from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import DataError, DataWarning, SettingsError, warn
 from pyro_mgvi.training.program import Program
@@ -28,7 +29,8 @@ def own(mgvi: Program, adata: AnnData, name: str) -> AnnData:
         A trained :class:`~pyro_mgvi.MGVI`.
     adata
         Annotated data. Latents that :meth:`~pyro_mgvi.MGVI.write_latents` has written are taken as
-        they are; without them, they are computed from the counts.
+        they are; without them, they are computed from the counts. Of a MuData, the labels and the
+        latents that are written are taken, and no counts.
     name
         A latent (``"t_Ileum"``), or what tells it from the others of its family (``"Ileum"``);
         or a level of a column, where several make up the groups.
@@ -63,7 +65,7 @@ def own(mgvi: Program, adata: AnnData, name: str) -> AnnData:
     groups = set(named[0].groups)
     if isinstance(adata, GroupedCounts):
         raise DataError("own needs the AnnData that the counts were read from")
-    adata = annotated(adata)
+    of_several, adata = is_mudata(adata), annotated(labelled(adata))
     keys(adata, mgvi.schema.group_key)
     mine = _of_groups(mgvi, adata, groups)
     if not mine.any():
@@ -71,6 +73,10 @@ def own(mgvi: Program, adata: AnnData, name: str) -> AnnData:
     cells = adata[mine].to_memory() if adata.isbacked else adata[mine].copy()
     kept = [copy for copy in mgvi.families.copies if groups <= set(copy.groups)]
     if any(PREFIX + copy.key not in cells.obsm for copy in kept):
+        if of_several:
+            raise DataError(
+                "the MuData has no latents of this model: call mgvi.write_latents(mdata)"
+            )
         write_latents(mgvi, cells)
     for copy in mgvi.families.copies:
         if copy not in kept:

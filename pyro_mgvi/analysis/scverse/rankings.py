@@ -11,6 +11,7 @@ from anndata import AnnData, ImplicitModificationWarning
 
 from pyro_mgvi.analysis.efficient_scores import p_values
 from pyro_mgvi.data.checks import annotated, some
+from pyro_mgvi.data.modalities import is_mudata
 from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.training.program import Program
@@ -60,6 +61,11 @@ def write_rankings(
     >>> adata.uns["rank_genes_mgvi"]["names"]["group1"][0] == table.index[0]
     True
     """
+    if is_mudata(adata):
+        raise DataError(
+            "write_rankings is for an AnnData: scanpy knows no names of several modalities, such "
+            f"as {mgvi.schema.genes[0]!r}; keep the tables, or write them as text (to_csv)"
+        )
     annotated(adata)
     if not isinstance(key, str) or not key or "/" in key:
         raise SettingsError(f"key must be a text without '/', not {key!r}")

@@ -10,7 +10,7 @@ from itertools import combinations, permutations
 import pyro.distributions as dist
 
 from pyro_mgvi.core.design import Design
-from pyro_mgvi.core.latents.latent import Latent, Named, Subsets
+from pyro_mgvi.core.latents.latent import RESERVED, WORDS, Latent, Named, Subsets
 from pyro_mgvi.core.priors import Dirac, ForeignPrior
 from pyro_mgvi.errors import DataWarning, SettingsError, warn
 
@@ -54,14 +54,17 @@ def modality(
     """Return a latent of one modality that all groups own which have it.
 
     It holds what is seen in this modality alone. Its name is that of the modality, but for
-    characters that no name of a site has.
+    characters that no name of a site has; or ``only_<modality>``, where that cannot be a name.
 
     Examples
     --------
     >>> modality("prot", 5).over(("a", "b"))
     Latent('prot', dim=5, 1 copy, foreign=Dirac(), reaches prot)
     """
-    name = _identifier(str(modality)) if name is None else name
+    if name is None:
+        name = _identifier(str(modality))
+        if not name.isidentifier() or name in RESERVED or name in WORDS:
+            name = f"only_{name}"
     return Latent(name, _everyone, dim, prior=prior, modalities=(modality,))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import pyro.distributions as dist
 import torch
+from torch import nn
 
 from pyro_mgvi.core.design import Design
 from pyro_mgvi.core.priors import Dirac, ForeignPrior, check_prior
@@ -19,6 +20,7 @@ Named = Mapping[str, tuple[str, ...]]
 HINT = "; in a text, a backslash goes before every + , : and = of a name"
 MOST_DIMS = 10_000  # more than any data have; a mistyped number should not ask for memory
 # The model's own site and plate names.
+WORDS = frozenset(dir(nn.ModuleDict()))  # that torch takes for no name of a module, such as keys
 RESERVED = ("library", "counts", "cells", "decoder_prior", "sample_effect", "samples")
 
 
@@ -78,6 +80,8 @@ class Latent:
             raise SettingsError(
                 f"latent name {self.name!r}: use a plain identifier other than {RESERVED}"
             )
+        if self.name in WORDS:
+            raise SettingsError(f"latent name {self.name!r} is a word of torch: use another")
         dim = whole_number(f"latent {self.name!r}: dim", self.dim, least=1, most=MOST_DIMS)
         object.__setattr__(self, "dim", dim)
         if not callable(self.foreign) or isinstance(self.foreign, type):

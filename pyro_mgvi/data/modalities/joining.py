@@ -56,6 +56,11 @@ def joined(mdata: Any, modalities: Sequence[Modality], keys: Iterable[str | None
             f"mdata is a {type(mdata).__name__}, not a MuData: read one with mudata.read_h5mu "
             f"({EXTRA}), or take MGVI.from_anndata for one modality"
         )
+    if mdata.axis == 1:
+        raise DataError(
+            "the modalities of mdata have features in common, not cells (axis=1): make it of "
+            "modalities of the same cells, mudata.MuData({...}), or join them by anndata.concat"
+        )
     unknown = [each.name for each in modalities if each.name not in mdata.mod]
     if unknown:
         raise DataError(f"modalities not in the data: {some(unknown)}; they have {list(mdata.mod)}")
@@ -77,6 +82,8 @@ def joined(mdata: Any, modalities: Sequence[Modality], keys: Iterable[str | None
 def _block(adata: AnnData, modality: Modality, cells: pd.Index) -> sparse.csr_matrix:
     """Return the counts of one modality, a row for each cell of all."""
     name, source = modality.name, modality.source
+    if not isinstance(adata, AnnData):
+        raise DataError(f"modality {name!r} is a {type(adata).__name__}, not an AnnData")
     twice = adata.obs_names[adata.obs_names.duplicated()]
     if len(twice):
         raise DataError(
@@ -98,10 +105,27 @@ def _block(adata: AnnData, modality: Modality, cells: pd.Index) -> sparse.csr_ma
         x = checked(x, adata, features, source, DataKind.COUNTS, known=False)
     except DataError as error:
         raise DataError(f"modality {name!r}: {error}") from error
-    row = cells.get_indexer(pd.Index([str(each) for each in adata.obs_names], dtype=object))
+    row = rows_of(adata.obs_names, name, cells)
     at = sparse.csr_matrix(x).tocoo()
     shape = len(cells), adata.n_vars
     return sparse.csr_matrix((at.data, (row[at.row], at.col)), shape=shape)
+
+
+def rows_of(names: pd.Index, modality: str, cells: pd.Index) -> np.ndarray:
+    """Return where the cells of a modality are among those of the MuData."""
+    if cells.has_duplicates:
+        raise DataError(
+            f"mdata has different cells of one name: {some(cells[cells.duplicated()].unique())}; "
+            "rename them, alike in all modalities"
+        )
+    own = pd.Index([str(name) for name in names], dtype=object)
+    row: np.ndarray = cells.get_indexer(own)
+    if (row < 0).any():
+        raise DataError(
+            f"modality {modality!r} has cells that mdata does not know: {some(own[row < 0])}; call "
+            "mdata.update() after changing a modality"
+        )
+    return row
 
 
 def column_of(mdata: Any, names: Sequence[str], key: str, cells: pd.Index) -> pd.Series:
@@ -120,7 +144,7 @@ def column_of(mdata: Any, names: Sequence[str], key: str, cells: pd.Index) -> pd
         )
     whole, known_n = np.full(len(cells), np.nan, object), np.zeros(len(cells), bool)
     for name, obs in found.items():
-        at = cells.get_indexer(pd.Index([str(cell) for cell in obs.index], dtype=object))
+        at = rows_of(obs.index, name, cells)
         mine_n = obs[key].to_numpy(object)
         has = ~pd.isna(mine_n)
         at, mine_n = at[has], mine_n[has]
@@ -207,7 +231,7 @@ def features_by_group(
     if not isinstance(given, Mapping) or not all(isinstance(each, str) for each in given.values()):
         raise DataError(
             "feature_masks of a MuData are a column of the modalities' var for each group, as in "
-            f"{{'p1': 'in_p1', 'p2': 'in_p2'}}, not {given!r}"
+            "{'p1': 'in_p1', 'p2': 'in_p2'}"
         )
     tables = [mdata.mod[each.name].var for each in modalities]
     masks = {}
@@ -254,6 +278,10 @@ def as_modalities(
     unknown = [name for name in listed if name not in mdata.mod]
     if unknown:
         raise DataError(f"modalities not in the data: {some(unknown)}; they have {list(mdata.mod)}")
+    if layers is not None and not isinstance(layers, Mapping):
+        raise DataError(
+            f"layers={layers!r}: name the layer of each modality, as in {{{listed[0]!r}: 'counts'}}"
+        )
     layers = {} if layers is None else dict(layers)
     other = [name for name in layers if name not in listed]
     if other:

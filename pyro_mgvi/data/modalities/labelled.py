@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from anndata import AnnData
 
-from pyro_mgvi.data.modalities.joining import column_of, is_mudata, joined
+from pyro_mgvi.data.modalities.joining import column_of, is_mudata, joined, rows_of
 from pyro_mgvi.data.schema import Modality
 from pyro_mgvi.errors import DataError
 
@@ -29,7 +29,8 @@ def labelled(data: Any, needed: Sequence[str] = ()) -> Any:
     Raises
     ------
     DataError
-        If a needed column is nowhere, or contradicts itself.
+        If a needed column is nowhere, or contradicts itself; or if cells are not those of the
+        modalities.
     """
     return _labels(data, list(data.mod), needed) if is_mudata(data) else data
 
@@ -62,6 +63,8 @@ def side_by_side(mdata: Any, modalities: Sequence[Modality], needed: Sequence[st
 def _labels(mdata: Any, names: Sequence[str], needed: Sequence[str]) -> AnnData:
     """Return columns of ``obs``, entries of ``obsm`` that are no modality's, and ``uns``."""
     cells = pd.Index([str(name) for name in mdata.obs_names], dtype=object)
+    for name in names:
+        rows_of(mdata.mod[name].obs_names, name, cells)  # refuses cells that mdata does not know
     pulled = tuple(f"{name}:" for name in mdata.mod)  # copies of the modalities' columns
     known = [column for column in mdata.obs if not str(column).startswith(pulled)]
     known += [column for name in names for column in mdata.mod[name].obs]

@@ -17,6 +17,7 @@ from pyro_mgvi.core.interfaces import (
     Part,
     StartsDimensions,
 )
+from pyro_mgvi.core.modalities import module_name
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.networks.joint_decoder import JointDecoder
 from pyro_mgvi.networks.layers import DictOf
@@ -67,7 +68,7 @@ class ModalityDecoders(Decoder, StartsDimensions, HasGroupOffsets):
                     "the modality out"
                 )
             self.latents[name] = reaching
-            made[name] = decoder(reaching, initial.of_modality(name), n_outputs=each)
+            made[module_name(name)] = decoder(reaching, initial.of_modality(name), n_outputs=each)
         self.parts = DictOf(made)
 
     def forward(self, x: DecoderInput) -> list[Part]:
@@ -89,7 +90,7 @@ class ModalityDecoders(Decoder, StartsDimensions, HasGroupOffsets):
 
     def start_dimension(self, copy: Copy, dim: int, start: DimensionStart) -> None:
         """Let a dimension start at the loadings of each modality that it reaches."""
-        for name, part in self.parts.items():
+        for name, part in zip(self.latents, self.parts.values()):
             reaches = any(copy.latent == latent.name for latent in self.latents[name])
             if reaches and isinstance(part, StartsDimensions):
                 loading_g = start.loading_g[self.modalities.columns[name]]

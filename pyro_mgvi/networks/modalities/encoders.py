@@ -17,6 +17,7 @@ from pyro_mgvi.core.interfaces import (
     Moments,
     StartsDimensions,
 )
+from pyro_mgvi.core.modalities import module_name
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.modalities import columns_of, hidden
 from pyro_mgvi.networks.layers import DictOf
@@ -71,7 +72,7 @@ class ModalityEncoders(Encoder, StartsDimensions):
             families = [latent for latent in latents if reach[latent.name] == (names, hides)]
             bound = Latents(families, latents.design, latents.having)
             key = "+".join([*names, *(["hidden"] if hides else [])])
-            made[key.replace(".", "_")] = encoder(bound, initial.of_features(names))
+            made[module_name(key)] = encoder(bound, initial.of_features(names))
             self.names.append([latent.name for latent in families])
             self.hides.append(hides)
             columns = [np.arange(initial.n_genes)[modalities.columns[name]] for name in names]

@@ -1,4 +1,4 @@
-"""Panels that differ between groups: columns of the modalities' var say which features are there."""
+"""Panels that differ between groups: columns of the modalities' var say what is there."""
 
 import numpy as np
 import pytest
