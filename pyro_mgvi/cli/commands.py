@@ -25,6 +25,7 @@ from pyro_mgvi.cli.outputs import (
 )
 from pyro_mgvi.core.latents.text import parse
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.modalities import labelled
 from pyro_mgvi.data.names import labels_of, named_groups
 from pyro_mgvi.data.selection import cells_of_group
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
@@ -93,6 +94,10 @@ def _of_cells(arguments: Namespace) -> tuple[AnnData, GroupedCounts, MGVI]:
     latents = [parse(spec) for spec in given] if given else LATENTS
     if arguments.modality:
         raise SettingsError("--modality is for a file with several modalities, h5mu: leave it out")
+    if arguments.out is not None and arguments.out.suffix.lower() == ".h5mu":
+        raise SettingsError(
+            f"--out {arguments.out}: one modality is written as h5ad or zarr; name it .h5ad"
+        )
     adata = read_cells(arguments.input, arguments.backed)
     keys = {
         "group_key": arguments.group_key[0]
@@ -175,7 +180,7 @@ def rank_genes(arguments: Namespace) -> int:
     sets.check(mgvi)
     adata = read_any(arguments.input)
     data = mgvi.read(adata)
-    cells = None if arguments.where is None else query(adata, arguments.where)
+    cells = None if arguments.where is None else query(labelled(adata), arguments.where)
     cells_of_group(
         adata, data, named_groups(mgvi.families, arguments.group), cells
     )  # refused before the refits

@@ -55,7 +55,8 @@ def read_cells(path: Path, backed: bool = False) -> AnnData:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        named = "zarr" if path.is_dir() else "h5ad"
+        of_file = "h5mu" if path.suffix.lower() == ".h5mu" else "h5ad"
+        named = "zarr" if path.is_dir() else of_file
         raise DataError(f"{path} cannot be read as {named}: {reason}") from error
 
 

@@ -104,11 +104,20 @@ def _block(adata: AnnData, modality: Modality, cells: pd.Index) -> sparse.csr_ma
             raise DataError("it stays in its file: read the whole MuData into memory")
         x = checked(x, adata, features, source, DataKind.COUNTS, known=False)
     except DataError as error:
-        raise DataError(f"modality {name!r}: {error}") from error
+        raise DataError(f"modality {name!r}: {_without_advice(str(error))}") from error
     row = rows_of(adata.obs_names, name, cells)
     at = sparse.csr_matrix(x).tocoo()
     shape = len(cells), adata.n_vars
     return sparse.csr_matrix((at.data, (row[at.row], at.col)), shape=shape)
+
+
+def _without_advice(text: str) -> str:
+    """Return what is wrong with counts, and not what helps with one modality alone."""
+    for advice in ("; if these are counts that were corrected", "; normalised data cannot"):
+        found, cut, _ = text.partition(advice)
+        if cut:
+            return f"{found}; several modalities are of raw counts: name the layer that holds them"
+    return text
 
 
 def rows_of(names: pd.Index, modality: str, cells: pd.Index) -> np.ndarray:
