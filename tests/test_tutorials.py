@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from pyro_mgvi import DataError
-from pyro_mgvi.datasets import kang_pbmc
+from pyro_mgvi.datasets import baron_pancreas, kang_pbmc, pbmc_citeseq
 from pyro_mgvi.old_paths import MODULES, NAMES
 
 FOLDER = Path(__file__).parents[1] / "tutorials"
@@ -21,8 +21,11 @@ NEEDS = {
     "03": ("scanpy", "skmisc"),
     "07": ("scanpy", "skmisc"),
     "08": ("scanpy", "skmisc", "decoupler"),
+    "10": ("scanpy", "skmisc"),
+    "11": ("mudata", "scanpy"),
 }
-REAL = ("07", "08")  # of cells that are downloaded once
+# Cells that are downloaded once.
+REAL = {"07": kang_pbmc, "08": kang_pbmc, "10": baron_pancreas, "11": pbmc_citeseq}
 MACHINE = re.compile(r"(?:/(?:home|root|tmp|work|Users|mnt)/|[A-Z]:\\\\)[^\s\"]*")
 STRICT = """
 import warnings
@@ -54,7 +57,7 @@ def execute(tmp_path, monkeypatch):
 
 
 def test_all_are_here():
-    assert [path.name[:2] for path in TUTORIALS] == [f"0{number}" for number in range(1, 10)]
+    assert [path.name[:2] for path in TUTORIALS] == [f"{number:02d}" for number in range(1, 12)]
 
 
 @pytest.mark.slow
@@ -65,7 +68,7 @@ def test_a_tutorial_runs(path, execute, tmp_path):
             pytest.skip(f"{path.name} needs {package}: pip install 'pyro-mgvi[tutorials]'")
     if path.name[:2] in REAL:
         try:
-            kang_pbmc()
+            REAL[path.name[:2]]()
         except DataError as error:
             pytest.skip(str(error))
     copy = shutil.copy(path, tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -92,7 +93,9 @@ def _read(path: Path) -> TwoSpecies:
 
 def _cells(files: zipfile.ZipFile, folder: Path, species: str) -> ad.AnnData:
     """Return the cells of one species, with their types and donors alone."""
-    cells = ad.read_h5ad(files.extract(f"raw-Baron_{species}.h5ad", folder))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the files' old format
+        cells = ad.read_h5ad(files.extract(f"raw-Baron_{species}.h5ad", folder))
     kept = {"cell_type1": "cell_type", "donor": "donor"}
     cells.obs = cells.obs[list(kept)].rename(columns=kept)
     cells.obs.index.name = None
