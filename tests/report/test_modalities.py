@@ -28,6 +28,7 @@ def fitted():
     return mdata, mgvi
 
 
+@pytest.mark.slow
 def test_the_page_tells_the_modalities_apart(fitted, tmp_path):
     mdata, mgvi = fitted
     write_report(tmp_path / "r.html", mdata, mgvi, labels=["kind"], progress=False)
@@ -73,6 +74,7 @@ def test_a_latent_of_one_modality_is_shared_by_all_that_have_it(fitted):
     assert "of 3 private latents" in text and "prot (of prot alone): " in text
 
 
+@pytest.mark.slow
 def test_the_page_without_the_model_has_the_same_latents(fitted):
     mdata, mgvi = fitted
     full, short = (Reader(render(mdata, model, progress=False)) for model in (mgvi, None))
