@@ -82,6 +82,16 @@ def test_a_picture_shows_each_modality_at_its_own_depth(fitted):
     np.testing.assert_array_equal(deeper[:, :12], x_ng[:, :12])  # RNA is none of its business
 
 
+def test_single_cells_without_a_modality_are_blank_in_a_picture():
+    parts = {name: part.copy() for name, part in small().mod.items()}
+    parts["prot"] = parts["prot"][5:].copy()
+    mdata = mudata_of(parts)
+    x_ng = _observed(model(mdata), model(mdata).read(mdata))
+    lacks = ~mdata.obs_names.isin(parts["prot"].obs_names)
+    assert lacks.sum() == 5 and np.isfinite(x_ng[:, :12]).all()
+    assert np.isnan(x_ng[lacks, 12:]).all() and np.isfinite(x_ng[~lacks]).all()
+
+
 def test_depths_are_compared_within_a_modality():
     """A donor with few proteins and no RNA is no shallow donor."""
     mdata = small(n=120, groups=2)
