@@ -13,7 +13,7 @@ from pyro_mgvi.report.explorer.genes import observed
 from pyro_mgvi.report.findings import findings
 from pyro_mgvi.report.rankings import Rankings
 from pyro_mgvi.report.result import Result
-from pyro_mgvi.report.section_programs import programs_of
+from pyro_mgvi.report.sections.programs import programs_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
