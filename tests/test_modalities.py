@@ -20,8 +20,8 @@ from pyro_mgvi import (
     private,
     shared,
 )
-from pyro_mgvi.analysis.cross_fit import nuisance, observed_size
 from pyro_mgvi.analysis.folds import shuffled_groups
+from pyro_mgvi.analysis.hidden.contrasts import nuisance, observed_size
 from pyro_mgvi.core.latents.text import as_text, parse
 
 

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import torch
 from anndata import AnnData
 
-from pyro_mgvi.analysis.efficient_scores import (
-    efficient_scores,
-    mean_and_slope,
-    q_values,
-    recentred,
-)
+from pyro_mgvi.analysis.efficient_scores import efficient_scores, q_values, recentred
 from pyro_mgvi.analysis.folds import dealt_out, shuffled_groups
+from pyro_mgvi.analysis.hidden.contrasts import nuisance_width, said, unseen_contrasts
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.masks.notes import measured_in
 from pyro_mgvi.data.names import named_groups
-from pyro_mgvi.errors import DataError, SettingsError
-from pyro_mgvi.likelihoods.measured import known_sizes
-from pyro_mgvi.model import Posterior
+from pyro_mgvi.errors import DataError
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training import TrainingPlan, train
@@ -34,7 +26,6 @@ __all__ = ["CrossFit", "cross_fit", "q_values", "shuffled_fit", "shuffled_groups
 AnyProgram = TypeVar("AnyProgram", bound=Program)
 
 FOLDS = 2
-GENE_FOLDS = 10  # each predicted from the counts of the others
 LEAST_CELLS = 30  # of the group in each fold; fewer give no normal statistic
 CELLS_PER_NUISANCE = 3  # a regression on the shared latents needs some cells per column
 
@@ -72,7 +63,12 @@ class CrossFit:
             )
 
     def z_scores(
-        self, data: GroupedCounts, group: str, without: Decoding, cells: np.ndarray
+        self,
+        data: GroupedCounts,
+        group: str,
+        without: Decoding,
+        cells: np.ndarray,
+        progress: bool = False,
     ) -> np.ndarray:
         r"""Return each gene's normal score, or NaN for all where there are too few cells.
 
@@ -107,6 +103,8 @@ class CrossFit:
             What the prediction is compared with (:meth:`Decoding.leaving_out`).
         cells
             Positions of the cells to use.
+        progress
+            Show a progress bar for each fold, if it takes seconds.
 
         Raises
         ------
@@ -127,7 +125,8 @@ class CrossFit:
                 return np.full(data.shape[1], np.nan)
             has_bg, unseen = data.schema.measured_bg, data.subset(tested)
             of_fold_g = np.empty(data.shape[1])
-            for part, found in unseen_contrasts(refit, unseen, own, without, self.seed):
+            bar = said(fold, len(self.refits)) if progress else None
+            for part, found in unseen_contrasts(refit, unseen, own, without, self.seed, bar):
                 has_ng = None if has_bg is None else has_bg[:, part][unseen.group_n]
                 of_fold_g[part] = efficient_scores(*found, has_ng)
             scores.append(of_fold_g)
@@ -219,82 +218,3 @@ def shuffled_fit(
         null = mgvi.fresh(shuffled, mgvi.seed)
         null.plan = mgvi.plan
     return cross_fit(null, shuffled, plan, max_epochs, progress)
-
-
-class Contrast(NamedTuple):
-    """What :func:`~pyro_mgvi.analysis.efficient_scores.efficient_scores` takes, of some genes."""
-
-    delta_ng: np.ndarray
-    residual_ng: np.ndarray
-    weight_ng: np.ndarray
-    nuisance_nk: np.ndarray
-
-
-@torch.no_grad()
-def unseen_contrasts(
-    mgvi: Program, data: GroupedCounts, own_n: np.ndarray, without: Decoding, seed: int
-) -> Iterator[tuple[np.ndarray, Contrast]]:
-    """Yield genes, and predictions and residuals of cells that ``mgvi`` has not seen.
-
-    A tenth of the genes at a time, predicted from the others: no more is in memory.
-    """
-    n, n_genes = data.shape
-    everything, model = Decoding.everything(mgvi.families), mgvi.model
-    nuisance_nk = np.concatenate(
-        [nuisance(x, observed_size(x)).cpu().numpy() for _, x in mgvi.posteriors(data)]
-    ).astype(float)
-    for part in gene_parts(n_genes, seed):
-        delta_ng, residual_ng, weight_ng = (np.empty((n, len(part)), np.float32) for _ in range(3))
-        for cells, batch in mgvi.batches(data):
-            seen_g = batch.counts.new_ones(n_genes)
-            seen_g[part] = 0.0
-            posterior = mgvi.posterior(batch, seen_g)
-            batch, log_size = posterior.batch, observed_size(posterior)
-            measured_ng = model.measured(batch.group)
-            with_all, with_less = (
-                model.distribution(
-                    decoding.parts(posterior, posterior.means()), log_size, batch.group
-                )
-                for decoding in (everything, without)
-            )
-            mean, slope = mean_and_slope(with_less, measured_ng)
-            own_n1 = torch.from_numpy(own_n[cells, None]).to(mgvi.device)
-            delta = (with_all.mean / mean).log() * own_n1
-            if measured_ng is not None:
-                delta = delta.where(measured_ng, 0.0)
-            delta_ng[cells] = delta.cpu().numpy()[:, part]
-            residual_ng[cells] = ((batch.counts - mean) * slope).cpu().numpy()[:, part]
-            weight_ng[cells] = (mean * slope).cpu().numpy()[:, part]
-        yield part, Contrast(delta_ng, residual_ng, weight_ng, nuisance_nk)
-
-
-def gene_parts(n_genes: int, seed: int) -> list[np.ndarray]:
-    """Return positions of the genes in parts, each to be hidden from the encoder at once."""
-    return np.array_split(np.random.default_rng(seed).permutation(n_genes), GENE_FOLDS)
-
-
-def observed_size(posterior: Posterior) -> torch.Tensor:
-    """Return the log of the observed total of each cell, (n,), or (n, modalities).
-
-    Raises
-    ------
-    SettingsError
-        If the likelihood is not one of counts.
-    """
-    log_size: torch.Tensor | None = posterior.model.observed_log_library(posterior.batch.counts)
-    if log_size is None:
-        raise SettingsError("scores of genes need a likelihood of counts, such as ZINB or NB")
-    return log_size
-
-
-def nuisance(posterior: Posterior, log_size: torch.Tensor) -> torch.Tensor:
-    """Return what scores are freed from, (n, k): 1, the log size, shared latents, their squares."""
-    z_nk = posterior.shared_means()
-    size_nk = known_sizes(log_size)
-    return torch.cat([torch.ones_like(size_nk[:, :1]), size_nk, z_nk, z_nk**2], -1)
-
-
-def nuisance_width(program: Program) -> int:
-    """Return how many columns :func:`nuisance` has."""
-    n_sizes = 1 if program.model.modalities is None else len(program.model.modalities)
-    return 1 + n_sizes + 2 * sum(x.n_copies * x.dim for x in program.families.shared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,11 @@ def reported(value_snd: torch.Tensor, owned_sn: torch.Tensor, foreign: str) -> t
 
 
 def latent_values(
-    program: Program, data: GroupedCounts, foreign: str = "nan", draw: int | None = None
+    program: Program,
+    data: GroupedCounts,
+    foreign: str = "nan",
+    draw: int | None = None,
+    progress: bool = False,
 ) -> dict[str, np.ndarray]:
     """Return the posterior mean of every copy, (n, dim) each, by key.
 
@@ -48,7 +53,7 @@ def latent_values(
         A trained program.
     data
         The cells.
-    foreign, draw
+    foreign, draw, progress
         See :meth:`MGVI.latents <pyro_mgvi.MGVI.latents>`.
 
     Raises
@@ -56,23 +61,47 @@ def latent_values(
     SettingsError
         If ``foreign`` is unknown.
     """
+    copies = program.families.copies
+    out = {copy.key: np.empty((len(data), copy.dim), np.float32) for copy in copies}
+    for cells, values in latent_blocks(program, data, foreign, draw, progress):
+        for key, value_nd in values.items():
+            out[key][cells] = value_nd
+    return out
+
+
+def latent_blocks(
+    program: Program,
+    data: GroupedCounts,
+    foreign: str = "nan",
+    draw: int | None = None,
+    progress: bool = False,
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Yield positions of some cells, in order, and the values of their latents by key.
+
+    Parameters are those of :func:`latent_values`, which holds all of them at once.
+    """
     check_foreign(foreign)
     families = program.families
     if draw is not None:
         draw = whole_number("draw", draw, least=0)
-    out = {copy.key: np.empty((len(data), copy.dim), np.float32) for copy in families.copies}
     generator = None if draw is None else torch.Generator().manual_seed(draw)
-    for cells, posterior in program.posteriors(data, keep_sparse=True):
+    shown = "encoding" if progress else None
+    for cells, posterior in program.posteriors(data, keep_sparse=True, progress=shown):
         values = posterior.means() if draw is None else posterior.draw(generator)
+        found = {}
         for name, value_snd in values.items():
-            shown = reported(value_snd, posterior.owned(name), foreign).cpu().numpy()
-            for copy, value_nd in zip(families.copies_of(name), shown, strict=True):
-                out[copy.key][cells] = value_nd
-    return out
+            value_snd = reported(value_snd, posterior.owned(name), foreign).cpu()
+            keys = (copy.key for copy in families.copies_of(name))
+            found |= dict(zip(keys, value_snd.numpy(), strict=True))
+        yield cells, found
 
 
 def latents(
-    program: Program, adata: AnnData | GroupedCounts, foreign: str = "nan", draw: int | None = None
+    program: Program,
+    adata: AnnData | GroupedCounts,
+    foreign: str = "nan",
+    draw: int | None = None,
+    progress: bool = True,
 ) -> dict[str, pd.DataFrame]:
     """Return the posterior mean of every latent copy, cells x dim each, by key.
 
@@ -90,6 +119,8 @@ def latents(
     draw
         Seed of one posterior draw to return instead of the mean: what a latent carries
         beyond its own uncertainty.
+    progress
+        Show a progress bar, if it takes seconds.
 
     Returns
     -------
@@ -110,7 +141,7 @@ def latents(
     index = cell_index(data, adata)
     return {
         key: pd.DataFrame(value, index, [f"{key}_{d + 1}" for d in range(value.shape[1])])
-        for key, value in latent_values(program, data, foreign, draw).items()
+        for key, value in latent_values(program, data, foreign, draw, progress).items()
     }
 
 
@@ -120,6 +151,7 @@ def write_latents(
     foreign: str = "nan",
     prefix: str = PREFIX,
     counts: GroupedCounts | None = None,
+    progress: bool = True,
 ) -> None:
     """Write all latents to ``adata.obsm``: ``X_mgvi_z``, ``X_mgvi_t_<group>``, ...
 
@@ -138,6 +170,8 @@ def write_latents(
         Start of the keys.
     counts
         Counts of these cells that are read already: ``mgvi.read(adata, layer=...)``.
+    progress
+        Show a progress bar, if it takes seconds.
 
     Raises
     ------
@@ -170,12 +204,14 @@ def write_latents(
     data = program.read_for_results(adata if counts is None else counts)
     if len(data) and data.cells.max() >= adata.n_obs:
         raise DataError(f"counts are of other cells than these {adata.n_obs}: read them of adata")
-    written = {}
-    for key, value in latent_values(program, data, foreign).items():
-        whole = np.full((adata.n_obs, value.shape[1]), np.nan, np.float32)
-        whole[data.cells] = value
-        written[prefix + key] = whole
-    stale = [key for key in _earlier(adata, prefix) if key not in written]
+    written = {
+        prefix + copy.key: np.full((adata.n_obs, copy.dim), np.nan, np.float32)
+        for copy in program.families.copies
+    }
+    for cells, values in latent_blocks(program, data, foreign, progress=progress):
+        for key, value_nd in values.items():
+            written[prefix + key][data.cells[cells]] = value_nd
+    stale = stale_latents(program, adata, prefix)
     with warnings.catch_warnings():  # that a view becomes data of its own, as it should
         warnings.simplefilter("ignore", ImplicitModificationWarning)
         for key in stale:
@@ -244,6 +280,12 @@ def _recorded(adata: AnnData, key: str) -> list[str] | None:
         return list(map(str, adata.uns[key]["latents"]))
     except (KeyError, TypeError, IndexError):
         return None
+
+
+def stale_latents(program: Program, adata: AnnData, prefix: str = PREFIX) -> list[str]:
+    """Return the keys of an earlier fit's latents that this one has not got."""
+    kept = {prefix + copy.key for copy in program.families.copies}
+    return [key for key in _earlier(adata, prefix) if key not in kept]
 
 
 def _earlier(adata: AnnData, prefix: str) -> list[str]:

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from pyro_mgvi.analysis.cross_fit import (
-    CELLS_PER_NUISANCE,
-    Contrast,
-    CrossFit,
-    nuisance_width,
-    unseen_contrasts,
-)
+from pyro_mgvi.analysis.cross_fit import CELLS_PER_NUISANCE, CrossFit
 from pyro_mgvi.analysis.efficient_scores import freed_products
 from pyro_mgvi.analysis.folds import whole_samples
 from pyro_mgvi.analysis.gene_effects.unseen import shrunk
+from pyro_mgvi.analysis.hidden.contrasts import (
+    Contrast,
+    nuisance_width,
+    said,
+    unseen_contrasts,
+)
 from pyro_mgvi.analysis.sample_tests import Units, sample_scores
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.names import NamedGroups, named_groups
@@ -27,7 +27,12 @@ NEW, SAME = "new samples", "new cells of these samples"
 
 
 def new_sample_scores(
-    refits: CrossFit, data: GroupedCounts, group: str, without: Decoding, cells: np.ndarray
+    refits: CrossFit,
+    data: GroupedCounts,
+    group: str,
+    without: Decoding,
+    cells: np.ndarray,
+    progress: bool = False,
 ) -> np.ndarray:
     r"""Return each gene's normal score across samples, or NaN for all where they are too few.
 
@@ -54,7 +59,7 @@ def new_sample_scores(
 
     Parameters
     ----------
-    refits, data, group, without, cells
+    refits, data, group, without, cells, progress
         As for :meth:`CrossFit.z_scores`.
 
     Warns
@@ -69,7 +74,7 @@ def new_sample_scores(
     if few:
         warn(f"no q-value of {group} for new samples: {few}", DataWarning)
         return np.full(data.shape[1], np.nan)
-    folds = _folds(refits, data, named, without, used)
+    folds = _folds(refits, data, named, without, used, progress)
     units = _shifts(folds) if without.averaged else _slopes(folds)
     z_g = sample_scores(units)
     measured_bg, known_g = data.schema.measured_bg, np.ones(len(z_g), bool)
@@ -125,14 +130,21 @@ def _few(
 
 
 def _folds(
-    refits: CrossFit, data: GroupedCounts, named: NamedGroups, without: Decoding, used: np.ndarray
+    refits: CrossFit,
+    data: GroupedCounts,
+    named: NamedGroups,
+    without: Decoding,
+    used: np.ndarray,
+    progress: bool = False,
 ) -> Iterator[Fold]:
     """Yield each fold, its cells, which are of the group, and what the refit says of them."""
     for fold, refit in enumerate(refits.refits):
         tested = data.subset(used[refits.fold_n[used] == fold])
         if len(tested):
             own = named.own(tested.group_n)
-            yield fold, tested, own, unseen_contrasts(refit, tested, own, without, refits.seed)
+            bar = said(fold, len(refits.refits)) if progress else None
+            parts = unseen_contrasts(refit, tested, own, without, refits.seed, bar)
+            yield fold, tested, own, parts
 
 
 def _shifts(folds: Iterator[Fold]) -> Units:

@@ -71,7 +71,7 @@ def rank_genes(
         already (a :class:`CrossFit`) are used; False gives neither. See :meth:`CrossFit.z_scores`
         for its assumptions.
     progress
-        Show the refits' progress.
+        Show progress bars: of the refits, and of what takes seconds.
     by
         Rank within each label, such as each cell type, by one calibration: a column of ``obs``, or
         a label of each cell. Cells without one are left out.
@@ -132,7 +132,7 @@ def rank_genes(
         calibration = cross_fit(mgvi, data, progress=progress)
     refits = calibration if isinstance(calibration, CrossFit) else None
     if by is None:
-        return _ranking(mgvi, data, named, without, chosen, own, refits)
+        return _ranking(mgvi, data, named, without, chosen, own, refits, progress)
     label_n = labels_of(adata, by, data, "by")
     sizes = pd.Series(label_n[own]).value_counts()  # None is no label
     if not len(sizes):
@@ -140,7 +140,8 @@ def rank_genes(
     tables = {}
     for label in sizes.index:
         mine, mine_own = (cells[label_n[cells] == label] for cells in (chosen, own))
-        tables[str(label)] = _ranking(mgvi, data, named, without, mine, mine_own, refits)
+        of_label = mine, mine_own, refits, progress
+        tables[str(label)] = _ranking(mgvi, data, named, without, *of_label)
     table = pd.concat(tables, names=["label", "gene"])
     table["q_value"] = q_values(table["z_score"].to_numpy())
     table.attrs = tables[str(sizes.index[0])].attrs
@@ -156,18 +157,19 @@ def _ranking(
     chosen: np.ndarray,
     own: np.ndarray,
     refits: CrossFit | None,
+    progress: bool,
 ) -> pd.DataFrame:
     """Return the table of some cells, and of those among them that are of the group."""
-    sums = _sums(mgvi, data.subset(own), without)
+    sums = _sums(mgvi, data.subset(own), without, progress)
     z_g = np.full(len(mgvi.schema.genes), np.nan)
     log_fold_change = np.log2(sums["all"] / sums["shared"])
     across_samples = mgvi.schema.sample_key is not None
     if refits is not None and across_samples:
-        z_g = new_sample_scores(refits, data, named.name, without, chosen)
+        z_g = new_sample_scores(refits, data, named.name, without, chosen, progress)
         if without.averaged:  # two-sided: positive where the fold change is the samples' one
             z_g *= np.sign(log_fold_change)
     elif refits is not None:
-        z_g = refits.z_scores(data, named.name, without, chosen)
+        z_g = refits.z_scores(data, named.name, without, chosen, progress)
     table = pd.DataFrame(
         {
             "bayes_factor": sums["bf"],
@@ -195,11 +197,13 @@ def _ranking(
 
 
 @torch.no_grad()
-def _sums(mgvi: Program, data: GroupedCounts, without: Decoding) -> dict[str, np.ndarray]:
+def _sums(
+    mgvi: Program, data: GroupedCounts, without: Decoding, progress: bool
+) -> dict[str, np.ndarray]:
     """Return each gene's sums over cells: log ratios, cells in favour and both expressions."""
     sums = {name: np.zeros(data.shape[1]) for name in ("bf", "favour", "all", "shared")}
     model, everything = mgvi.model, Decoding.everything(mgvi.families)
-    for _, posterior in mgvi.posteriors(data):
+    for _, posterior in mgvi.posteriors(data, progress="Bayes factors" if progress else None):
         log_library = posterior.log_library()
         size = None if log_library is None else log_library.double()
         group_n = posterior.batch.group

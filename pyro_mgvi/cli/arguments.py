@@ -38,7 +38,11 @@ def _add_demo(commands: Commands) -> None:
 def _add_fit(commands: Commands) -> None:
     fit = commands.add_parser("fit", help="fit grouped counts, write latents and the model")
     fit.add_argument(
-        "input", type=_path, nargs="?", metavar="IN", help="h5ad or h5mu file, or zarr folder"
+        "inputs",
+        type=_path,
+        nargs="*",
+        metavar="IN",
+        help="h5ad or h5mu file, or zarr folder; or several of the first and last, to be joined",
     )
     fit.add_argument(
         "--group-key",
@@ -52,6 +56,7 @@ def _add_fit(commands: Commands) -> None:
         action="store_true",
         help="leave the counts (X of an h5ad) in the file, for data larger than memory",
     )
+    _add_several(fit)
     fit.add_argument("--layer", help="layer with the counts (default: X)")
     fit.add_argument("--use-raw", action="store_true", help="take the counts of adata.raw")
     fit.add_argument(
@@ -145,6 +150,25 @@ def _add_fit(commands: Commands) -> None:
     )
     fit.add_argument("--quiet", action="store_true", help="no progress bar")
     fit.set_defaults(run="fit")
+
+
+def _add_several(fit: argparse.ArgumentParser) -> None:
+    fit.add_argument(
+        "--file-key",
+        metavar="COLUMN",
+        help="of several files: column that is to say which one a cell is from; it may be a "
+        "--group-key or --sample-key, too",
+    )
+    fit.add_argument(
+        "--common-genes",
+        action="store_true",
+        help="of several files: leave out genes that are not in all of them",
+    )
+    fit.add_argument(
+        "--rename-cells",
+        action="store_true",
+        help="of several files: add the name of the file to those of its cells",
+    )
 
 
 def _add_accelerator(command: argparse.ArgumentParser) -> None:

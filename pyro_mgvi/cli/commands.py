@@ -5,14 +5,19 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-import pandas as pd
 from anndata import AnnData
 
-from pyro_mgvi.analysis.latent_values import record
+from pyro_mgvi.analysis.latent_values import PREFIX, record, stale_latents
 from pyro_mgvi.cli.files import feature_masks, query, read_cells
-from pyro_mgvi.cli.fit_options import check_backed, check_checkpoint, check_discover, say
+from pyro_mgvi.cli.fit_options import (
+    check_backed,
+    check_checkpoint,
+    check_discover,
+    check_several,
+    say,
+)
 from pyro_mgvi.cli.gene_sets import GeneSets
-from pyro_mgvi.cli.legends import PROGRAMS, RANKING, print_legend
+from pyro_mgvi.cli.legends import PROGRAMS, RANKING, called, print_legend
 from pyro_mgvi.cli.modalities import holds_modalities, of_modalities, read_any
 from pyro_mgvi.cli.outputs import (
     Kind,
@@ -23,6 +28,7 @@ from pyro_mgvi.cli.outputs import (
     write_table,
     writing,
 )
+from pyro_mgvi.cli.several.joining import one_file
 from pyro_mgvi.core.latents.text import parse
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.modalities import labelled
@@ -73,10 +79,17 @@ def fit(arguments: Namespace) -> int:
         raise SettingsError("fit needs a file to write to: name it (--out), or ask for --estimate")
     if arguments.model is not None:
         outputs.append(Output("--model", arguments.model, Kind.MODEL))
-    check_outputs(outputs, [arguments.input], arguments.force)
+    check_outputs(outputs, arguments.inputs, arguments.force)
     check_checkpoint(arguments, outputs)
     check_backed(arguments)
     check_discover(arguments)
+    check_several(arguments)
+    with one_file(arguments) as arguments.input:
+        return _fit(arguments)
+
+
+def _fit(arguments: Namespace) -> int:
+    """Fit the cells of the one file that there is by now."""
     if holds_modalities(arguments.input):
         adata, data, mgvi = of_modalities(arguments)
     else:
@@ -149,14 +162,21 @@ def _trained(arguments: Namespace, adata: Any, data: GroupedCounts, mgvi: MGVI) 
     if arguments.model is not None:
         mgvi.save(arguments.model)
         print(f"written to {arguments.model}: the model")
-    mgvi.write_latents(adata, arguments.foreign)
+    how = {"foreign": arguments.foreign, "progress": not arguments.quiet}
+    stale = stale_latents(mgvi, adata) if arguments.backed else []
+    if arguments.backed:
+        record(mgvi, adata, foreign=arguments.foreign)
+        if stale:
+            say(f"leaving out the latents of an earlier fit: {', '.join(stale)}")
+    else:
+        mgvi.write_latents(adata, **how)
     if mgvi.discovery is not None:
         adata.uns["mgvi"]["discovery"] = mgvi.discovery.table
     if arguments.backed:
-        write_backed(adata, arguments.input, arguments.out)
+        write_backed(mgvi, adata, data, stale, arguments.input, arguments.out, **how)
     else:
         write_cells(adata, arguments.out)
-    written = ", ".join(key for key in adata.obsm if key.startswith("X_mgvi_"))
+    written = ", ".join(f"{PREFIX}{copy.key}" for copy in mgvi.families.copies)
     print(f"written to {arguments.out}: obsm {written}; uns mgvi")
     print(found)
     if not mgvi.interrupted:
@@ -234,7 +254,7 @@ def programs(arguments: Namespace) -> int:
     if not len(table):
         print("no dimension of these latents is in use: nothing varies along them")
     for (latent, dimension), genes in table.groupby(["latent", "dimension"], sort=False):
-        print(f"{latent}, dimension {dimension}{_called(genes)}")
+        print(f"{latent}, dimension {dimension}{called(genes)}")
         shown = genes.head(10)[["gene", "effect", "mean", "z_score", "q_value"]]
         print(shown.to_string(index=False, float_format="{:.3g}".format))
     if len(table):
@@ -245,15 +265,6 @@ def programs(arguments: Namespace) -> int:
     if len(table):
         sets.write(table)
     return 0
-
-
-def _called(genes: pd.DataFrame) -> str:
-    """Return how many genes of a dimension are called, in words."""
-    if genes["q_value"].isna().all():
-        return ""
-    if (genes["z_score"] == 0).all():
-        return ": no refit has found it again, so that no gene can be called; do not interpret it"
-    return f", {(genes['q_value'] < 0.1).sum()} genes at q < 0.1"
 
 
 def report(arguments: Namespace) -> int:

@@ -42,13 +42,13 @@ def read_cells(path: Path, backed: bool = False) -> AnnData:
     if not path.exists():
         raise DataError(f"{path} does not exist: name an h5ad file or a zarr folder")
     try:
-        form = _form(path)
+        form = form_of(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of anndata and zarr, on how the file was written
             if form == "zarr" and backed:
                 raise DataError(f"{path} is a zarr folder, and --backed is for h5ad: leave it out")
             if form == "zarr":
-                _check_chunks(path)
+                check_chunks(path)
                 return anndata.read_zarr(path)
             return anndata.read_h5ad(path, backed="r" if backed else None)
     except DataError:
@@ -60,7 +60,7 @@ def read_cells(path: Path, backed: bool = False) -> AnnData:
         raise DataError(f"{path} cannot be read as {named}: {reason}") from error
 
 
-def _form(path: Path) -> str:
+def form_of(path: Path) -> str:
     """Return "h5ad" or "zarr", or refuse what is neither."""
     if path.is_dir():
         form, encoding = "zarr", zarr_encoding(path)
@@ -77,7 +77,7 @@ def _form(path: Path) -> str:
     return form
 
 
-def _check_chunks(path: Path) -> None:
+def check_chunks(path: Path) -> None:
     """Refuse sparse counts of which a chunk is missing: zarr reads it as zeros, without a word."""
     import zarr  # not all who read h5ad have it
 

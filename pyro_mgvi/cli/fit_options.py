@@ -16,7 +16,7 @@ def check_backed(arguments: Namespace) -> None:
     if arguments.backed and out is not None:
         if is_zarr_name(out):
             raise SettingsError(f"--backed writes h5ad, and --out {out} is zarr: name an h5ad file")
-        if out.exists() and out.samefile(arguments.input):
+        if out.exists() and any(out.samefile(path) for path in arguments.inputs if path.exists()):
             raise SettingsError("--backed reads the input until the end: choose another --out")
 
 
@@ -49,6 +49,22 @@ def check_discover(arguments: Namespace) -> None:
     """Refuse latents beside those that are discovered."""
     if arguments.discover and (arguments.latents is not None or arguments.estimate):
         raise SettingsError("--discover finds the latents: leave out --latents and --estimate")
+
+
+def check_several(arguments: Namespace) -> None:
+    """Refuse options of several files where there is one, and others where there are several."""
+    several = {
+        "--file-key": arguments.file_key is not None,
+        "--common-genes": arguments.common_genes,
+        "--rename-cells": arguments.rename_cells,
+    }
+    given = [option for option, is_given in several.items() if is_given]
+    if len(arguments.inputs) == 1 and given:
+        raise SettingsError(f"{given[0]} is for several files, and there is one: leave it out")
+    if len(arguments.inputs) > 1 and arguments.use_raw:
+        raise SettingsError(
+            "--use-raw is for one file: of several, write the counts to X or to a layer of each"
+        )
 
 
 def say(message: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pandas as pd
+
 _Z = "how far the effect shows in cells that the refits have not seen; standard normal without one"
 _Q = "expected share of false genes among those with a q-value as small"
 RANKING = {
@@ -35,3 +37,12 @@ def print_legend(columns: Mapping[str, str]) -> None:
     """Print what each column means, one a line."""
     for name, meaning in columns.items():
         print(f"  {name}: {meaning}")
+
+
+def called(genes: pd.DataFrame) -> str:
+    """Return how many genes of a dimension are called, in words."""
+    if genes["q_value"].isna().all():
+        return ""
+    if (genes["z_score"] == 0).all():
+        return ": no refit has found it again, so that no gene can be called; do not interpret it"
+    return f", {(genes['q_value'] < 0.1).sum()} genes at q < 0.1"

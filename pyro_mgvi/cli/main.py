@@ -12,6 +12,8 @@ from typing import TextIO
 from pyro_mgvi import errors
 from pyro_mgvi.cli.arguments import parser as arguments_parser
 
+FILES = (".h5ad", ".h5", ".zarr")  # endings of words that are no columns of obs
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code.
@@ -20,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = arguments_parser()
     arguments = parser.parse_args(argv)
-    if arguments.run == "fit" and arguments.input is None:
-        _input_after_columns(parser, arguments)
+    if arguments.run == "fit" and not arguments.inputs:
+        _inputs_after_columns(parser, arguments)
     from pyro_mgvi.cli import commands  # takes seconds to import
 
     try:
@@ -36,12 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return commands.INTERRUPTED
 
 
-def _input_after_columns(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """Take the last of the words after --group-key for IN, where it was written behind them."""
+def _inputs_after_columns(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Take words after --group-key for IN, where it was written behind them.
+
+    That is the last one, whatever it is called, and those before it that are named like files.
+    """
     *columns, last = arguments.group_key
+    inputs = [last]
+    while len(columns) > 1 and Path(columns[-1]).suffix.lower() in FILES:
+        inputs.insert(0, columns.pop())
     if not columns:
         parser.error("the following arguments are required: IN")
-    arguments.group_key, arguments.input = columns, Path(last)
+    arguments.group_key, arguments.inputs = columns, [*map(Path, inputs)]
 
 
 def _show(

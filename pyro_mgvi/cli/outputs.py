@@ -19,14 +19,20 @@ import pandas as pd
 from anndata import AnnData
 
 from pyro_mgvi import saving
+from pyro_mgvi.analysis.latent_values import PREFIX, latent_blocks
+from pyro_mgvi.core.copies import Copy
+from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.modalities import is_mudata
 from pyro_mgvi.errors import DataError, MGVIError, SettingsError
 from pyro_mgvi.support.whole_files import written_whole
+from pyro_mgvi.training.program import Program
 
 try:
     from anndata.io import write_elem
 except ModuleNotFoundError:  # before anndata 0.11
     from anndata.experimental import write_elem
+
+CHUNK = 4096  # cells of an array that a file stores together
 
 
 class Kind(Enum):
@@ -141,8 +147,29 @@ def write_cells(adata: AnnData, path: Path) -> None:
             adata.write_h5ad(part, compression="gzip")
 
 
-def write_backed(adata: AnnData, source: Path, path: Path) -> None:
+def write_backed(
+    mgvi: Program,
+    adata: AnnData,
+    data: GroupedCounts,
+    stale: Sequence[str],
+    source: Path,
+    path: Path,
+    **how: Any,
+) -> None:
     """Write a copy of the h5ad file ``source``, whose counts stay in it, with latents and record.
+
+    Latents are written as they are computed: no more than some cells' are in memory.
+
+    Parameters
+    ----------
+    mgvi, adata, data
+        What was trained, the open file with the record in ``uns``, and the counts of all its cells.
+    stale
+        Keys of ``obsm`` that an earlier fit has written, which are left out.
+    source, path
+        The file, and where to write.
+    how
+        ``foreign`` and ``progress`` of :func:`~pyro_mgvi.analysis.latent_values.latent_blocks`.
 
     Raises
     ------
@@ -152,9 +179,29 @@ def write_backed(adata: AnnData, source: Path, path: Path) -> None:
     with writing(path) as part:
         shutil.copyfile(source, part)
         with h5py.File(part, "r+") as file:
-            for key in [key for key in adata.obsm if key.startswith("X_mgvi_")]:
-                write_elem(file.require_group("obsm"), key, np.asarray(adata.obsm[key]))
-            write_elem(file.require_group("uns"), "mgvi", adata.uns["mgvi"])
+            for name in ("obsm", "uns"):
+                if name not in file:
+                    write_elem(file, name, {})
+            obsm = file["obsm"]
+            for key in stale:
+                del obsm[key]
+            latents = {copy.key: _empty(obsm, copy, len(data)) for copy in mgvi.families.copies}
+            for cells, values in latent_blocks(mgvi, data, **how):
+                for key, value_nd in values.items():
+                    if not np.isnan(value_nd).all():  # what is not written is NaN
+                        latents[key][cells[0] : cells[-1] + 1] = value_nd
+            write_elem(file["uns"], "mgvi", adata.uns["mgvi"])
+
+
+def _empty(obsm: h5py.Group, copy: Copy, n_cells: int) -> h5py.Dataset:
+    """Return an array of NaN for the values of a copy, as anndata stores it."""
+    name = PREFIX + copy.key
+    if name in obsm:
+        del obsm[name]
+    chunks = (min(n_cells, CHUNK), copy.dim)
+    found = obsm.create_dataset(name, (n_cells, copy.dim), "f4", chunks=chunks, fillvalue=np.nan)
+    found.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+    return found
 
 
 def write_table(table: pd.DataFrame, path: Path, index: bool = True) -> None:

@@ -150,8 +150,8 @@ def render(
         null = shuffled_fit(mgvi, result.data, None, max_epochs, progress)
         column = result.first_label
         label = None if column is None else result.adata.obs[column].iloc[result.data.cells]
-        found = diagnose(mgvi, result.data, label, refits=refits, shuffled=null)
-    rankings, read = Rankings.of(result, refits), tuple(probes(result))
+        found = diagnose(mgvi, result.data, label, refits=refits, shuffled=null, progress=progress)
+    rankings, read = Rankings.of(result, refits, progress), tuple(probes(result))
     library = plotly_script()
     steps: tuple[Callable[[Result], Section | None], ...] = (
         partial(findings, rankings=rankings, probes=read, found=found),

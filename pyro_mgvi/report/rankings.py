@@ -30,16 +30,15 @@ class Rankings:
     problem: str = ""
 
     @classmethod
-    def of(cls, result: Result, refits: CrossFit | None = None) -> Rankings:
+    def of(cls, result: Result, refits: CrossFit | None = None, progress: bool = False) -> Rankings:
         """Return them; without a model there are none."""
         if result.mgvi is None or result.data is None:
             return cls({}, pd.DataFrame(columns=["latent", "dimension", "gene"]))
-        calibration = refits or False
-        found = programs(result.mgvi, result.data, calibration=calibration, progress=False)
+        how = {"calibration": refits or False, "progress": progress}
+        found = programs(result.mgvi, result.data, **how)
         try:
             groups = {
-                group: rank_genes(result.mgvi, result.data, group, calibration=calibration)
-                for group in result.groups
+                group: rank_genes(result.mgvi, result.data, group, **how) for group in result.groups
             }
         except SettingsError as error:
             return cls({}, found, str(error))

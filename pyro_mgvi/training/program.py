@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from tqdm.auto import tqdm
 
 from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.core.initial_values import InitialValues
@@ -33,6 +32,7 @@ from pyro_mgvi.model.posterior import Posterior
 from pyro_mgvi.model.structure import GroupedModule
 from pyro_mgvi.model.weights import Trainable
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
+from pyro_mgvi.support.progress import progress_bar
 from pyro_mgvi.support.values import flag, whole
 from pyro_mgvi.training.accelerator import fabric
 from pyro_mgvi.training.plan import TrainingPlan
@@ -266,13 +266,10 @@ class Program(Trainable):
         keep_sparse
             Give the counts as sparse tensors if they are mostly zero.
         progress
-            What a progress bar should be called; none without.
+            What a progress bar should be called, if it takes seconds; none without.
         """
-        size, hidden = min(size, max(2, VALUES // data.shape[1])), progress is None
-        with (
-            self.at_rest(),
-            tqdm(total=len(data), desc=progress, unit="cell", disable=hidden, leave=False) as bar,
-        ):
+        size = min(size, max(2, VALUES // data.shape[1]))
+        with self.at_rest(), progress_bar(len(data), progress, "cell") as bar:
             start, keep_sparse = 0, keep_sparse and data.mostly_zero
             for batch in data.minibatches(size, shuffle=False, keep_sparse=keep_sparse):
                 stop = start + len(batch.group)

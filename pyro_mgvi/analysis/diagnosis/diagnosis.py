@@ -108,7 +108,7 @@ def diagnose(
     max_epochs
         Instead of that of the plan.
     progress
-        Show the refits' progress.
+        Show progress bars: of the refits, and of what takes seconds.
 
     Raises
     ------
@@ -145,11 +145,11 @@ def diagnose(
         refits = cross_fit(mgvi, data, plan, max_epochs, progress)
     if shuffled is None:
         shuffled = shuffled_fit(mgvi, data, plan, max_epochs, progress)
-    latents = [latent_values(refit, data) for refit in refits.refits]
+    latents = [latent_values(refit, data, progress=progress) for refit in refits.refits]
     dimensions = pd.concat([_dimensions(mgvi, data), found_again(mgvi, data, latents)], axis=1)
-    copies = pd.concat(
-        [_worth(refits, data), _worth(shuffled, shuffled_groups(data, mgvi.seed))], axis=1
-    )
+    null = shuffled_groups(data, mgvi.seed)
+    both = _worth(refits, data, progress), _worth(shuffled, null, progress)
+    copies = pd.concat(both, axis=1)
     copies.columns = pd.Index(["worth", "worth_se", "shuffled", "shuffled_se"])
     copies["agreement"] = _agreement(mgvi, data, latents)
     probes = probe_latents(mgvi, data, label_n, nuisances)
@@ -182,13 +182,14 @@ def _dimensions(program: Program, data: GroupedCounts) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def _worth(refits: CrossFit, data: GroupedCounts) -> pd.DataFrame:
+def _worth(refits: CrossFit, data: GroupedCounts, progress: bool) -> pd.DataFrame:
     """Return what each copy is worth to the unseen cells that own it: mean, standard error."""
     gains: dict[str, list[np.ndarray]] = {}
     for fold, mgvi in enumerate(refits.refits):
         unseen = data.subset(np.flatnonzero(refits.fold_n == fold))
         generator = torch.Generator().manual_seed(refits.seed)
-        for _, posterior in mgvi.posteriors(unseen):
+        shown = "worth of latents" if progress else None
+        for _, posterior in mgvi.posteriors(unseen, progress=shown):
             draws = posterior.draw(generator)
             with_all = posterior.log_likelihood(draws)
             for copy in mgvi.families.copies:

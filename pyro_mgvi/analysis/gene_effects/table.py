@@ -51,7 +51,7 @@ def programs(
         (:func:`~pyro_mgvi.cross_fit`) are used; False gives neither. Halves may be too small to
         find a weak program again: ``cross_fit(mgvi, adata, folds=5)`` gives larger parts.
     progress
-        Show the refits' progress.
+        Show progress bars: of the refits, and of what takes seconds.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def programs(
         notes |= notes_of(mgvi.schema, copy.groups)
         z_dg = np.full(found.effect_dg.shape, np.nan)
         if refits is not None and not mgvi.families.everyones(copy) and len(found.dims):
-            z_dg = unseen_scores(refits, data, own, found)
+            z_dg = unseen_scores(refits, data, own, found, progress)
             z_dg[:, ~found.measured_g] = np.nan
         parts += _tables(found, z_dg, np.array(mgvi.schema.genes))
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))

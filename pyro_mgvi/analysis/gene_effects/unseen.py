@@ -5,27 +5,31 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pyro_mgvi.analysis.cross_fit import (
-    CELLS_PER_NUISANCE,
-    LEAST_CELLS,
-    CrossFit,
-    gene_parts,
+from pyro_mgvi.analysis.cross_fit import CELLS_PER_NUISANCE, LEAST_CELLS, CrossFit
+from pyro_mgvi.analysis.efficient_scores import THIRD_QUARTILE, efficient_scores, mean_and_slope
+from pyro_mgvi.analysis.gene_effects.effects import Effects
+from pyro_mgvi.analysis.hidden.contrasts import (
+    hidden_genes,
     nuisance,
     nuisance_width,
     observed_size,
+    said,
 )
-from pyro_mgvi.analysis.efficient_scores import THIRD_QUARTILE, efficient_scores, mean_and_slope
-from pyro_mgvi.analysis.gene_effects.effects import Effects
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.model.decoding import Decoding
+from pyro_mgvi.support.progress import progress_bar
 from pyro_mgvi.training.program import Program
 
 AGAIN = 0.25  # of a dimension's variance, for a refit to have found it again
 
 
 def unseen_scores(
-    refits: CrossFit, data: GroupedCounts, own: np.ndarray, found: Effects
+    refits: CrossFit,
+    data: GroupedCounts,
+    own: np.ndarray,
+    found: Effects,
+    progress: bool = False,
 ) -> np.ndarray:
     r"""Return a normal score of each gene along each dimension in use, (d, genes).
 
@@ -58,6 +62,8 @@ def unseen_scores(
         Positions of those that own the copy.
     found
         Of the model, on these.
+    progress
+        Show a progress bar for each fold, if it takes seconds.
 
     Returns
     -------
@@ -74,7 +80,8 @@ def unseen_scores(
         again_d = (seen_nk @ map_kd).var(0) > AGAIN * mean_nd[~unseen_n].var(0)
         if again_d.any():
             unseen = data.subset(own[unseen_n])
-            z_dg = _fold_scores(refit, unseen, found.copy, map_kd * again_d, refits.seed)
+            bar = f"{found.copy.key}, {said(fold, len(refits.refits))}" if progress else None
+            z_dg = _fold_scores(refit, unseen, found.copy, map_kd * again_d, refits.seed, bar)
             total_dg, n_d = total_dg + z_dg, n_d + again_d
     return np.array([shrunk(z_g) for z_g in total_dg / np.sqrt(np.maximum(n_d, 1))[:, None]])
 
@@ -110,36 +117,41 @@ def _places(refit: Program, data: GroupedCounts, copy: Copy) -> np.ndarray:
 
 @torch.no_grad()
 def _fold_scores(
-    refit: Program, data: GroupedCounts, copy: Copy, map_kd: np.ndarray, seed: int
+    refit: Program,
+    data: GroupedCounts,
+    copy: Copy,
+    map_kd: np.ndarray,
+    seed: int,
+    progress: str | None = None,
 ) -> np.ndarray:
     """Return the scores (d, genes) on cells that own the copy and that ``refit`` has not seen."""
     (n, n_genes), n_dims, model = data.shape, map_kd.shape[1], refit.model
     kept = frozenset(other.key for other in refit.families.copies) - {copy.key}
     without, z_dg = Decoding(kept, averaged=False), np.zeros((n_dims, n_genes))
     has_bg = refit.schema.measured_bg
-    has_ng = None if has_bg is None else has_bg[data.group_n]
-    for part in gene_parts(n_genes, seed):
-        seen_g = torch.ones(n_genes, device=refit.device)
-        seen_g[part] = 0.0
-        residual_ng, weight_ng = (np.empty((n, len(part)), np.float32) for _ in range(2))
-        nuisance_nk, place_nd = np.empty((n, nuisance_width(refit))), np.empty((n, n_dims))
-        for cells, full in refit.posteriors(data):
-            log_size = observed_size(full)
-            nuisance_nk[cells] = nuisance(full, log_size).cpu().numpy()
-            posterior = refit.posterior(full.batch, seen_g)
-            hidden_nk = _columns(posterior.mean(copy.latent)[copy.index])
-            place_nd[cells] = hidden_nk.cpu().double().numpy() @ map_kd
-            parts = without.parts(posterior, posterior.means())
-            counts = model.distribution(parts, log_size, full.batch.group)
-            mean, slope = mean_and_slope(counts, model.measured(full.batch.group))
-            residual = (full.batch.counts - mean) * slope
-            residual_ng[cells] = residual.cpu().numpy()[:, part]
-            weight_ng[cells] = (mean * slope).cpu().numpy()[:, part]
-        for dim in range(n_dims):
-            others = np.column_stack([nuisance_nk, np.delete(place_nd, dim, axis=1)])
-            place_ng = np.broadcast_to(place_nd[:, dim, None], residual_ng.shape)
-            of_part = place_ng, residual_ng, weight_ng, others
-            z_dg[dim, part] = efficient_scores(
-                *of_part, None if has_ng is None else has_ng[:, part]
-            )
+    with progress_bar(n_genes, progress, "gene") as bar:
+        for hidden, genes in hidden_genes(n_genes, n, seed):
+            seen_g = torch.ones(n_genes, device=refit.device)
+            seen_g[hidden] = 0.0
+            residual_ng, weight_ng = (np.empty((n, len(genes)), np.float32) for _ in range(2))
+            nuisance_nk, place_nd = np.empty((n, nuisance_width(refit))), np.empty((n, n_dims))
+            for cells, full in refit.posteriors(data):
+                log_size = observed_size(full)
+                nuisance_nk[cells] = nuisance(full, log_size).cpu().numpy()
+                posterior = refit.posterior(full.batch, seen_g)
+                hidden_nk = _columns(posterior.mean(copy.latent)[copy.index])
+                place_nd[cells] = hidden_nk.cpu().double().numpy() @ map_kd
+                parts = without.parts(posterior, posterior.means())
+                counts = model.distribution(parts, log_size, full.batch.group)
+                mean, slope = mean_and_slope(counts, model.measured(full.batch.group))
+                residual = (full.batch.counts - mean) * slope
+                residual_ng[cells] = residual.cpu().numpy()[:, genes]
+                weight_ng[cells] = (mean * slope).cpu().numpy()[:, genes]
+            has_ng = None if has_bg is None else has_bg[:, genes][data.group_n]
+            for dim in range(n_dims):
+                others = np.column_stack([nuisance_nk, np.delete(place_nd, dim, axis=1)])
+                place_ng = np.broadcast_to(place_nd[:, dim, None], residual_ng.shape)
+                of_part = place_ng, residual_ng, weight_ng, others, has_ng
+                z_dg[dim, genes] = efficient_scores(*of_part)
+            bar.update(len(genes))
     return z_dg
