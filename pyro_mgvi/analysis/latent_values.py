@@ -88,7 +88,7 @@ def latent_blocks(
     shown = "encoding" if progress else None
     for cells, posterior in program.posteriors(data, keep_sparse=True, progress=shown):
         values = posterior.means() if draw is None else posterior.draw(generator)
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for name, value_snd in values.items():
             value_snd = reported(value_snd, posterior.owned(name), foreign).cpu()
             keys = (copy.key for copy in families.copies_of(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -34,7 +35,7 @@ class Rankings:
         """Return them; without a model there are none."""
         if result.mgvi is None or result.data is None:
             return cls({}, pd.DataFrame(columns=["latent", "dimension", "gene"]))
-        how = {"calibration": refits or False, "progress": progress}
+        how: dict[str, Any] = {"calibration": refits or False, "progress": progress}
         found = programs(result.mgvi, result.data, **how)
         try:
             groups = {

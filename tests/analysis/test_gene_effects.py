@@ -160,7 +160,7 @@ def test_each_refit_is_tested_on_the_cells_that_it_has_not_seen(monkeypatch):
     adata, tested = noise(), []
     mgvi, refits = shaken(adata, 1), (shaken(adata, 1), shaken(adata, 1))
 
-    def scores(refit, data, copy, map_kd, seed):
+    def scores(refit, data, copy, map_kd, seed, progress):
         tested.append((copy.key, refits.index(refit), data.cells))
         return np.zeros((2, 60))
 

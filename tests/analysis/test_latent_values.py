@@ -10,6 +10,7 @@ from helpers.fitting import LATENTS, fitted, untrained
 
 import pyro_mgvi
 from pyro_mgvi import DataError, DataWarning, Latents, SettingsError, subsets
+from pyro_mgvi.analysis.latent_values import latent_blocks
 from pyro_mgvi.report import render
 
 
@@ -117,6 +118,23 @@ def test_a_backed_view_is_refused_before_any_work(adata, trained, tmp_path):
     assert len(trained.latents(backed[:60])["z"]) == 60
     trained.write_latents(backed)
     np.testing.assert_array_equal(backed.obsm["X_mgvi_z"], trained.latents(adata)["z"])
+
+
+def test_blocks_are_the_latents_of_cells_in_order(adata, trained):
+    data, wanted = trained.read(adata), trained.latents(adata, foreign="encode")
+    blocks = [*latent_blocks(trained, data, foreign="encode")]
+    np.testing.assert_array_equal(np.concatenate([cells for cells, _ in blocks]), np.arange(120))
+    for key, table in wanted.items():
+        found = np.concatenate([values[key] for _, values in blocks])
+        np.testing.assert_array_equal(found, table)
+
+
+def test_a_bar_shows_that_cells_are_encoded(adata, trained, monkeypatch, capsys):
+    monkeypatch.setattr("pyro_mgvi.support.progress.DELAY", 0.0)
+    for bar in (True, False):
+        trained.write_latents(adata.copy(), progress=bar)
+        trained.latents(adata, progress=bar)
+        assert ("encoding" in capsys.readouterr().err) is bar
 
 
 def test_latents_are_written_to_annotated_data_only(adata, trained):

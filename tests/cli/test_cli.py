@@ -434,6 +434,24 @@ def test_a_file_larger_than_memory_is_fitted_and_copied(h5ad, tmp_path, monkeypa
     assert len(result.uns["mgvi"]["history"]) == 2
 
 
+def test_latents_of_an_earlier_fit_are_not_in_the_copy(h5ad, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pyro_mgvi.data.stores.on_disk.IN_MEMORY", 0.0)
+    monkeypatch.setattr("pyro_mgvi.training.program.VALUES", 50 * 60)  # three blocks of cells
+    first, second, model = tmp_path / "a.h5ad", tmp_path / "b.h5ad", tmp_path / "model"
+    options = ("--group-key", "group", "--backed")
+    assert fit(h5ad, *options, "--latents", "z:3", "pair:2", "--out", first) == 0
+    options = (*options, "--latents", "z:4", "t:2", "--out", second, "--model", model)
+    assert fit(first, *options) == 0
+    said = capsys.readouterr().err
+    assert "leaving out the latents of an earlier fit: X_mgvi_pair_group1+group2" in said
+    found, loaded = ad.read_h5ad(second), pyro_mgvi.MGVI.load(model)
+    wanted = loaded.latents(ad.read_h5ad(first, backed="r"))
+    assert set(found.obsm) == {"X_pca", *(f"X_mgvi_{key}" for key in wanted)}
+    for key, table in wanted.items():
+        np.testing.assert_array_equal(found.obsm[f"X_mgvi_{key}"], table)
+        assert found.obsm[f"X_mgvi_{key}"].dtype == np.float32
+
+
 @pytest.mark.parametrize("name", ["out.zarr", "in.h5ad"])
 def test_where_a_file_larger_than_memory_cannot_be_written_to(h5ad, tmp_path, name, capsys):
     options = ("--group-key", "group", "--backed", "--force", "--out", tmp_path / name)

@@ -91,7 +91,7 @@ def opened(paths: Sequence[Path]) -> Iterator[list[Part]]:
         If one is no annotated data, is damaged, or is named twice.
     """
     with ExitStack() as files:
-        parts = []
+        parts: list[Part] = []
         for path, key in zip(paths, keys_of(paths)):
             if any(path.samefile(part.path) for part in parts if path.exists()):
                 raise DataError(f"{path} is named twice: name each file once")
