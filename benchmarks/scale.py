@@ -44,28 +44,28 @@ def simulated(path: Path) -> Path:
     return path
 
 
-def sharded(path: Path, n_cells: int) -> Path:
+def sharded(path: Path, n_cells: int, genes: int = GENES, groups: int = GROUPS) -> Path:
     """Write many cells to one file, part by part: no more than a part is ever in memory."""
     if path.exists():
         return path
-    groups: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
     parts: list[ad.AnnData] = []
     with h5py.File(path.with_suffix(".part"), "w") as file:
         for seed, start in enumerate(range(0, n_cells, PART)):
             size = min(PART, n_cells - start)
             if seed < DISTINCT:
-                parts.append(grouped_counts(PART, GENES, GROUPS, DENSITY, seed))
+                parts.append(grouped_counts(PART, genes, groups, DENSITY, seed))
             part = parts[seed % DISTINCT]
             x = sparse.csr_matrix(part.X[:size], dtype=np.float32)
-            groups.append(part.obs["group"].to_numpy(str)[:size])
+            labels.append(part.obs["group"].to_numpy(str)[:size])
             if start == 0:
                 ad.io.write_elem(file, "X", x)
             else:
                 ad.io.sparse_dataset(file["X"]).append(x)
-        obs = pd.DataFrame({"group": pd.Categorical(np.concatenate(groups))})
+        obs = pd.DataFrame({"group": pd.Categorical(np.concatenate(labels))})
         obs.index = [f"cell{i}" for i in range(len(obs))]
         ad.io.write_elem(file, "obs", obs)
-        ad.io.write_elem(file, "var", pd.DataFrame(index=[f"gene{i}" for i in range(GENES)]))
+        ad.io.write_elem(file, "var", pd.DataFrame(index=[f"gene{i}" for i in range(genes)]))
         file.attrs["encoding-type"], file.attrs["encoding-version"] = "anndata", "0.1.0"
     path.with_suffix(".part").rename(path)
     return path
