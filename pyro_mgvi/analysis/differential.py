@@ -170,6 +170,7 @@ def effect_sizes(
     adata: AnnData | GroupedCounts,
     offset: str | None = None,
     latents: Sequence[str] | str | None = None,
+    progress: bool = True,
 ) -> pd.Series:
     r"""Return how much its group changes each cell's expression: the mean change of a transcript.
 
@@ -189,6 +190,8 @@ def effect_sizes(
     offset, latents
         What is left out, as for :func:`~pyro_mgvi.rank_genes`: by default all group-specific
         latents, and the group's offset is averaged over the groups.
+    progress
+        Show a progress bar, if it takes seconds.
 
     Returns
     -------
@@ -220,7 +223,7 @@ def effect_sizes(
     everything = Decoding.everything(mgvi.families)
     data = mgvi.read_for_results(adata)
     size_n = np.empty(len(data))
-    for cells, posterior in mgvi.posteriors(data):
+    for cells, posterior in mgvi.posteriors(data, progress="effect sizes" if progress else None):
         values = posterior.means()
         with_all, with_less = (
             expected(mgvi, decoding, posterior, values) for decoding in (everything, without)

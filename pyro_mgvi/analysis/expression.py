@@ -53,6 +53,7 @@ def normalized_expression(
     genes: Sequence[str] | str | None = None,
     batch: str | None = None,
     predict_absent: bool = False,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Return expected expression at the posterior means, as shares of a cell's counts.
 
@@ -78,6 +79,8 @@ def normalized_expression(
     predict_absent
         Predict genes that a cell's group has not got (feature masks): what they would be, in the
         unit of the genes that it has. They are NaN otherwise.
+    progress
+        Show a progress bar, if it takes seconds.
 
     Returns
     -------
@@ -99,7 +102,8 @@ def normalized_expression(
     names, position = gene_positions(schema, genes)
     data = program.read_for_results(adata)
     out = np.empty((len(data), len(names)), np.float32)
-    for cells, posterior in program.posteriors(data, keep_sparse=True):
+    shown = "expression" if progress else None
+    for cells, posterior in program.posteriors(data, keep_sparse=True, progress=shown):
         if batch is not None:  # the batch's one-hot columns come first
             covariates = posterior.batch.covariates.clone()
             covariates[:, : len(schema.batches)] = 0.0
@@ -123,6 +127,7 @@ def expression_draws(
     n_draws: int = 25,
     seed: int = 0,
     predict_absent: bool = False,
+    progress: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return mean and standard deviation of each cell's expression over posterior draws.
 
@@ -146,6 +151,8 @@ def expression_draws(
         Of the draws.
     predict_absent
         As for :func:`normalized_expression`.
+    progress
+        Show a progress bar, if it takes seconds.
 
     Returns
     -------
@@ -175,7 +182,8 @@ def expression_draws(
     names, position = gene_positions(mgvi.schema, genes)
     data, generator = mgvi.read_for_results(adata), torch.Generator().manual_seed(seed)
     mean, std = (np.empty((len(data), len(names)), np.float32) for _ in range(2))
-    for cells, posterior in mgvi.posteriors(data):
+    shown = "expression" if progress else None
+    for cells, posterior in mgvi.posteriors(data, progress=shown):
         total = torch.zeros(len(cells), len(names), dtype=torch.float64)
         squares = torch.zeros_like(total)
         for _ in range(n_draws):

@@ -208,11 +208,14 @@ class TrainingSetup:
             return resident.minibatches(orders, scaled)
         return (batch.to(device) for batch in data.batches_of(orders, False, scaled))
 
-    def finish(self) -> None:
-        """Close dimensions that say nothing, and put model and guide in evaluation mode."""
+    def finish(self, progress: bool = False) -> None:
+        """Close dimensions that say nothing, and put model and guide in evaluation mode.
+
+        With ``progress``, a bar is shown if this takes seconds.
+        """
         self.model.eval()
         self.guide.eval()
-        prune(self.program, self.data, self.plan.prune_below, self.copies)
+        prune(self.program, self.data, self.plan.prune_below, self.copies, progress)
 
 
 def _check_owners(program: Program, data: GroupedCounts) -> None:

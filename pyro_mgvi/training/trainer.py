@@ -155,7 +155,7 @@ class Trainer:
             bar.close()
             self._restore_best()
         if self.history:  # without, there is nothing to prune by
-            self.setup.finish()
+            self.setup.finish(progress)
         if self.interrupted:
             folder = None if self.checkpoint is None else self.checkpoint.folder
             n_epochs, most = len(self.history), self.setup.max_epochs

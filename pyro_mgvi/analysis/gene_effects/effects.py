@@ -79,7 +79,11 @@ def dims_in_use(program: Program, copy: Copy) -> np.ndarray:
 
 @torch.no_grad()
 def effects(
-    program: Program, data: GroupedCounts, copy: Copy, dims: np.ndarray | None = None
+    program: Program,
+    data: GroupedCounts,
+    copy: Copy,
+    dims: np.ndarray | None = None,
+    progress: bool = False,
 ) -> Effects:
     r"""Return what dimensions of a copy do to the genes: each in use, or those that are named.
 
@@ -103,6 +107,8 @@ def effects(
         The copy.
     dims
         Positions of dimensions in use.
+    progress
+        Show a progress bar, if it takes seconds.
     """
     dims = dims_in_use(program, copy) if dims is None else dims
     mean_nd, sd_d = _spread(program, data, copy, dims)
@@ -113,7 +119,8 @@ def effects(
         cells_g = program.schema.measured_bg[data.group_n].sum(0)
     everything = Decoding.everything(program.families)
     counts = program.data_kind is DataKind.COUNTS
-    for _, posterior in program.posteriors(data):
+    shown = f"effects of {copy.key}" if progress else None
+    for _, posterior in program.posteriors(data, progress=shown):
         share_ng = expected(program, everything, posterior, posterior.means())
         measured_ng = program.model.measured(posterior.batch.group)
         if measured_ng is not None:

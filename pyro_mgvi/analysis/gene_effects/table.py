@@ -106,7 +106,7 @@ def programs(
     notes: dict[str, str] = {}
     for copy in copies:
         own = owned(mgvi, data, copy)
-        found = effects(mgvi, data.subset(own), copy)
+        found = effects(mgvi, data.subset(own), copy, progress=progress)
         notes |= notes_of(mgvi.schema, copy.groups)
         z_dg = np.full(found.effect_dg.shape, np.nan)
         if refits is not None and not mgvi.families.everyones(copy) and len(found.dims):

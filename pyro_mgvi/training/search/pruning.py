@@ -12,7 +12,9 @@ from pyro_mgvi.training.program import Program
 
 
 @torch.no_grad()
-def dimension_divergence(program: Program, data: GroupedCounts) -> dict[str, Tensor]:
+def dimension_divergence(
+    program: Program, data: GroupedCounts, progress: str | None = None
+) -> dict[str, Tensor]:
     """Return how much each dimension says about the cells that own it.
 
     Parameters
@@ -21,6 +23,8 @@ def dimension_divergence(program: Program, data: GroupedCounts) -> dict[str, Ten
         A trained program.
     data
         Cells to average over.
+    progress
+        What a progress bar should be called; none without.
 
     Returns
     -------
@@ -30,7 +34,7 @@ def dimension_divergence(program: Program, data: GroupedCounts) -> dict[str, Ten
     families = program.families
     total = {latent.name: torch.zeros(latent.n_copies, latent.dim) for latent in families}
     owners = {latent.name: torch.zeros(latent.n_copies, 1) for latent in families}
-    for _, posterior in program.posteriors(data):
+    for _, posterior in program.posteriors(data, progress=progress):
         for latent in families:
             owned_sn1 = posterior.owned(latent.name).unsqueeze(-1)
             total[latent.name] += (posterior.divergence(latent.name) * owned_sn1).sum(1).cpu()
@@ -43,6 +47,7 @@ def prune(
     data: GroupedCounts,
     threshold: float,
     copies: Mapping[str, Tensor] | None = None,
+    progress: bool = False,
 ) -> None:
     """Close dimensions that say less than ``threshold`` nats about a cell.
 
@@ -52,7 +57,8 @@ def prune(
     (boolean, (S,) for each latent) all other copies stay as they are.
     """
     active = program.model.active
-    for name, divergence_sd in dimension_divergence(program, data).items():
+    shown = "closing idle dimensions" if progress else None
+    for name, divergence_sd in dimension_divergence(program, data, shown).items():
         useless_sd = divergence_sd < threshold
         if copies is not None:
             useless_sd &= copies[name].unsqueeze(-1)
