@@ -100,6 +100,7 @@ class Latents:
         every = [each for family in families for each in by_column(family, self.design)]
         bound = (family.over(self.design) for family in every)
         self.families = tuple(family.where_measured(self.having) for family in bound)
+        self._member: dict[str, torch.Tensor] = {}
         self._check()
 
     def _check(self) -> None:
@@ -252,7 +253,9 @@ class Latents:
 
     def membership(self, name: str) -> torch.Tensor:
         """Return which group owns which copy of a family: boolean, (S, groups)."""
-        return self[name].membership(self.groups)
+        if name not in self._member:  # of hundreds of groups it takes long to write down
+            self._member[name] = self[name].membership(self.groups)
+        return self._member[name].clone()
 
     def resolve(self, names: str | Iterable[str] | None) -> tuple[Copy, ...]:
         """Return the copies that names of families, or keys of copies, stand for.

@@ -226,7 +226,8 @@ class Latent:
 
     def membership(self, groups: Sequence[str]) -> torch.Tensor:
         """Return the boolean (subset x group) matrix of who owns what."""
-        return torch.tensor([[group in subset for group in groups] for subset in self.owners])
+        owners = [set(subset) for subset in self.owners]
+        return torch.tensor([[group in subset for group in groups] for subset in owners])
 
 
 def _y(parts: Sequence[object]) -> str:
