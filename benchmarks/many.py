@@ -30,6 +30,7 @@ from pyro_mgvi import MGVI, SharedTrunk
 from pyro_mgvi.analysis.hidden import contrasts
 from pyro_mgvi.analysis.metrics import recovered
 from pyro_mgvi.cli.main import main as command
+from pyro_mgvi.data.stores import on_disk
 from pyro_mgvi.report import write_report
 from pyro_mgvi.support.memory import peak_bytes
 
@@ -144,6 +145,7 @@ def many_groups(groups: int, per_group: int, genes: int, epochs: int | None) -> 
 
 def many_files(paths: list[Path], out: Path, epochs: int) -> dict[str, Any]:
     """Join files and fit them where they are, by the command."""
+    on_disk.IN_MEMORY = 0.0  # of less than 1 GB, too
     options = [
         "--group-key",
         "group",

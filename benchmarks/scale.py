@@ -66,6 +66,8 @@ def sharded(path: Path, n_cells: int, genes: int = GENES, groups: int = GROUPS) 
         obs.index = [f"cell{i}" for i in range(len(obs))]
         ad.io.write_elem(file, "obs", obs)
         ad.io.write_elem(file, "var", pd.DataFrame(index=[f"gene{i}" for i in range(genes)]))
+        for name in ("obsm", "varm", "obsp", "varp", "layers", "uns"):
+            ad.io.write_elem(file, name, {})
         file.attrs["encoding-type"], file.attrs["encoding-version"] = "anndata", "0.1.0"
     path.with_suffix(".part").rename(path)
     return path

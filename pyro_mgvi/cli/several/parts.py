@@ -22,6 +22,9 @@ except ModuleNotFoundError:  # before anndata 0.11
     from anndata.experimental import read_elem
 
 
+WRITTEN = ("obsm", "varm", "varp", "layers")  # by anndata into each file, empty or not
+
+
 @dataclass(frozen=True)
 class Part:
     """One of several files, open.
@@ -121,6 +124,12 @@ def check_parts(parts: Sequence[Part], arguments: Namespace) -> None:
     needed = [key for key in (*named, *arguments.covariate_key) if key not in (None, file_key)]
     first = parts[0]
     for part in parts:
+        lacking = [name for name in WRITTEN if name not in part.group]
+        if lacking:
+            raise DataError(
+                f"{part.path} lacks {lacking[0]!r}, by which anndata joins files, if only an empty "
+                "one: read the file and write it again"
+            )
         missing = [key for key in needed if key not in part.columns]
         if missing:
             raise DataError(f"obs of {part.path} has no column {missing[0]!r}: add it there")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import pytest
 from scipy import sparse
@@ -102,6 +103,14 @@ def test_genes_of_other_names_have_nothing_in_common(pair):
 
     with pytest.raises(DataError, match="no gene is in all files"):
         checked(*pair(other), more=["--common-genes"])
+
+
+def test_a_file_that_was_not_written_by_anndata_may_lack_a_part(pair):
+    paths = pair()
+    with h5py.File(paths[1], "r+") as file:
+        del file["varm"]
+    with pytest.raises(DataError, match=r"b.h5ad lacks 'varm'.*write it again"):
+        checked(*paths)
 
 
 def test_no_file_is_taken_twice_or_missing(pair, tmp_path):
