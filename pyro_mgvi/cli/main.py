@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = arguments_parser()
     arguments = parser.parse_args(argv)
-    if arguments.run == "fit" and not arguments.inputs:
+    if arguments.run == "fit":
         _inputs_after_columns(parser, arguments)
     from pyro_mgvi.cli import commands  # takes seconds to import
 
@@ -41,15 +41,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _inputs_after_columns(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Take words after --group-key for IN, where it was written behind them.
 
-    That is the last one, whatever it is called, and those before it that are named like files.
+    Those at the end that are named like files; without any IN the last one, whatever it is called.
     """
-    *columns, last = arguments.group_key
-    inputs = [last]
+    columns: list[str] = arguments.group_key
+    inputs: list[Path] = []
     while len(columns) > 1 and Path(columns[-1]).suffix.lower() in FILES:
-        inputs.insert(0, columns.pop())
-    if not columns:
-        parser.error("the following arguments are required: IN")
-    arguments.group_key, arguments.inputs = columns, [*map(Path, inputs)]
+        inputs.insert(0, Path(columns.pop()))
+    if not (arguments.inputs or inputs):
+        if len(columns) < 2:
+            parser.error("the following arguments are required: IN")
+        inputs.append(Path(columns.pop()))
+    arguments.inputs += inputs
 
 
 def _show(

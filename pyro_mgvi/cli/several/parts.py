@@ -38,7 +38,7 @@ class Part:
     cells, genes
         Their names.
     columns
-        Of ``obs``.
+        Of ``obs``: whether each holds text.
     matrices
         How ``X`` and each layer are stored, such as ("csr_matrix", "float32").
     """
@@ -48,7 +48,7 @@ class Part:
     group: Any
     cells: pd.Index
     genes: pd.Index
-    columns: tuple[str, ...]
+    columns: dict[str, bool]
     matrices: dict[str, tuple[str, str]]
 
     @classmethod
@@ -62,7 +62,7 @@ class Part:
             group,
             _names(group["obs"]),
             _names(group["var"]),
-            tuple(map(str, group["obs"].attrs["column-order"])),
+            {str(key): _is_text(group["obs"][key]) for key in group["obs"].attrs["column-order"]},
             {said: (kind, dtype) for said, (kind, dtype) in stored.items() if kind != "null"},
         )
 
@@ -136,6 +136,13 @@ def check_parts(parts: Sequence[Part], arguments: Namespace) -> None:
         if file_key in part.columns:
             raise DataError(
                 f"obs of {part.path} has a column {file_key!r} already: choose another --file-key"
+            )
+        both = (key for key in first.columns if key in part.columns)
+        for key in (key for key in both if first.columns[key] != part.columns[key]):
+            texts, numbers = sorted((first, part), key=lambda each: not each.columns[key])
+            raise DataError(
+                f"obs[{key!r}] is text in {texts.path} and numbers in {numbers.path}: write it as "
+                f"text in both, adata.obs[{key!r}] = adata.obs[{key!r}].astype(str)"
             )
         if part.genes.has_duplicates:
             twice = part.genes[part.genes.duplicated()][0]
@@ -223,6 +230,14 @@ def _layers(group: Any) -> list[str]:
 
 def _names(table: Any) -> pd.Index:
     return pd.Index(read_elem(table[table.attrs["_index"]])).astype(str)
+
+
+def _is_text(column: Any) -> bool:
+    """Return whether a column of a table holds text, or categories of it."""
+    kind = str(column.attrs.get("encoding-type", ""))
+    if kind == "categorical":
+        return _is_text(column["categories"])
+    return "string" in kind
 
 
 def _stored(matrix: Any) -> tuple[str, str]:

@@ -63,6 +63,8 @@ def test_the_file_may_be_the_group_and_stand_behind_the_columns(halves, tmp_path
     out = tmp_path / "out.h5ad"
     options = ["--file-key", "hospital", "--out", out, "--group-key", "hospital"]
     assert fit(*options, *halves) == 0
+    split = [halves[0], "--group-key", "hospital", halves[1], "--file-key", "hospital"]
+    assert fit(*split, "--out", out) == 0
     found = ad.read_h5ad(out)
     assert found.obs["hospital"].value_counts().to_dict() == {"north": 60, "south": 60}
     assert {"X_mgvi_t_north", "X_mgvi_t_south"} < set(found.obsm)

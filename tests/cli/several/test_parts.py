@@ -61,6 +61,11 @@ def twice(cells):
     return cells
 
 
+def with_donors(cells):
+    cells.obs["celltype"] = np.arange(cells.n_obs)
+    return cells
+
+
 def without_x(cells):
     return ad.AnnData(obs=cells.obs, var=cells.var)
 
@@ -81,6 +86,7 @@ def without_x(cells):
         (lambda cells: cells[:, :50].copy(), r"\(10 genes are in the latter alone, 0 in the"),
         (twice, "gene '.*' is in .*b.h5ad more than once"),
         (without_x, "b.h5ad has no X"),
+        (with_donors, r"obs\['celltype'\] is text in .*a.h5ad and numbers in .*b.h5ad"),
     ],
 )
 def test_files_that_do_not_fit_together(pair, change, message):
