@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pyro_mgvi.cli.fit_options import say
-from pyro_mgvi.cli.several.parts import Part, check_parts, opened
+from pyro_mgvi.cli.several.checks import check_parts
+from pyro_mgvi.cli.several.parts import Part, opened
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.support.optional import require
 

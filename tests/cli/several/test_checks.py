@@ -11,7 +11,8 @@ from scipy import sparse
 from pyro_mgvi import DataError
 from pyro_mgvi.cli.arguments import parser
 from pyro_mgvi.cli.outputs import write_cells
-from pyro_mgvi.cli.several.parts import check_parts, keys_of, opened
+from pyro_mgvi.cli.several.checks import check_parts
+from pyro_mgvi.cli.several.parts import keys_of, opened
 
 
 def checked(*paths, more=()):
