@@ -182,7 +182,7 @@ def _dimensions(program: Program, data: GroupedCounts) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def _worth(refits: CrossFit, data: GroupedCounts, progress: bool) -> pd.DataFrame:
+def _worth(refits: CrossFit, data: GroupedCounts, progress: bool = False) -> pd.DataFrame:
     """Return what each copy is worth to the unseen cells that own it: mean, standard error."""
     gains: dict[str, list[np.ndarray]] = {}
     for fold, mgvi in enumerate(refits.refits):
