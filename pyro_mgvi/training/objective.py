@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pyro_mgvi.core.elbo import WassersteinTraceELBO
+from pyro_mgvi.support.memory import reuse_freed_memory
 
 
 class Objective(nn.Module):
@@ -18,6 +19,7 @@ class Objective(nn.Module):
     def __init__(self, model: nn.Module, guide: nn.Module, elbo: WassersteinTraceELBO):
         super().__init__()
         self.model, self.guide, self.elbo = model, guide, elbo
+        reuse_freed_memory()
 
     def forward(self, *minibatch: torch.Tensor | int | None) -> dict[str, torch.Tensor]:
         """Return the loss of each site for a minibatch."""
