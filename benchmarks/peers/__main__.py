@@ -27,7 +27,7 @@ from benchmarks.peers.sets import QUICK, SETS, read
 
 METHODS = (
     "MGVI", "paper's preset", "PCA", "Harmony", "scVI", "ContrastiveVI", "MrVI", "sysVI", "DRVI",
-    "LEMUR", "GMDF", "iNMF", "MGFA",
+    "LEMUR", "MOFA-FLEX", "GMDF", "iNMF", "MGFA",
 )  # fmt: skip
 QUICK_METHODS = ("MGVI", "PCA", "GMDF", "MGFA")
 HERE = Path(__file__).resolve().parents[2]

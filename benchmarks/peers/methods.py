@@ -7,10 +7,13 @@ elsewhere). What is not installed raises ImportError, which the table says.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from pyro_mgvi import MGVI, PAPER, GroupedCounts
@@ -154,6 +157,26 @@ def _lemur(adata: AnnData, seed: int) -> Found:
     return Found(np.asarray(model.embedding), {})
 
 
+def _mofa_flex(adata: AnnData, seed: int) -> Found:
+    import mofaflex
+
+    logged = adata.copy()
+    logged.X = log_shares(adata.X).astype(np.float32)
+    groups = logged.obs["group"].unique()
+    data = {name: {"rna": logged[logged.obs["group"] == name].copy()} for name in groups}
+    with tempfile.TemporaryDirectory() as folder:  # it saves what it has trained
+        model = mofaflex.MOFAFLEX(
+            data,
+            mofaflex.DataOptions(plot_data_overview=False),
+            mofaflex.ModelOptions(n_factors=DIMS, init_factors="pca", likelihoods="Normal"),
+            mofaflex.TrainingOptions(
+                device="cpu", seed=seed, lr=0.01, save_path=Path(folder, "model.h5")
+            ),
+        )
+    factors = pd.concat(model.get_factors().values()).loc[adata.obs_names]
+    return Found(factors.to_numpy(), {})
+
+
 METHODS: dict[str, Peer] = {
     "MGVI": _ours,
     "paper's preset": _paper,
@@ -165,6 +188,7 @@ METHODS: dict[str, Peer] = {
     "sysVI": _sysvi,
     "DRVI": _drvi,
     "LEMUR": _lemur,
+    "MOFA-FLEX": _mofa_flex,
     "GMDF": _baseline("GMDF 10+10"),
     "iNMF": _baseline("iNMF"),
     "MGFA": _baseline("MGFA"),
