@@ -36,23 +36,28 @@ def write_page(rows: pd.DataFrame, path: Path) -> str:
 
 def table(rows: pd.DataFrame, more: bool) -> str:
     """Return a table of means over seeds, with the range where there are several."""
+    texts = cells(rows, more)
+    lines = [
+        "| method | " + " | ".join(texts.columns) + " |",
+        "|---" * (len(texts.columns) + 1) + "|",
+    ]
+    lines += [
+        "| " + " | ".join([method, *row]) + " |" for method, row in zip(texts.index, texts.values)
+    ]
+    return "\n".join(lines)
+
+
+def cells(rows: pd.DataFrame, more: bool) -> pd.DataFrame:
+    """Return the texts of a table, methods x sets, the best of each set in bold."""
     groups = rows.groupby(["method", "data"], sort=False)["value"]
     mean, spread = groups.mean().unstack(), (groups.max() - groups.min()).unstack()
+    texts = mean.map(_shown) + spread.map(lambda s: f" ({s:.2f})" if s > 0.005 else "")
     best = mean.max() if more else mean.min()
-    lines = [
-        "| method | " + " | ".join(mean.columns) + " |",
-        "|---" * (len(mean.columns) + 1) + "|",
-    ]
-    for method in mean.index:
-        cells = []
-        for data in mean.columns:
-            value = mean.loc[method, data]
-            text = "-" if pd.isna(value) else f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
-            if spread.loc[method, data] > 0.005:
-                text += f" ({spread.loc[method, data]:.2f})"
-            cells.append(f"**{text}**" if value == best[data] else text)
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return texts.where(mean.ne(best), "**" + texts + "**")
+
+
+def _shown(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
 
 
 def losses(rows: pd.DataFrame) -> list[str]:
