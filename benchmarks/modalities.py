@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.species import leiden_ari, species_within_types
+from benchmarks.species import FEW, leiden_ari, within
 from pyro_mgvi import MGVI
 from pyro_mgvi.analysis.metrics import kmeans_ari, probe_and_chance
 from pyro_mgvi.datasets import two_modalities
@@ -88,14 +88,14 @@ def citeseq(args: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     z_nk = mgvi.latents(mdata)["z"].to_numpy()
     donor_n = np.array(mgvi.schema.groups)[data.group_n]
     label_n = _column(mdata, "label")[data.cells]
-    row["ari"] = leiden_ari(z_nk, label_n, seed)
+    row["ari"] = leiden_ari(z_nk, label_n)
     for donor in mgvi.schema.groups:
         mine = donor_n == donor
-        row[f"ari_{donor}"] = leiden_ari(z_nk[mine], label_n[mine], seed)
-    row["donor"], row["donor_chance"] = species_within_types(z_nk, donor_n, label_n)
+        row[f"ari_{donor}"] = leiden_ari(z_nk[mine], label_n[mine])
+    row["donor"], row["donor_chance"] = within(z_nk, donor_n, label_n, FEW)
     for one, other in (("p1", "p2"), ("p1", "p3"), ("p2", "p3"), ("p3", "p4")):
         pair = np.isin(donor_n, [one, other])
-        accuracy, chance = species_within_types(z_nk[pair], donor_n[pair], label_n[pair])
+        accuracy, chance = within(z_nk[pair], donor_n[pair], label_n[pair], FEW)
         row |= {f"{one}_{other}": accuracy, f"{one}_{other}_chance": chance}
         row[f"label_{one}_to_{other}"] = _transfer(z_nk, label_n, donor_n == one, donor_n == other)
     if hidden is not None:
@@ -142,15 +142,13 @@ def multiome(args: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     row |= _used(mgvi)
     del summary
     label_n, found = _column(mdata, "label"), mgvi.latents(mdata)
-    row["ari"] = leiden_ari(found["z"].to_numpy(), label_n, seed)
+    row["ari"] = leiden_ari(found["z"].to_numpy(), label_n)
     row["kmeans_ari"] = kmeans_ari(found["z"].to_numpy(), label_n, seed=seed)
     for name in ("z", "rna", "atac"):
         scores = probe_and_chance(found[name].to_numpy(), label_n)
         row[f"label_{name}"], row["label_chance"] = (np.nan, np.nan) if scores is None else scores
     batch_n = _column(mdata, "batch")
-    row["batch"], row["batch_chance"] = species_within_types(
-        found["z"].to_numpy(), batch_n, label_n
-    )
+    row["batch"], row["batch_chance"] = within(found["z"].to_numpy(), batch_n, label_n, FEW)
     return [row]
 
 
