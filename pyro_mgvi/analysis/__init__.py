@@ -11,11 +11,12 @@ from pyro_mgvi.analysis.gene_effects.samples import sample_effects
 from pyro_mgvi.analysis.gene_effects.table import programs
 from pyro_mgvi.analysis.gene_sets.enrichment import enrichment
 from pyro_mgvi.analysis.gene_sets.reading import read_gene_sets
-from pyro_mgvi.analysis.latent_values import latents, write_latents
+from pyro_mgvi.analysis.latent_values import latents
 from pyro_mgvi.analysis.loadings import gene_programs, loadings
 from pyro_mgvi.analysis.ranking import rank_genes
 from pyro_mgvi.analysis.scverse.own_cells import own
 from pyro_mgvi.analysis.scverse.rankings import write_rankings
+from pyro_mgvi.analysis.scverse.written import write_latents
 
 __all__ = [
     "CrossFit",

@@ -7,7 +7,7 @@ from typing import Any
 
 from anndata import AnnData
 
-from pyro_mgvi.analysis.latent_values import PREFIX, record, stale_latents
+from pyro_mgvi.analysis.scverse.written import PREFIX, record, stale_latents
 from pyro_mgvi.cli.files import feature_masks, query, read_cells
 from pyro_mgvi.cli.fit_options import (
     check_backed,

@@ -19,7 +19,8 @@ import pandas as pd
 from anndata import AnnData
 
 from pyro_mgvi import saving
-from pyro_mgvi.analysis.latent_values import PREFIX, latent_blocks
+from pyro_mgvi.analysis.latent_values import latent_blocks
+from pyro_mgvi.analysis.scverse.written import PREFIX
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.modalities import is_mudata

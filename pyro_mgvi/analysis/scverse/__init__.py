@@ -1,1 +1,1 @@
-"""What users of scanpy look for: the cells of one latent, and rankings where scanpy keeps them."""
+"""What users of scanpy look for, where they look: latents, own cells of one, and rankings."""

@@ -7,7 +7,7 @@ import pandas as pd
 from anndata import AnnData
 
 from pyro_mgvi.analysis.gene_effects.effects import dims_in_use
-from pyro_mgvi.analysis.latent_values import PREFIX, write_latents
+from pyro_mgvi.analysis.scverse.written import PREFIX, write_latents
 from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import annotated, keys, some
