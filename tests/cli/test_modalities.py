@@ -57,6 +57,7 @@ def test_the_output_has_the_form_of_the_input(path, capsys):
     assert "several modalities are written as h5mu" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_files_that_do_not_fit_are_named_in_one_line(path, capsys):
     folder = path.parent
     mosaic(prot="d0").mod["rna"].write_h5ad(folder / "one.h5ad")

@@ -32,6 +32,7 @@ def tables(mgvi, data, **how):
     return whole, sizes
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_how_much_is_held(trained, adata, monkeypatch):
     data = trained.read(adata)
     at_once, sizes = tables(trained, data)
@@ -42,6 +43,7 @@ def test_results_do_not_depend_on_how_much_is_held(trained, adata, monkeypatch):
     assert np.abs(at_once).max(axis=(1, 2)).min() > 0
 
 
+@pytest.mark.slow
 def test_scores_along_a_dimension_do_not_either(mgvi, adata, monkeypatch):
     data, copy = mgvi.read(adata), mgvi.families.copies[1]
     own = data.subset(np.flatnonzero(data.group_n == 0))

@@ -135,6 +135,7 @@ def test_what_is_no_annotated_data_is_refused(pair, tmp_path):
         checked(first, second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["data", "indices"])
 def test_a_zarr_that_has_lost_a_chunk_is_refused(pair, adata, tmp_path, lost):
     first, _ = pair()

@@ -70,6 +70,7 @@ def test_the_file_may_be_the_group_and_stand_behind_the_columns(halves, tmp_path
     assert {"X_mgvi_t_north", "X_mgvi_t_south"} < set(found.obsm)
 
 
+@pytest.mark.slow
 def test_zarr_folders_are_joined_too(halves, tmp_path, capsys):
     paths = tmp_path / "north.zarr", tmp_path / "south.zarr"
     for path, half in zip(paths, halves):
