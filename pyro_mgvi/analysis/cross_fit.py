@@ -145,6 +145,7 @@ def cross_fit(
     max_epochs: int | None = None,
     progress: bool = True,
     folds: int = FOLDS,
+    split: int = 0,
 ) -> CrossFit:
     """Refit a model of the same settings on all cells but those of one fold, for each fold.
 
@@ -168,13 +169,16 @@ def cross_fit(
         How many refits: with more, each has seen more of the cells, and finds again what halves
         are too small for (:func:`~pyro_mgvi.programs`). The error rates of
         :func:`~pyro_mgvi.rank_genes` were measured with two.
+    split
+        Which of the ways to split the cells, and which seeds of the refits: 0, 1, ... give several
+        opinions, over which :func:`~pyro_mgvi.rank_genes` averages.
 
     Raises
     ------
     DataError
         If a group or batch is too small to be split, or a batch is in samples of one fold only.
     SettingsError
-        If ``folds`` is no whole number of at least 2.
+        If ``folds`` is no whole number of at least 2, or ``split`` none of at least 0.
 
     Examples
     --------
@@ -187,19 +191,20 @@ def cross_fit(
     """
     check_model(mgvi)
     folds = whole_number("folds", folds, least=2)
+    seed = mgvi.seed + folds * whole_number("split", split, least=0)
     data = mgvi.read(adata)
-    fold_n = dealt_out(data, folds, mgvi.seed)
+    fold_n = dealt_out(data, folds, seed)
     used = chosen_plan(plan, max_epochs, mgvi.plan)
     batch_size = max(2, used.batch_size * (folds - 1) // folds)
     used = replace(used, batch_size=batch_size, seed=None)  # a refit's own
     refits = []
     for fold in range(folds):
         training = data.subset(np.flatnonzero(fold_n != fold))
-        refit = mgvi.fresh(training, seed=mgvi.seed + fold)
+        refit = mgvi.fresh(training, seed=seed + fold)
         refit.history = train(refit, training, used, progress=progress)
         refit.plan = used
         refits.append(refit)
-    return CrossFit(tuple(refits), fold_n, mgvi.seed)
+    return CrossFit(tuple(refits), fold_n, seed)
 
 
 def shuffled_fit(

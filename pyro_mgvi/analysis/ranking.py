@@ -31,7 +31,7 @@ def rank_genes(
     cells: Cells = None,
     offset: str | None = None,
     latents: Sequence[str] | str | None = None,
-    calibration: CrossFit | bool = True,
+    calibration: CrossFit | Sequence[CrossFit] | bool = True,
     progress: bool = True,
     by: Labels | str | None = None,
 ) -> pd.DataFrame:
@@ -69,7 +69,9 @@ def rank_genes(
         Where ``z_score`` and ``q_value`` come from: True fits the model twice more, on halves
         of the cells of ``adata`` (as long as one or two trainings); refits that are there
         already (a :class:`CrossFit`) are used; False gives neither. See :meth:`CrossFit.z_scores`
-        for its assumptions.
+        for its assumptions. Several, of different splits of the cells
+        (``[cross_fit(mgvi, adata, split=i) for i in range(5)]``), are averaged, so that what is
+        called hangs less on one split.
     progress
         Show progress bars: of the refits, and of what takes seconds.
     by
@@ -83,9 +85,10 @@ def rank_genes(
     ``mean_shared``, expected counts per 10,000 with both terms; ``log_fold_change``, the log2 of
     their ratio; ``z_score``, how far the effect that the refits predict shows on cells they have
     not seen, about standard normal without one; and its ``q_value``; both NaN where there are
-    too few cells. ``attrs["q_value_of"]`` says of what they speak: new cells of these samples,
-    or new samples, if the model knows samples (``sample_key``). These are then held out whole and
-    tested against each other
+    too few cells. Of several splits, ``z_score`` is the mean, whose variance without an effect is
+    at most 1, and ``z_sd`` the standard deviation between them. ``attrs["q_value_of"]`` says of
+    what they speak: new cells of these samples, or new samples, if the model knows samples
+    (``sample_key``). These are then held out whole and tested against each other
     (:func:`~pyro_mgvi.analysis.new_samples.new_sample_scores`): with an averaged offset, a shift of
     the group's mean alone; with its own offset, the variation within it. The Bayes factor also
     counts what the model fits to noise; ``z_score`` does not (benchmarks/notes/RESULTS_genes.md).
@@ -100,8 +103,8 @@ def rank_genes(
     DataError
         If the group is unknown, or no cell of it is chosen.
     SettingsError
-        If ``offset`` or ``latents`` is invalid, or the likelihood is none of counts that
-        tells genes apart.
+        If ``offset``, ``latents`` or ``calibration`` is invalid, or the likelihood is none of
+        counts that tells genes apart.
 
     Examples
     --------
@@ -115,8 +118,7 @@ def rank_genes(
     (80, True)
     """
     check_model(mgvi)
-    if not isinstance(calibration, CrossFit):
-        calibration = flag("calibration", calibration)
+    given = _given(calibration)
     if mgvi.data_kind is not DataKind.COUNTS:
         raise SettingsError(
             f"genes cannot be ranked with {type(mgvi.model.likelihood).__name__}: "
@@ -128,9 +130,7 @@ def rank_genes(
     without = Decoding.leaving_out(mgvi.families, latents, offset, named.columns)
     data = mgvi.read_for_results(adata)
     chosen, own = cells_of_group(adata, data, named, cells)
-    if calibration is True:
-        calibration = cross_fit(mgvi, data, progress=progress)
-    refits = calibration if isinstance(calibration, CrossFit) else None
+    refits = (cross_fit(mgvi, data, progress=progress),) if given is None else given
     if by is None:
         return _ranking(mgvi, data, named, without, chosen, own, refits, progress)
     label_n = labels_of(adata, by, data, "by")
@@ -149,6 +149,26 @@ def rank_genes(
     return table
 
 
+def _given(calibration: CrossFit | Sequence[CrossFit] | bool) -> tuple[CrossFit, ...] | None:
+    """Return the refits that there are, or None if they are to be made.
+
+    Raises
+    ------
+    SettingsError
+        If it is something else.
+    """
+    if isinstance(calibration, CrossFit):
+        return (calibration,)
+    if isinstance(calibration, Sequence) and not isinstance(calibration, str):
+        if not calibration or not all(isinstance(each, CrossFit) for each in calibration):
+            raise SettingsError(
+                "calibration holds something that is no CrossFit, or nothing: several splits are "
+                "[cross_fit(mgvi, adata, split=i) for i in range(5)]"
+            )
+        return tuple(calibration)
+    return None if flag("calibration", calibration) else ()
+
+
 def _ranking(
     mgvi: Program,
     data: GroupedCounts,
@@ -156,20 +176,22 @@ def _ranking(
     without: Decoding,
     chosen: np.ndarray,
     own: np.ndarray,
-    refits: CrossFit | None,
+    refits: tuple[CrossFit, ...],
     progress: bool,
 ) -> pd.DataFrame:
     """Return the table of some cells, and of those among them that are of the group."""
     sums = _sums(mgvi, data.subset(own), without, progress)
-    z_g = np.full(len(mgvi.schema.genes), np.nan)
     log_fold_change = np.log2(sums["all"] / sums["shared"])
     across_samples = mgvi.schema.sample_key is not None
-    if refits is not None and across_samples:
-        z_g = new_sample_scores(refits, data, named.name, without, chosen, progress)
-        if without.averaged:  # two-sided: positive where the fold change is the samples' one
-            z_g *= np.sign(log_fold_change)
-    elif refits is not None:
-        z_g = refits.z_scores(data, named.name, without, chosen, progress)
+    score = new_sample_scores if across_samples else CrossFit.z_scores
+    z_sg = []  # of each split
+    for split in refits:
+        z_sg.append(score(split, data, named.name, without, chosen, progress))
+        if np.isnan(z_sg[-1]).all():  # too few cells or samples, in the other splits as well
+            break
+    z_g = np.mean(z_sg, axis=0) if z_sg else np.full(len(mgvi.schema.genes), np.nan)
+    if across_samples and without.averaged:  # two-sided: positive where both changes are alike
+        z_g *= np.sign(log_fold_change)
     table = pd.DataFrame(
         {
             "bayes_factor": sums["bf"],
@@ -180,6 +202,7 @@ def _ranking(
             "log_fold_change": log_fold_change,
             "z_score": z_g,
             "q_value": q_values(z_g),
+            **({"z_sd": np.std(z_sg, axis=0, ddof=1)} if len(z_sg) > 1 else {}),
         },
         index=pd.Index(mgvi.schema.genes, name="gene"),
     )

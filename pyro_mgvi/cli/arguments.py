@@ -200,6 +200,14 @@ def _add_rank(commands: Commands) -> None:
         "--by", metavar="COLUMN", help="column of obs, such as cell types: a ranking within each"
     )
     rank.add_argument(
+        "--splits",
+        type=int,
+        default=1,
+        metavar="N",
+        help="ways to split the cells for q-values, which are averaged: what is called hangs less "
+        "on one of them (default: 1, about one training each)",
+    )
+    rank.add_argument(
         "--no-q", action="store_true", help="no q-values: saves refits of about one training"
     )
     _add_gene_sets(rank)

@@ -7,6 +7,7 @@ from typing import Any
 
 from anndata import AnnData
 
+from pyro_mgvi.analysis.cross_fit import cross_fit
 from pyro_mgvi.analysis.scverse.written import PREFIX, record, stale_latents
 from pyro_mgvi.cli.files import feature_masks, query, read_cells
 from pyro_mgvi.cli.fit_options import (
@@ -17,7 +18,7 @@ from pyro_mgvi.cli.fit_options import (
     say,
 )
 from pyro_mgvi.cli.gene_sets import GeneSets
-from pyro_mgvi.cli.legends import PROGRAMS, RANKING, called, print_legend
+from pyro_mgvi.cli.legends import PROGRAMS, RANKING, about_q_values, called, print_legend
 from pyro_mgvi.cli.modalities import holds_modalities, of_modalities, read_any
 from pyro_mgvi.cli.outputs import (
     Kind,
@@ -196,6 +197,7 @@ def rank_genes(arguments: Namespace) -> int:
         [Output("--out", arguments.out, Kind.TABLE), *sets.outputs],
         [arguments.input, arguments.model, *sets.inputs],
     )
+    n_splits = whole_number("--splits", arguments.splits, least=1)
     mgvi = MGVI.load(arguments.model).to(arguments.accelerator)
     sets.check(mgvi)
     adata = read_any(arguments.input)
@@ -206,26 +208,21 @@ def rank_genes(arguments: Namespace) -> int:
     )  # refused before the refits
     if arguments.by is not None:
         labels_of(adata, arguments.by, data, "--by")
+    progress = not arguments.quiet
+    splits = range(0 if arguments.no_q else n_splits)
     table = mgvi.rank_genes(
         adata,
         arguments.group,
         cells,
         offset=arguments.offset,
-        calibration=not arguments.no_q,
-        progress=not arguments.quiet,
+        calibration=[cross_fit(mgvi, data, progress=progress, split=i) for i in splits] or False,
+        progress=progress,
         by=arguments.by,
     )
     write_table(table, arguments.out)
     print(table.head(10).reset_index().to_string(index=False, float_format="{:.3g}".format))
-    print_legend(RANKING)
-    if arguments.no_q:
-        print("no q-values, as asked")
-    elif table["q_value"].isna().all():
-        lacking = "cells" if mgvi.schema.sample_key is None else "samples"
-        print(f"q_value is missing: too few {lacking} of the group, or of others to compare with")
-    else:
-        of = table.attrs["q_value_of"]
-        print(f"{(table['q_value'] < 0.1).sum()} genes at q < 0.1; q-values speak of {of}")
+    print_legend({name: RANKING[name] for name in table if name in RANKING})
+    print("no q-values, as asked" if arguments.no_q else about_q_values(mgvi, table))
     for note in ("absent_genes", "genes_of_one_group", "genes_without_q"):
         if note in table.attrs:
             print(table.attrs[note])

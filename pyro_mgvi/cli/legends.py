@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from pyro_mgvi.mgvi import MGVI
+
 _Z = "how far the effect shows in cells that the refits have not seen; standard normal without one"
 _Q = "expected share of false genes among those with a q-value as small"
 RANKING = {
@@ -17,6 +19,7 @@ RANKING = {
     "log_fold_change": "log2 of mean_all to mean_shared",
     "z_score": _Z,
     "q_value": _Q,
+    "z_sd": "standard deviation of z_score between splits (--splits)",
 }
 PROGRAMS = {
     "effect": "change of log2 expression when the dimension rises by one standard deviation",
@@ -37,6 +40,15 @@ def print_legend(columns: Mapping[str, str]) -> None:
     """Print what each column means, one a line."""
     for name, meaning in columns.items():
         print(f"  {name}: {meaning}")
+
+
+def about_q_values(mgvi: MGVI, table: pd.DataFrame) -> str:
+    """Return how many genes of a ranking are called and for whom, or why none has a q-value."""
+    if table["q_value"].isna().all():
+        lacking = "cells" if mgvi.schema.sample_key is None else "samples"
+        return f"q_value is missing: too few {lacking} of the group, or of others to compare with"
+    of = table.attrs["q_value_of"]
+    return f"{(table['q_value'] < 0.1).sum()} genes at q < 0.1; q-values speak of {of}"
 
 
 def called(genes: pd.DataFrame) -> str:

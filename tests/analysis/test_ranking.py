@@ -9,7 +9,8 @@ from scipy.special import expit
 from scipy.stats import nbinom, poisson
 
 import pyro_mgvi
-from pyro_mgvi import MGVI, DataError, Gaussian, Poisson, SettingsError, shared
+from pyro_mgvi import MGVI, DataError, Gaussian, Poisson, SettingsError, cross_fit, private, shared
+from pyro_mgvi.analysis.cross_fit import q_values
 from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
 from pyro_mgvi.training.program import Program
 
@@ -112,6 +113,45 @@ def test_chosen_latents_alone_are_left_out(adata):
         trunk[:, 3 + 6 :] = linear[3 + 6 :] = 0.0  # the pair latents now do nothing
     table = mgvi.rank_genes(adata, "group1", latents="pair", calibration=False)
     np.testing.assert_allclose(table["bayes_factor"], 0, atol=1e-5)  # and no offset is averaged
+
+
+def test_scores_of_several_splits_are_averaged():
+    adata = clear_recipe(0, n_cells=200, n_shared_genes=60, n_program_genes=20)
+    mgvi = MGVI.from_anndata(adata, "group", latents=(shared(2), private(2)))
+    mgvi.fit(adata, max_epochs=2, progress=False)
+    splits = [cross_fit(mgvi, adata, max_epochs=2, progress=False, split=i) for i in range(2)]
+
+    def ranked(calibration):
+        table = mgvi.rank_genes(adata, "group1", calibration=calibration, progress=False)
+        return table.loc[list(adata.var_names)]
+
+    first, second, both = ranked(splits[0]), ranked(splits[1]), ranked(splits)
+    pair = np.array([first["z_score"], second["z_score"]])
+    assert np.isfinite(pair).all() and not np.array_equal(*pair)
+    assert np.array_equal(both["z_score"], pair.mean(0))
+    np.testing.assert_allclose(both["z_sd"], np.abs(pair[0] - pair[1]) / np.sqrt(2))
+    assert np.array_equal(both["q_value"], q_values(pair.mean(0)))
+    assert ranked(splits[:1]).equals(first)
+    assert "z_sd" not in first
+
+
+def test_splits_divide_the_cells_otherwise_the_first_as_without(trained, adata):
+    first, second, usual = (
+        cross_fit(trained, adata, max_epochs=1, progress=False, **how)
+        for how in ({"split": 0}, {"split": 1}, {})
+    )
+    assert (first.fold_n != second.fold_n).mean() > 0.3
+    assert np.array_equal(usual.fold_n, first.fold_n)
+    assert [refit.seed for refit in usual.refits] == [refit.seed for refit in first.refits]
+    assert len({refit.seed for split in (first, second) for refit in split.refits}) == 4
+    with pytest.raises(SettingsError, match="split"):
+        cross_fit(trained, adata, split=-1)
+
+
+@pytest.mark.parametrize("calibration", [[], ["refits"], "refits"])
+def test_what_is_no_split_is_refused(trained, adata, calibration):
+    with pytest.raises(SettingsError, match="calibration"):
+        trained.rank_genes(adata, "group1", calibration=calibration)
 
 
 def test_bad_input_is_explained(trained, adata):

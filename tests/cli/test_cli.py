@@ -340,6 +340,23 @@ def test_rank_genes_within_labels(h5ad, model, tmp_path, capsys):
     pd.testing.assert_frame_equal(pd.read_csv(out, index_col=["label", "gene"]), table)
 
 
+@pytest.mark.slow
+def test_several_splits_are_averaged_and_their_spread_is_said(tmp_path, capsys):
+    h5ad, model, out = (tmp_path / name for name in ("cells.h5ad", "model", "genes.csv"))
+    clear_recipe(0, n_cells=200, n_shared_genes=60, n_program_genes=20).write_h5ad(h5ad)
+    written = ("--out", tmp_path / "out.h5ad", "--model", model)
+    assert fit(h5ad, "--group-key", "group", "--latents", "z:2", "t:2", *written) == 0
+    options = ("--group", "group1", "--splits", "2", "--quiet", "--out", out)
+    assert rank(model, h5ad, *options) == 0
+    adata, mgvi = ad.read_h5ad(h5ad), pyro_mgvi.MGVI.load(model)
+    splits = [pyro_mgvi.cross_fit(mgvi, adata, progress=False, split=i) for i in range(2)]
+    table = mgvi.rank_genes(adata, "group1", calibration=splits, progress=False)
+    pd.testing.assert_frame_equal(pd.read_csv(out, index_col="gene"), table)
+    assert "  z_sd: " in capsys.readouterr().out and "z_sd" in table
+    assert rank(model, h5ad, "--group", "group1", "--splits", "0", "--out", out) == 2
+    assert "--splits" in capsys.readouterr().err
+
+
 def test_rank_genes_reports_a_missing_q_value(h5ad, model, tmp_path, capsys):
     out = tmp_path / "genes.csv"
     where = "celltype == 'T1'"
