@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.peers.page import cells
+
+Maker = Callable[[pd.DataFrame], pd.DataFrame]
 ROOT = Path(__file__).resolve().parents[1]
 DATA, TABLES = ROOT / "benchmarks/notes/data", ROOT / "docs/tables"
 
@@ -30,6 +33,16 @@ SEPARATION = {
     "group from z": ("shared -> group", True),
     "own program from t": ("private -> program", False),
     "types from t": ("private -> label (draws)", True),
+}
+#: Scores of peers that the docs show, and whether more is better.
+COMPARED = {
+    "harmonic mean": True,
+    "label ARI": True,
+    "mixing": True,
+    "scib": True,
+    "program in t": True,
+    "label in t": False,
+    "CPU seconds": False,
 }
 
 
@@ -69,17 +82,30 @@ def _shown(values: pd.Series, worst: float) -> str:
     return f"{values.mean():.2f} ({worst:.2f})" if len(values) else "-"
 
 
-MADE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    "disentangle": separation,
-    "completeness": completeness,
+def compared(metric: str, more: bool) -> Maker:
+    """Return what shows a score of all methods, a row each, with the best of each set in bold."""
+
+    def make(found: pd.DataFrame) -> pd.DataFrame:
+        return cells(found[found["metric"] == metric], more).reset_index()
+
+    return make
+
+
+MADE: dict[str, tuple[str, Maker]] = {  # table: its data, and what makes it
+    "disentangle": ("disentangle", separation),
+    "completeness": ("completeness", completeness),
+    **{
+        f"compare_{metric.replace(' ', '_')}": ("peers", compared(metric, more))
+        for metric, more in COMPARED.items()
+    },
 }
 
 
 def tables() -> dict[str, str]:
     """Return each table as CSV, by the name of its data."""
     return {
-        name: make(pd.read_csv(DATA / f"{name}.csv")).to_csv(index=False)
-        for name, make in MADE.items()
+        name: make(pd.read_csv(DATA / f"{data}.csv")).to_csv(index=False)
+        for name, (data, make) in MADE.items()
     }
 
 

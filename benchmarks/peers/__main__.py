@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.peers.page import write_page
+from benchmarks.peers.picture import write_picture
 from benchmarks.peers.sets import QUICK, SETS, read
 
 METHODS = (
@@ -116,6 +117,7 @@ def main() -> None:
         rows = pd.concat([rows, new]) if len(rows) else new
         rows.to_csv(table, index=False)
         print(f"{data}, {method}, seed {seed}: done", flush=True)
+    write_picture(rows, out / "peers.png")
     print(write_page(rows, out / "peers.md"))
 
 

@@ -51,9 +51,10 @@ def cells(rows: pd.DataFrame, more: bool) -> pd.DataFrame:
     """Return the texts of a table, methods x sets, the best of each set in bold."""
     groups = rows.groupby(["method", "data"], sort=False)["value"]
     mean, spread = groups.mean().unstack(), (groups.max() - groups.min()).unstack()
-    texts = mean.map(_shown) + spread.map(lambda s: f" ({s:.2f})" if s > 0.005 else "")
-    best = mean.max() if more else mean.min()
-    return texts.where(mean.ne(best), "**" + texts + "**")
+    shown = mean.map(_shown)
+    best = (mean.max() if more else mean.min()).map(_shown)
+    texts = shown + spread.map(lambda s: f" ({s:.2f})" if s > 0.005 else "")
+    return texts.where(shown.ne(best), "**" + texts + "**")
 
 
 def _shown(value: float) -> str:
