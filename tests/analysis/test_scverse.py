@@ -93,6 +93,7 @@ def test_names_that_are_none_or_several_are_refused(mgvi, adata):
         empty.own(adata, "group1")
 
 
+@pytest.mark.slow
 def test_scanpy_finds_neighbours_of_own_cells(mgvi, adata, scanpy):
     cells = mgvi.own(adata, "group2")
     with warnings.catch_warnings():

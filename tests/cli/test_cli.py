@@ -192,6 +192,7 @@ def test_the_input_is_overwritten_by_force(h5ad):
     assert "X_mgvi_z" in ad.read_h5ad(h5ad).obsm
 
 
+@pytest.mark.slow
 def test_zarr_in_and_zarr_out(h5ad, tmp_path):
     source, out = tmp_path / "in.zarr", tmp_path / "out.zarr"
     write_cells(ad.read_h5ad(h5ad), source)

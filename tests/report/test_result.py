@@ -105,6 +105,7 @@ def test_another_model_is_refused(fitted, adata):
         render(cells, groups, progress=False)
 
 
+@pytest.mark.slow
 def test_labels_may_have_any_number_of_levels(fitted):
     adata = fitted[0].copy()
     adata.obs["leiden"] = pd.Categorical([str(i % 30) for i in range(120)])
@@ -118,6 +119,7 @@ def test_labels_may_have_any_number_of_levels(fitted):
     assert "clone" not in set(table["can it tell"])  # one cell each
 
 
+@pytest.mark.slow
 def test_cells_that_the_model_left_out_are_left_out_here_too(adata):
     cells = adata.copy()
     x = cells.X.tolil()

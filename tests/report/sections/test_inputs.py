@@ -63,6 +63,7 @@ def test_without_validation_or_history_no_epoch_is_said_to_be_kept(fitted):
     assert "no history" in training_of(adata, mgvi.history[:0])
 
 
+@pytest.mark.slow
 def test_without_counts_the_latents_are_still_shown(fitted):
     adata = fitted[0].copy()
     adata.X = None

@@ -83,6 +83,7 @@ def test_missing_labels_are_grey_and_in_no_probe(fitted):
     assert "Cells without a label are left out (annotation: 30)." in caption
 
 
+@pytest.mark.slow
 def test_a_single_dimension_in_use_is_not_said_to_be_components(fitted):
     adata = fitted[0].copy()
     own = (adata.obs["group"] == "plain").to_numpy()
