@@ -47,7 +47,7 @@ def about_q_values(mgvi: MGVI, table: pd.DataFrame) -> str:
     if table["q_value"].isna().all():
         lacking = "cells" if mgvi.schema.sample_key is None else "samples"
         return f"q_value is missing: too few {lacking} of the group, or of others to compare with"
-    n, of = (table["q_value"] < 0.1).sum(), table.attrs["q_value_of"]
+    n, of = int((table["q_value"] < 0.1).sum()), table.attrs["q_value_of"]
     return f"{n} gene{'s' * (n != 1)} at q < 0.1; q-values speak of {of}"
 
 
