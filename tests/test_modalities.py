@@ -132,7 +132,7 @@ def test_predictions_for_cells_without_a_modality_are_marked():
     proteins = [name for name in mgvi.schema.genes if name.startswith("prot:")]
     lacks = ~mdata.obs_names.isin(mdata.mod["prot"].obs_names)
     assert measured.loc[lacks, proteins].isna().all().all()
-    np.testing.assert_allclose(predicted[proteins].sum(1), 1.0, rtol=1e-4)
+    np.testing.assert_allclose(predicted[proteins].sum(axis=1), 1.0, rtol=1e-4)
     assert predicted.attrs["predicted"] == {"d0": proteins}
     table = mgvi.rank_genes(mdata, "d1", calibration=False)
     assert {name.split(":")[0] for name in table.index} == {"rna", "prot"}

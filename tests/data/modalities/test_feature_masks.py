@@ -44,7 +44,7 @@ def test_what_a_panel_lacks_is_predicted_and_marked():
     measured = mgvi.normalized_expression(mdata)
     proteins = [name for name in mgvi.schema.genes if name.startswith("prot:")]
     assert measured.loc[first, names].isna().all().all()
-    np.testing.assert_allclose(measured[proteins].sum(1), 1.0, rtol=1e-4)
+    np.testing.assert_allclose(measured[proteins].sum(axis=1), 1.0, rtol=1e-4)
     predicted = mgvi.normalized_expression(mdata, predict_absent=True)
     assert (predicted[names] > 0).all().all() and predicted.attrs["predicted"] == {"d0": names}
     ranked = mgvi.rank_genes(mdata, "d0", calibration=False)
