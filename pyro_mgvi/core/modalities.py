@@ -9,6 +9,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+WORDS = frozenset(dir(nn.ModuleDict()))  # that torch takes for no name of a module, such as keys
+
 
 @dataclass(frozen=True)
 class Modalities:
@@ -72,4 +74,4 @@ def module_name(name: str) -> str:
     ['rna', 'rna%2Ev2', 'keys%', '%']
     """
     escaped = name.replace("%", "%25").replace(".", "%2E")
-    return f"{escaped}%" if not name or name in dir(nn.ModuleDict()) else escaped
+    return f"{escaped}%" if not name or name in WORDS else escaped

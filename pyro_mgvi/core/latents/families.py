@@ -10,7 +10,8 @@ from itertools import combinations, permutations
 import pyro.distributions as dist
 
 from pyro_mgvi.core.design import Design
-from pyro_mgvi.core.latents.latent import RESERVED, WORDS, Latent, Named, Subsets
+from pyro_mgvi.core.latents.latent import RESERVED, Latent, Named, Subsets
+from pyro_mgvi.core.modalities import WORDS
 from pyro_mgvi.core.priors import Dirac, ForeignPrior
 from pyro_mgvi.errors import DataWarning, SettingsError, warn
 

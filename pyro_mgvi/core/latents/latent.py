@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import pyro.distributions as dist
 import torch
-from torch import nn
 
 from pyro_mgvi.core.design import Design
+from pyro_mgvi.core.modalities import WORDS
 from pyro_mgvi.core.priors import Dirac, ForeignPrior, check_prior
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.support.values import whole_number
@@ -20,7 +20,6 @@ Named = Mapping[str, tuple[str, ...]]
 HINT = "; in a text, a backslash goes before every + , : and = of a name"
 MOST_DIMS = 10_000  # more than any data have; a mistyped number should not ask for memory
 # The model's own site and plate names.
-WORDS = frozenset(dir(nn.ModuleDict()))  # that torch takes for no name of a module, such as keys
 RESERVED = ("library", "counts", "cells", "decoder_prior", "sample_effect", "samples")
 
 
