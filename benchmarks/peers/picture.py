@@ -11,9 +11,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from benchmarks.peers.page import OURS
+
 COLUMNS = 3
 MARKERS = ("o", "D")
-OURS = "MGVI"
 
 
 def write_picture(rows: pd.DataFrame, path: Path) -> None:
