@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from helpers.modalities import LATENTS, LIKELIHOODS, model, mosaic, mudata_of, small
+from helpers.modalities import LIKELIHOODS, fitted_mosaic, model, mosaic, mudata_of, small
 
-from pyro_mgvi import MGVI, DataError, plots
+from pyro_mgvi import DataError, plots
 from pyro_mgvi.data.modalities import labelled
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.plots.programs import _observed
@@ -14,11 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 @pytest.fixture(scope="module")
 def fitted():
-    mdata = mosaic(prot="d0")
-    mgvi = MGVI.from_mudata(mdata, "donor", LIKELIHOODS, latents=LATENTS)
-    mgvi.fit(mdata, max_epochs=3, progress=False)
-    mgvi.write_latents(mdata)
-    return mdata, mgvi
+    return fitted_mosaic(max_epochs=3)
 
 
 @pytest.mark.parametrize("mdata", [small(), mosaic(prot="d0")], ids=["all", "mosaic"])

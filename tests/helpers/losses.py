@@ -1,9 +1,11 @@
 """The loss of a minibatch by site, and every gradient, to compare bit by bit."""
 
+import warnings
+
 import numpy as np
 import torch
 
-from pyro_mgvi import WassersteinTraceELBO
+from pyro_mgvi import DataWarning, WassersteinTraceELBO
 
 
 def whole(mgvi, adata):
@@ -35,3 +37,14 @@ def assert_same_bits(first, second):
             assert second[name] is None, name
         else:
             assert torch.equal(value, second[name]), name
+
+
+def assert_same_everywhere(mgvi, data, others):
+    """Ask that losses, gradients and latents of other data are those of the first, bit by bit."""
+    plain, latents = losses(mgvi, whole(mgvi, data)), mgvi.latents(data)
+    for other in others:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            assert_same_bits(plain, losses(mgvi, whole(mgvi, other)))
+            for key, table in mgvi.latents(other).items():
+                np.testing.assert_array_equal(table, latents[key])

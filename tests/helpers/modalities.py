@@ -51,6 +51,15 @@ def model(mdata, **settings):
     return MGVI.from_mudata(mdata, "donor", LIKELIHOODS, **settings)
 
 
+def fitted_mosaic(max_epochs):
+    """Return a mosaic whose first donor has no proteins, and its model; latents are written."""
+    mdata = mosaic(prot="d0")
+    mgvi = model(mdata)
+    mgvi.fit(mdata, max_epochs=max_epochs, progress=False)
+    mgvi.write_latents(mdata)
+    return mdata, mgvi
+
+
 def random_mosaic(rng, n=30, groups=3, sizes=None):
     """Return a mosaic of three modalities, and which group has which feature, by modality.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.html_reader import Reader, number
-from helpers.modalities import LATENTS, LIKELIHOODS, mosaic, mudata_of
+from helpers.modalities import LIKELIHOODS, fitted_mosaic, mosaic, mudata_of
 
 from pyro_mgvi import MGVI, DataError
 from pyro_mgvi.cli.main import main
@@ -21,11 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.fixture(scope="module")
 def fitted():
     """Three donors, of which the first has no proteins; labels are in the modalities' obs."""
-    mdata = mosaic(prot="d0")
-    mgvi = MGVI.from_mudata(mdata, "donor", LIKELIHOODS, latents=LATENTS)
-    mgvi.fit(mdata, max_epochs=4, progress=False)
-    mgvi.write_latents(mdata)
-    return mdata, mgvi
+    return fitted_mosaic(max_epochs=4)
 
 
 @pytest.mark.slow

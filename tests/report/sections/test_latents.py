@@ -34,26 +34,26 @@ def test_the_verdict_is_there_with_refits(fitted, page):
     assert "--diagnose" not in page
 
 
-def test_a_latent_out_of_use_is_said_to_hold_nothing(fitted):
-    adata, _ = fitted
-    adata = adata.copy()
+def with_first_dimension_of_t(fitted, sd):
+    """Return cells whose t_plain is zero, but for normal numbers in its first dimension."""
+    adata = fitted[0].copy()
     own = (adata.obs["group"] == "plain").to_numpy()
     t = adata.obsm["X_mgvi_t_plain"].copy()
     t[own] = 0.0
+    t[own, 0] = np.random.default_rng(0).normal(0, sd, own.sum())
     adata.obsm["X_mgvi_t_plain"] = t
+    return adata
+
+
+def test_a_latent_out_of_use_is_said_to_hold_nothing(fitted):
+    adata = with_first_dimension_of_t(fitted, sd=0.0)
     page = render(adata, progress=False)
     assert "t_plain: none of its dimensions is in use" in page
     assert "t_plain" not in set(Reader(page).table("latent", "can it tell")["latent"])
 
 
 def test_a_latent_that_says_very_little_is_not_said_to_hold_nothing(fitted):
-    adata, _ = fitted
-    adata = adata.copy()
-    own = (adata.obs["group"] == "plain").to_numpy()
-    t = adata.obsm["X_mgvi_t_plain"].copy()
-    t[own] = 0.0
-    t[np.flatnonzero(own), 0] = np.random.default_rng(0).normal(0, 0.05, own.sum())
-    adata.obsm["X_mgvi_t_plain"] = t
+    adata = with_first_dimension_of_t(fitted, sd=0.05)
     texts = [str(block) for block in section_latents.latents(Result.read(adata)).blocks]
     (said,) = [text for text in texts if "t_plain: " in text]
     assert "hardly vary (variance at most 0.01)" in said and "holds nothing" not in said
