@@ -110,6 +110,7 @@ GROUPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", GROUPS)
 def test_the_same_from_a_shell(document, adata, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

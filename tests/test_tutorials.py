@@ -2,13 +2,11 @@
 
 import re
 import shutil
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
 from pyro_mgvi import DataError
 from pyro_mgvi.datasets import baron_pancreas, kang_pbmc, pbmc_citeseq
@@ -38,8 +36,16 @@ warnings.filterwarnings("ignore", "For consistency across implementations")
 
 
 @pytest.fixture
-def execute(tmp_path, monkeypatch):
+def nbformat():
+    """Import what reads notebooks when a test needs it: it takes seconds."""
+    return import_module("nbformat")
+
+
+@pytest.fixture
+def execute(tmp_path, monkeypatch, nbformat):
     """Run a notebook in an empty folder, as a reader would; a failing cell raises."""
+    from nbclient import NotebookClient
+
     monkeypatch.setenv("PYRO_MGVI_FAST", "1")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only wait
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
@@ -62,7 +68,7 @@ def test_all_are_here():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
-def test_a_tutorial_runs(path, execute, tmp_path):
+def test_a_tutorial_runs(path, execute, nbformat, tmp_path):
     for package in NEEDS.get(path.name[:2], ()):
         if find_spec(package) is None:
             pytest.skip(f"{path.name} needs {package}: pip install 'pyro-mgvi[tutorials]'")
@@ -75,6 +81,7 @@ def test_a_tutorial_runs(path, execute, tmp_path):
     execute(nbformat.read(copy, as_version=4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
@@ -83,14 +90,17 @@ def test_a_tutorial_runs(path, execute, tmp_path):
     ],
     ids=["error", "warning"],
 )
-def test_a_broken_cell_fails_the_run(cell, reason, execute):
+def test_a_broken_cell_fails_the_run(cell, reason, execute, nbformat):
+    from nbclient.exceptions import CellExecutionError
+
     cells = [nbformat.v4.new_code_cell(source) for source in ("x = 1", cell, "x = 2")]
     with pytest.raises(CellExecutionError, match=reason):
         execute(nbformat.v4.new_notebook(cells=cells))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
-def test_what_is_stored_is_clean(path):
+def test_what_is_stored_is_clean(path, nbformat):
     assert path.stat().st_size < 600_000
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)

@@ -78,6 +78,7 @@ def probes_of(mgvi, adata, labels, refits):
     return report.probes.query("target == 'label'").drop(columns="target")
 
 
+@pytest.mark.slow
 def test_labels_are_of_the_cells_that_they_name_and_missing_ones_are_no_class(trained, adata):
     refits = cross_fit(trained, adata, max_epochs=1, progress=False)
     whole = probes_of(trained, adata, "celltype", refits)

@@ -113,6 +113,7 @@ def test_sets_without_genes_of_the_table_are_refused_with_both_kinds_of_names():
         enrichment(table, {"one": GENES[:9]}, max_genes=3)
 
 
+@pytest.mark.slow
 @needs_decoupler
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**20), sizes=st.lists(st.integers(5, 40), min_size=1, max_size=6))

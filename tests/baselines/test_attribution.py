@@ -54,6 +54,7 @@ def test_of_a_linear_encoder_they_have_a_closed_form(adata):
     assert table["score"].is_monotonic_decreasing
 
 
+@pytest.mark.slow
 def test_attributions_add_up_to_what_they_explain(mgvi, adata, monkeypatch):
     pytest.importorskip("captum", reason="needs the extra benchmark")
     plan = pyro_mgvi.TrainingPlan(max_epochs=2, batch_size=32)

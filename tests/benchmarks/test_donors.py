@@ -115,6 +115,7 @@ def test_pseudobulk_without_moderation_is_the_textbook_t_test(paired, monkeypatc
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_deseq_finds_a_planted_shift_where_it_is_installed():
     pytest.importorskip("pydeseq2", reason="DESeq2 is not installed")
     adata = nested_donors(10, 0, planted=True)

@@ -1,6 +1,7 @@
 """Outputs are refused before any work, or written whole; what was there is never half lost."""
 
 import os
+import shutil
 from pathlib import Path
 
 import anndata as ad
@@ -25,9 +26,20 @@ def check(path, kind=Kind.CELLS, inputs=(), force=False):
     check_outputs([Output("--out", Path(path), kind)], inputs, force)
 
 
+@pytest.fixture(scope="module")
+def written(adata, tmp_path_factory):
+    """What takes time to write, once."""
+    folder = tmp_path_factory.mktemp("written")
+    write_cells(adata, folder / "in.h5ad")
+    write_cells(adata, folder / "in.zarr")
+    untrained(adata).save(folder / "model")
+    return folder
+
+
 @pytest.fixture
-def disk(adata, tmp_path):
+def disk(written, tmp_path):
     """Some of everything that may be in the way."""
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     for name in ("folder", "folder.h5ad", "folder.csv", "folder.html", "empty.zarr", "other.zarr"):
         (tmp_path / name).mkdir()
     (tmp_path / "other.zarr" / ".zgroup").write_text("{}")
@@ -38,10 +50,7 @@ def disk(adata, tmp_path):
     (tmp_path / "empty.h5ad").write_text("")
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "link.csv").symlink_to(tmp_path / "no" / "genes.csv")
-    write_cells(adata, tmp_path / "in.h5ad")
-    write_cells(adata, tmp_path / "in.zarr")
     (tmp_path / "same.h5ad").symlink_to(tmp_path / "in.h5ad")
-    untrained(adata).save(tmp_path / "model")
     return tmp_path
 
 

@@ -136,6 +136,7 @@ def test_arviz_runs_on_the_export(mgvi, adata):
     assert {"mean", "sd"} <= set(arviz.summary(one, var_names=["library"], kind="stats").columns)
 
 
+@pytest.mark.slow
 def test_refuses_what_does_not_fit_and_stays_within_the_bound(mgvi, adata):
     with pytest.raises(SettingsError, match=r"take at most .* draws, .* cells"):
         to_arviz(mgvi, adata, n_draws=1000, max_bytes=1e6)

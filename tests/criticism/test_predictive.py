@@ -89,6 +89,7 @@ def test_p_values_are_uniform_for_data_of_the_model(adata):
     assert 0.01 < (p < 0.1).mean() < 0.25 and p.max() <= 1
 
 
+@pytest.mark.slow
 def test_predictive_checks_are_reproducible_and_never_hold_all_replicates(mgvi, adata):
     many = mgvi.read(adata).subset(np.tile(np.arange(120), 20))
     tracemalloc.start()

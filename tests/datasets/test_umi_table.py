@@ -88,6 +88,7 @@ def test_a_damaged_file_is_refused(write, damage):
         read_umi_table(path, HABER_FIELDS)
 
 
+@pytest.mark.slow
 def test_it_is_never_dense_as_a_whole(write):
     x_ng = np.random.default_rng(0).poisson(0.02, (500, 3000))
     path = write(text(x_ng, names(500)))

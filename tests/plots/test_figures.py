@@ -3,10 +3,8 @@
 import subprocess
 import sys
 
-import nbformat
 import pandas as pd
 import pytest
-from nbclient import NotebookClient
 from PIL import Image
 
 from pyro_mgvi import SettingsError, plots
@@ -17,6 +15,9 @@ HISTORY = pd.DataFrame({"epoch": [1, 2], "train": [3.0, 2.0]})
 @pytest.mark.slow
 @pytest.mark.parametrize("first", ["", "%matplotlib inline\n", "import matplotlib.pyplot as plt\n"])
 def test_a_notebook_shows_every_figure_once(first, tmp_path, monkeypatch):
+    import nbformat  # takes seconds, which the quick tests need not pay
+    from nbclient import NotebookClient
+
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
     sources = {

@@ -80,6 +80,7 @@ def drawn(fitted):
     return result, rankings, explorer(result, rankings)
 
 
+@pytest.mark.slow
 def test_it_holds_the_latents_of_the_fit(drawn):
     result, _, found = drawn
     assert found.n_cells == found.n_all == 120
@@ -99,6 +100,7 @@ def test_it_holds_the_latents_of_the_fit(drawn):
         assert [len(numbers(axis)) for axis in view["at"]] == [len(own)] * len(view["axes"])
 
 
+@pytest.mark.slow
 def test_it_holds_the_labels_and_the_users_own_colours(fitted):
     adata = fitted[0].copy()
     adata.obs["celltype"] = adata.obs["celltype"].astype("category")
@@ -114,6 +116,7 @@ def test_it_holds_the_labels_and_the_users_own_colours(fitted):
     assert (names == adata.obs["celltype"][7:].astype(str)).all()
 
 
+@pytest.mark.slow
 def test_genes_are_those_listed_and_their_expression_is_that_observed(drawn):
     result, rankings, found = drawn
     listed = rankings.listed(200)
@@ -127,6 +130,7 @@ def test_genes_are_those_listed_and_their_expression_is_that_observed(drawn):
     assert (np.abs(matrix(found.data["genes"]) - truth) <= 0.51 * step + 1e-5).all()
 
 
+@pytest.mark.slow
 def test_expected_expression_is_with_all_latents_and_with_the_shared_ones(drawn, fitted):
     adata, mgvi = fitted
     _, _, found = drawn
@@ -140,12 +144,14 @@ def test_expected_expression_is_with_all_latents_and_with_the_shared_ones(drawn,
     assert not np.array_equal(matrix(packed, "all"), matrix(packed, "shared"))
 
 
+@pytest.mark.slow
 def test_no_name_can_end_the_script_that_holds_it(drawn):
     text = drawn[2].json
     assert not set("<>&") & set(text)
     assert json.loads(text)["genes"]["names"][0].startswith("<u>gene&")
 
 
+@pytest.mark.slow
 def test_without_a_latent_in_use_there_is_nothing_to_explore(fitted):
     adata = fitted[0].copy()
     for key in [key for key in adata.obsm if key.startswith("X_mgvi_")]:

@@ -16,6 +16,7 @@ from pyro_mgvi.report import render
 from pyro_mgvi.report.result import Result, without_model
 
 
+@pytest.mark.slow
 def test_columns_are_chosen_if_none_are_named(fitted):
     adata, _ = fitted
     adata = adata.copy()
@@ -31,6 +32,7 @@ def test_columns_are_chosen_if_none_are_named(fitted):
     assert not {"many", "one", "twin", "score"} & probed
 
 
+@pytest.mark.slow
 def test_named_copies_are_found_without_the_model(adata):
     cells, first, *others = adata.copy(), *adata.obs["group"].cat.categories
     latents = (pyro_mgvi.shared(2), pyro_mgvi.subsets("part", {"one": [first], "rest": others}, 2))

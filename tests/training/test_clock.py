@@ -44,6 +44,7 @@ def test_a_plan_can_be_followed_to_the_letter():
         TrainingPlan(hurry=0.5)
 
 
+@pytest.mark.slow
 def test_steps_have_shrunk_to_nothing_when_training_is_over(adata):
     mgvi = MGVI.from_anndata(adata, "group", latents=(shared(3), private(2)))
     plan = TrainingPlan(batch_size=2, search=None, learning_rate=1e-8, max_epochs=24, patience=None)

@@ -102,6 +102,7 @@ class TestPretence:
         assert device.of(copy.deepcopy(torch.ones(3).to(DEVICE))) == DEVICE
 
 
+@pytest.mark.slow
 def test_several_trainings_are_where_the_model_is(device, cells):
     mgvi = MGVI.from_anndata(cells, "group", latents=(shared(3), private(2)))
     mgvi.fit(cells, PLAN, accelerator=NAME, n_trainings=2, progress=False)

@@ -45,6 +45,7 @@ def with_first_dimension_of_t(fitted, sd):
     return adata
 
 
+@pytest.mark.slow
 def test_a_latent_out_of_use_is_said_to_hold_nothing(fitted):
     adata = with_first_dimension_of_t(fitted, sd=0.0)
     page = render(adata, progress=False)
@@ -65,6 +66,7 @@ def pictures(adata, *labels):
     return [item.caption for row in blocks[2:] for item in row.items]
 
 
+@pytest.mark.slow
 def test_missing_labels_are_grey_and_in_no_probe(fitted):
     adata = fitted[0].copy()
     labels = adata.obs["celltype"]
@@ -103,6 +105,7 @@ def test_a_single_dimension_in_use_is_not_said_to_be_components(fitted):
     assert "single dimension in use is drawn along that dimension instead" in words
 
 
+@pytest.mark.slow
 def test_numbers_and_rare_labels_are_in_no_probe(fitted):
     adata = fitted[0].copy()
     adata.obs["score"] = np.linspace(0, 1, 120)

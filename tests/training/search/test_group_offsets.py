@@ -56,6 +56,7 @@ def unbalanced():
     return adata[~missing].copy()
 
 
+@pytest.mark.slow
 def test_what_one_group_has_alone_stays_out_of_its_offset():
     adata = unbalanced()
     mgvi = MGVI.from_anndata(adata, "group")
