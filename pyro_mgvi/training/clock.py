@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pyro_mgvi.training.plan import TrainingPlan
 
-WINDOW = 150  # steps over which the loss has to fall
+WINDOW = 90  # steps over which the loss has to fall
 FLAT = 6e-4  # by less than this share of it, it does not fall
 
 
