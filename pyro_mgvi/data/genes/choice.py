@@ -99,7 +99,7 @@ def by_best_rank(score_bg: np.ndarray) -> np.ndarray:
     Examples
     --------
     >>> by_best_rank(np.array([[9.0, 8.0, 1.0, 0.0], [0.1, 0.2, 0.3, np.nan]]))
-    array([2, 0, 1, 3])
+    array([0, 2, 1, 3])
     """
     order_bg = np.argsort(-score_bg, axis=1, kind="stable")  # NaN is sorted last
     rank_bg = np.argsort(order_bg, axis=1)
