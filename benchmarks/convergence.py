@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import time
-import warnings
 from pathlib import Path
 
 import anndata as ad
 import pandas as pd
 import torch
 
-from pyro_mgvi import MGVI, TrainingPlan
+from pyro_mgvi import MGVI, TrainingPlan, choose_genes
 
 
 def read(path: Path, group: str, n_genes: int | None, var: list[str]) -> ad.AnnData:
@@ -28,16 +27,9 @@ def read(path: Path, group: str, n_genes: int | None, var: list[str]) -> ad.AnnD
         adata = adata[:, adata.var[column].to_numpy(bool)]
     adata = adata.copy()
     adata.obs["group"] = adata.obs[group].astype(str).astype("category")
-    if n_genes is not None:
-        import scanpy
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            scanpy.pp.highly_variable_genes(
-                adata, flavor="seurat_v3", n_top_genes=n_genes, batch_key="group"
-            )
-        adata = adata[:, adata.var["highly_variable"].to_numpy()].copy()
-    return adata
+    if n_genes is None:
+        return adata
+    return adata[:, choose_genes(adata, n_genes, "group")].copy()
 
 
 def measure(adata: ad.AnnData, plan: str, seed: int) -> dict[str, object]:

@@ -56,7 +56,7 @@ from .core import (
     shared,
     subsets,
 )
-from .data import GroupedCounts, Minibatch, Schema
+from .data import GroupedCounts, Minibatch, Schema, choose_genes
 from .errors import (
     ChainDiagnosticsWarning,
     ComponentWarning,
@@ -151,6 +151,7 @@ __all__ = [
     "ZeroInflatedNegativeBinomial",
     "analysis",
     "baselines",
+    "choose_genes",
     "core",
     "criticism",
     "cross_fit",

@@ -14,6 +14,7 @@ from pyro_mgvi.analysis import Discovery, discover
 from pyro_mgvi.analysis.discovery import DISCOVER
 from pyro_mgvi.core import Decoder, Encoder, Latent, Likelihood
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.genes.named import GeneChoice
 from pyro_mgvi.data.masks import FeatureMasks
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.fitting import Fits
@@ -80,6 +81,7 @@ class MGVI(Results, Fits, OfMuData):
         sample_key: str | None = None,
         sample_effects: bool = True,
         feature_masks: FeatureMasks | None = None,
+        genes: GeneChoice | None = None,
         latents: Latent | str | Iterable[Latent | str] | Discovery = LATENTS,
         encoder: Callable[..., Encoder] = SeparateEncoders,
         decoder: Callable[..., Decoder] = JointDecoder,
@@ -94,7 +96,7 @@ class MGVI(Results, Fits, OfMuData):
         Parameters
         ----------
         adata, group_key, layer, batch_key, covariate_keys, sample_key, sample_effects,
-        feature_masks
+        feature_masks, genes
             As for :meth:`GroupedCounts.from_anndata`.
         drop_empty, use_raw, round_counts
             Leave out cells without a single count; take ``adata.raw``; round fractional counts
@@ -109,7 +111,7 @@ class MGVI(Results, Fits, OfMuData):
             Naming what is at fault in the data or the settings.
         """
         where = adata, group_key, layer, batch_key, covariate_keys, drop_empty
-        kind, of_samples = kind_of(likelihood), (sample_key, feature_masks, sample_effects)
+        kind, of_samples = kind_of(likelihood), (sample_key, feature_masks, sample_effects, genes)
         return cls.from_counts(
             GroupedCounts.from_anndata(*where, kind, use_raw, round_counts, *of_samples),
             latents=latents,

@@ -52,7 +52,8 @@ def loadings(program: Program, latent: str, adata: AnnData | None = None) -> pd.
         tables[copy.key] = pd.DataFrame(loading_gk, list(program.schema.genes), columns)
     if adata is not None:
         checks.names(adata.var_names)
-        gene_columns(adata.var_names, program.schema.genes)
+        chosen = program.schema.left_out > 0
+        gene_columns(adata.var_names, program.schema.genes, chosen=chosen)
         for key, table in tables.items():
             adata.varm[f"X_mgvi_{key}"] = table.reindex(adata.var_names).to_numpy()
     return pd.concat(tables.values(), axis=1)

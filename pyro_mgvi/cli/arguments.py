@@ -105,6 +105,12 @@ def _add_fit(commands: Commands) -> None:
         help="which genes each group has, a column of var for each: human=in_human mouse=in_mouse; "
         "or one name, of a table in varm or the start of keys <name>_<group> in uns",
     )
+    fit.add_argument(
+        "--genes",
+        type=int,
+        metavar="N",
+        help="model the N genes that vary most within some group, beyond chance (default: all)",
+    )
     fit.add_argument("--drop-empty", action="store_true", help="drop cells without counts")
     fit.add_argument(
         "--epochs", type=int, help="at most (default 60; fewer where the loss is flat)"

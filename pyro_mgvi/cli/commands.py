@@ -14,7 +14,9 @@ from pyro_mgvi.cli.fit_options import (
     check_backed,
     check_checkpoint,
     check_discover,
+    check_genes,
     check_several,
+    chosen_genes,
     say,
 )
 from pyro_mgvi.cli.gene_sets import GeneSets
@@ -85,6 +87,7 @@ def fit(arguments: Namespace) -> int:
     check_backed(arguments)
     check_discover(arguments)
     check_several(arguments)
+    check_genes(arguments)
     with one_file(arguments) as arguments.input:
         return _fit(arguments)
 
@@ -126,6 +129,7 @@ def _of_cells(arguments: Namespace) -> tuple[AnnData, GroupedCounts, MGVI]:
         "sample_effects": arguments.sample_effects,
         "feature_masks": feature_masks(arguments.feature_mask),
     }
+    keys["genes"] = chosen_genes(arguments, adata, keys)
     data = GroupedCounts.from_anndata(adata, **keys, drop_empty=arguments.drop_empty)
     if len(data) < adata.n_obs and arguments.backed:
         raise SettingsError(

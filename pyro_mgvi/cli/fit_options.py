@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from anndata import AnnData
 
 from pyro_mgvi.cli.outputs import Output, is_zarr_name
+from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.genes.choice import chosen_of
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training.checkpoint import states, usable_folder
 
 
@@ -65,6 +73,28 @@ def check_several(arguments: Namespace) -> None:
         raise SettingsError(
             "--use-raw is for one file: of several, write the counts to X or to a layer of each"
         )
+
+
+def check_genes(arguments: Namespace) -> None:
+    """Refuse what is no number of genes."""
+    if arguments.genes is not None:
+        whole_number("--genes", arguments.genes, least=2)
+
+
+def chosen_genes(arguments: Namespace, adata: AnnData, read: Mapping[str, Any]) -> pd.Series | None:
+    """Return which genes to model, and say how many are left out; None for all.
+
+    ``read`` is how the cells are read.
+    """
+    if arguments.genes is None:
+        return None
+    data = GroupedCounts.from_anndata(adata, **read, drop_empty=True)
+    chosen = chosen_of(data, arguments.genes, "--genes")
+    say(
+        f"modelling {chosen.sum():,} of {len(chosen):,} genes, those that vary most within some "
+        f"group; {(~chosen).sum():,} are left out"
+    )
+    return chosen
 
 
 def say(message: str) -> None:

@@ -59,6 +59,7 @@ def of_modalities(arguments: Namespace) -> tuple[Any, GroupedCounts, MGVI]:
         "--round-counts": arguments.round_counts,
         "--backed": arguments.backed,
         "--discover": arguments.discover,
+        "--genes": arguments.genes is not None,
     }
     refused = [option for option, value in given.items() if value]
     if refused:

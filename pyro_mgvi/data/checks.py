@@ -140,7 +140,9 @@ def names(genes: pd.Index) -> None:
         )
 
 
-def nonempty(adata: AnnData, x: Stored, drop_empty: bool, data_kind: DataKind) -> np.ndarray:
+def nonempty(
+    adata: AnnData, x: Stored, drop_empty: bool, data_kind: DataKind, chosen: bool = False
+) -> np.ndarray:
     """Return the positions of the cells to keep: all, or those with counts.
 
     Raises
@@ -148,16 +150,14 @@ def nonempty(adata: AnnData, x: Stored, drop_empty: bool, data_kind: DataKind) -
     DataError
         If some have none, and these are not to be dropped.
     """
-    everything = np.arange(adata.n_obs)
-    if data_kind is not DataKind.COUNTS:
-        return everything
-    empty = cell_totals(x) == 0
+    counted, of = data_kind is DataKind.COUNTS, " of the chosen genes" if chosen else ""
+    empty = cell_totals(x) == 0 if counted else np.zeros(adata.n_obs, bool)
     if not empty.any():
-        return everything
+        return np.arange(adata.n_obs)
     if not drop_empty:
         raise DataError(
-            f"{empty.sum()} cell(s) have no counts: {some(adata.obs_names[empty])}; filter them "
-            "out, or build the model with drop_empty=True (fit --drop-empty) to leave them out"
+            f"{empty.sum()} cell(s) have no counts{of}: {some(adata.obs_names[empty])}; filter "
+            "them out, or build the model with drop_empty=True (fit --drop-empty) to leave them out"
         )
     if empty.all():
         raise DataError(f"none of the {len(empty)} cells has counts: no cell is left")

@@ -12,21 +12,16 @@ from torch import Tensor
 
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.interfaces import DataKind
+from pyro_mgvi.data.genes.named import GeneChoice
 from pyro_mgvi.data.masks import FeatureMasks, only_measured
 from pyro_mgvi.data.masks.moments import initial_values
 from pyro_mgvi.data.matching import MISSING, matched
 from pyro_mgvi.data.minibatch import Minibatch, Minibatched, stratified_split
 from pyro_mgvi.data.reading import Read, read_known, read_new
 from pyro_mgvi.data.schema import Schema, Source
+from pyro_mgvi.data.stores import on_disk
 from pyro_mgvi.data.stores.in_memory import Counts, dense
-from pyro_mgvi.data.stores.on_disk import (
-    COPIED,
-    OnDisk,
-    chosen_columns,
-    mostly_zero,
-    read_ahead,
-    taken,
-)
+from pyro_mgvi.data.stores.on_disk import COPIED, OnDisk, chosen_columns, read_ahead, taken
 from pyro_mgvi.kernels.sparse import is_sparse, to_torch
 from pyro_mgvi.support.values import flag
 
@@ -85,6 +80,7 @@ class GroupedCounts(Minibatched):
         sample_key: str | None = None,
         feature_masks: FeatureMasks | None = None,
         sample_effects: bool = True,
+        genes: GeneChoice | None = None,
     ) -> GroupedCounts:
         """Read counts and labels from ``adata``, which stays as it is.
 
@@ -104,6 +100,8 @@ class GroupedCounts(Minibatched):
             Which genes each group has: :func:`~pyro_mgvi.data.masks.absent_features`.
         sample_effects
             Let each sample of ``sample_key`` shift each gene's expression by a random effect.
+        genes
+            Which genes to read: names, or what :func:`~pyro_mgvi.choose_genes` returns.
 
         Raises
         ------
@@ -123,9 +121,8 @@ class GroupedCounts(Minibatched):
         >>> data.schema.groups, data.group_n
         (('a', 'b'), array([0, 0, 1, 1]))
         """
-        source = Source(layer, use_raw, round_counts)
-        where = adata, group_key, source, batch_key, covariate_keys
-        schema, found = read_new(*where, drop_empty, data_kind, sample_key, feature_masks)
+        where = adata, group_key, Source(layer, use_raw, round_counts), batch_key, covariate_keys
+        schema, found = read_new(*where, drop_empty, data_kind, sample_key, feature_masks, genes)
         if flag("sample_effects", sample_effects) and sample_key is not None:
             schema = schema.with_samples(found.sample_n)
         return cls._of(found, schema)
@@ -214,7 +211,7 @@ class GroupedCounts(Minibatched):
     @property
     def mostly_zero(self) -> bool:
         """Whether sparse products beat dense ones on these counts."""
-        return mostly_zero(self._source)
+        return on_disk.mostly_zero(self._source)
 
     def unpacked(self) -> GroupedCounts:
         """Return the same counts, dense if they are not mostly zero and small enough."""

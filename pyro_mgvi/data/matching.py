@@ -33,6 +33,7 @@ def gene_columns(
     missing_genes: float = MISSING,
     var: pd.DataFrame | None = None,
     needed_g: np.ndarray | None = None,
+    chosen: bool = False,
 ) -> np.ndarray | None:
     """Return where the model's genes are among those of the data, or None if in order.
 
@@ -49,6 +50,8 @@ def gene_columns(
     needed_g
         Which of the model's genes the cells' groups have, boolean; the others may be missing
         without being missed. All by default.
+    chosen
+        Whether the model's genes are a choice, so that nothing is said of others.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def gene_columns(
             f"lack {len(missing)} of the model's {n_needed} genes ({share:.1%}), which count as "
             f"zero: {some(missing)}"
         )
-    if len(extra):
+    if len(extra) and not chosen:
         said.append(
             f"have {len(extra)} gene(s) it was not trained on, which are left out: {some(extra)}"
         )
@@ -146,7 +149,8 @@ def matched(
     needed_g, measured_bg = None, ours.measured_bg
     if measured_bg is not None:
         needed_g = np.asarray(measured_bg[[group in used for group in ours.groups]].any(0))
-    columns = gene_columns(pd.Index(theirs.genes), ours.genes, needed_g=needed_g)
+    chosen = ours.left_out > 0
+    columns = gene_columns(pd.Index(theirs.genes), ours.genes, needed_g=needed_g, chosen=chosen)
     group_n = _recoded(group_n, theirs.groups, ours.groups, f"group(s) of {ours.group_key!r}")
     batch_n = _recoded(batch_n, theirs.batches, ours.batches, "batch(es)")
     return columns, group_n, batch_n

@@ -13,6 +13,7 @@ from anndata import AnnData
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import checks
 from pyro_mgvi.data.counts import checked, matrix
+from pyro_mgvi.data.genes.named import GeneChoice, positions
 from pyro_mgvi.data.masks import FeatureMasks, masked_known, masked_new, needed_genes
 from pyro_mgvi.data.matching import gene_columns, group_codes, groups_of
 from pyro_mgvi.data.schema import Schema, Source
@@ -45,6 +46,7 @@ def read_new(
     data_kind: DataKind,
     sample_key: str | None,
     feature_masks: FeatureMasks | None = None,
+    genes: GeneChoice | None = None,
 ) -> tuple[Schema, Read]:
     """Read data for a new model: they decide its schema."""
     obs = checks.annotated(adata)
@@ -55,13 +57,16 @@ def read_new(
     source = source.resolved(adata)
     covariate_keys = checks.columns(covariate_keys)
     checks.keys(obs, group_key, batch_key, covariate_keys, sample_key)
-    genes = source.var_names(adata)
-    x, absent = masked_new(adata, source, genes, group_key, feature_masks)
-    x = checked(x, adata, genes, source, data_kind, known=False)
-    checks.names(genes)
-    if len(genes) < 2:
-        raise DataError(f"the data have {len(genes)} gene(s); at least 2 are needed")
-    keep = checks.nonempty(obs, x, drop_empty, data_kind)
+    names = source.var_names(adata)
+    chosen = None if genes is None else positions(names, genes)
+    x, absent = masked_new(adata, source, names, group_key, feature_masks, chosen)
+    left_out = 0 if chosen is None else len(names) - len(chosen)
+    names = names if chosen is None else names[chosen]
+    x = checked(x, adata, names, source, data_kind, known=False)
+    checks.names(names)
+    if len(names) < 2:
+        raise DataError(f"the data have {len(names)} gene(s); at least 2 are needed")
+    keep = checks.nonempty(obs, x, drop_empty, data_kind, chosen is not None)
     if len(keep) < adata.n_obs:
         obs, x = obs[keep], kept(x, keep)
     group_keys = checks.columns_of_groups(group_key)
@@ -85,7 +90,7 @@ def read_new(
         layer=source.layer,
         batch_key=batch_key,
         covariate_keys=covariate_keys,
-        genes=tuple(map(str, genes)),
+        genes=tuple(map(str, names)),
         groups=design.groups,
         levels_gc=design.levels_gc if len(columns) > 1 else (),
         batches=batches,
@@ -96,6 +101,7 @@ def read_new(
         round_counts=source.round_counts,
         sample_key=sample_key,
         absent={name: absent[name] for name in design.groups if name in absent},
+        left_out=left_out,
     )
     return schema, _coded(obs, x, schema, keep)
 
@@ -110,7 +116,8 @@ def read_known(
     found = source.var_names(adata)
     checks.names(found)
     needed_g = needed_genes(obs, schema)  # those of other groups may be missing
-    order = gene_columns(found, schema.genes, missing_genes, source.var(adata), needed_g)
+    among = schema.genes, missing_genes, source.var(adata), needed_g, schema.left_out > 0
+    order = gene_columns(found, *among)
     x = masked_known(chosen_columns(matrix(adata, source), order), obs, schema)
     x = checked(x, adata, pd.Index(schema.genes), source, data_kind, known=True)
     keep = checks.nonempty(obs, x, schema.drop_empty, data_kind)

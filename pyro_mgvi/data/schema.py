@@ -180,6 +180,8 @@ class Schema:
         Those of a MuData, whose features are side by side in ``genes``; empty for an AnnData.
     samples
         Samples that have effects of their own in the model; empty without such effects.
+    left_out
+        How many genes of the data the model was told to leave out.
     """
 
     group_key: str | tuple[str, ...]
@@ -208,6 +210,7 @@ class Schema:
     levels_gc: tuple[tuple[str, ...], ...] = ()
     modalities: tuple[Modality, ...] = ()
     samples: tuple[str, ...] = ()
+    left_out: int = 0
 
     def with_samples(self, sample_n: np.ndarray) -> Schema:
         """Return this schema with effects of some cells' samples."""
@@ -285,7 +288,9 @@ class Schema:
         sample += f" ({len(self.samples)} with effects)" if self.samples else ""
         lacking = [f"{len(genes):,} of {group}" for group, genes in self.absent.items()]
         absent = f", absent genes: {', '.join(lacking)}" if lacking else ""
+        chosen = f"{len(self.genes):,}"
+        chosen += f" of {len(self.genes) + self.left_out:,}" if self.left_out else ""
         return (
-            f"Schema({len(self.genes):,} genes, group {self.group_key!r}: {list(self.groups)}"
+            f"Schema({chosen} genes, group {self.group_key!r}: {list(self.groups)}"
             f"{batch}{sample}{absent}, covariates {list(self.covariate_keys)})"
         )

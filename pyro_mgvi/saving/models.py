@@ -243,6 +243,7 @@ def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
         k: (float(mean), float(std)) for k, (mean, std) in schema["moments"].items()
     }
     schema["modalities"] = tuple(Modality(**each) for each in schema.get("modalities", ()))
+    schema["left_out"] = int(schema.get("left_out", 0))
     schema["absent"] = {k: _texts(v) for k, v in schema.get("absent", {}).items()}
     latents = [
         Latent(

@@ -123,6 +123,7 @@ def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: objec
         "covariate_keys": list(schema.covariate_keys),
         **({} if schema.sample_key is None else {"sample_key": schema.sample_key}),
         **_modalities(schema),
+        **({"genes_left_out": schema.left_out} if schema.left_out else {}),
         "latents": [as_text(family, schema.groups) for family in families],
         "seed": program.seed,
     }

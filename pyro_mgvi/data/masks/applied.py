@@ -15,7 +15,7 @@ from pyro_mgvi.data.masks.reading import FeatureMasks, absent_features
 from pyro_mgvi.data.matching import group_codes, groups_of
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.data.stores.in_memory import Counts
-from pyro_mgvi.data.stores.on_disk import OnDisk
+from pyro_mgvi.data.stores.on_disk import OnDisk, chosen_columns
 
 
 def masked_new(
@@ -24,21 +24,25 @@ def masked_new(
     genes: pd.Index,
     group_key: str | Sequence[str],
     given: FeatureMasks | None,
+    chosen: np.ndarray | None = None,
 ) -> tuple[Counts | OnDisk, dict[str, tuple[str, ...]]]:
     """Return counts without what is absent, and the absent genes of each group.
+
+    With ``chosen``, positions of genes, of these alone.
 
     Raises
     ------
     DataError
         If a mask is none.
     """
-    x = matrix(adata, source)
+    x = chosen_columns(matrix(adata, source), chosen)
     if given is None:
         return x, {}
     checks.names(genes)
     keys = checks.columns_of_groups(group_key)
     group, design = groups_of(checks.annotated(adata), keys if len(keys) > 1 else keys[0])
-    absent = absent_features(adata, source, genes, design, given)
+    absent = absent_features(adata, source, genes, design, given, chosen)
+    genes = genes if chosen is None else genes[chosen]
     has_bg = np.array([~genes.isin(absent.get(name, ())) for name in design.groups])
     return only_measured(x, group.cat.codes.to_numpy(), has_bg, tuple(genes), design.groups), absent
 

@@ -27,6 +27,7 @@ def absent_features(
     genes: pd.Index,
     groups: Sequence[str],
     given: FeatureMasks,
+    chosen: np.ndarray | None = None,
 ) -> dict[str, tuple[str, ...]]:
     """Return the genes that each group has not got, by group; groups with all genes are left out.
 
@@ -45,6 +46,8 @@ def absent_features(
         part of the keys ``<name>_<group>`` in ``uns``. Where several columns make up the groups,
         the names are the levels of one of them (each species, whatever the treatment), or those
         of all combinations.
+    chosen
+        Positions of the genes that are asked about; all by default.
 
     Raises
     ------
@@ -55,6 +58,8 @@ def absent_features(
     groups = Design.of(groups)
     columns = _by_group(_columns(adata, source, genes, groups, given), groups)
     has_bg = np.array([_boolean(columns[group], group, genes) for group in groups])
+    if chosen is not None:
+        genes, has_bg = genes[chosen], has_bg[:, chosen]
     from scipy.sparse.csgraph import connected_components  # takes a tenth of a second
 
     empty = [group for group, has_g in zip(groups, has_bg) if not has_g.any()]

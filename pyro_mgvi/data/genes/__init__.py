@@ -1,0 +1,1 @@
+"""Which genes to model: those that vary within groups beyond chance, or are named."""
