@@ -89,6 +89,7 @@ def fit(folder, rank, dies=None):
 
     def dying(self, epoch):
         if rank == dies and epoch == DIES:
+            (folder / "killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         begin(self, epoch)
 
@@ -221,7 +222,7 @@ def start(n_ranks, *arguments):
     ]
 
 
-def run(n_ranks, folder, *what, timeout=240):
+def run(n_ranks, folder, *what, timeout=900):
     """Do some of :data:`WHAT` on so many ranks; return exit codes, errors, and what each found."""
     processes = start(n_ranks, "-m", "helpers.ranks", folder, *what)
     try:
