@@ -38,7 +38,7 @@ def fit(data: Path, group: str, epochs: int, seed: int, out: Path) -> None:
     adata = anndata.read_h5ad(data)
     mgvi = MGVI.from_anndata(adata, group, seed=seed)
     mgvi.fit(adata, **plan)
-    losses = {f"loss {name}": np.asarray(mgvi.history[name]) for name in mgvi.history}
+    losses = {f"loss {name}": np.asarray(mgvi.history[name], float) for name in mgvi.history}
     latents = mgvi.latents(adata)
     values = {f"latent {key}": np.asarray(latents[key]) for key in latents}
     np.savez(out, **losses, **values)

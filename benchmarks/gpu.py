@@ -33,7 +33,7 @@ from pyro_mgvi import MGVI, TrainingPlan
 from pyro_mgvi.data import Minibatch
 from pyro_mgvi.datasets import clear_recipe
 from pyro_mgvi.kernels.compiled import compilation
-from pyro_mgvi.training.accelerator import fabric
+from pyro_mgvi.training.devices.accelerator import fabric
 from pyro_mgvi.training.objective import Objective
 
 BUDGET = 345.0  # seconds after which no section begins

@@ -24,6 +24,7 @@ from pyro_mgvi.model.component_checks import kind_of
 from pyro_mgvi.model.own_weight import OwnWeight
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
 from pyro_mgvi.results import Results
+from pyro_mgvi.support.launched import launched
 from pyro_mgvi.training import TrainingPlan, add_group
 from pyro_mgvi.training.plan import chosen_plan
 from pyro_mgvi.training.program import LATENTS
@@ -188,6 +189,8 @@ class MGVI(Results, Fits, OfMuData):
     def save(self, path: str | Path) -> None:
         """Write weights and plain settings to the folder ``path``, whole or not at all.
 
+        Of several processes that train together (``torchrun``), the first one writes.
+
         Raises
         ------
         ModelFileError
@@ -195,7 +198,8 @@ class MGVI(Results, Fits, OfMuData):
         SettingsError
             If ``path`` is none, or a component cannot be described as plain data.
         """
-        saving.write(path, self)
+        if launched().rank == 0:
+            saving.write(path, self)
 
     @classmethod
     def load(cls, path: str | Path, components: Sequence[type] = ()) -> Self:

@@ -39,6 +39,7 @@ from pyro_mgvi.data.names import labels_of, named_groups
 from pyro_mgvi.data.selection import cells_of_group
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
+from pyro_mgvi.support.launched import launched
 from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training.program import LATENTS
 
@@ -164,6 +165,8 @@ def _trained(arguments: Namespace, adata: Any, data: GroupedCounts, mgvi: MGVI) 
             raise
         say(f"interrupted after {len(mgvi.history)} epochs; writing what there is")
         found = mgvi.summary(data)
+    if launched().rank > 0:
+        return INTERRUPTED if mgvi.interrupted else 0  # the first writes and reports
     if arguments.model is not None:
         mgvi.save(arguments.model)
         print(f"written to {arguments.model}: the model")

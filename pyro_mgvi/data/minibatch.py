@@ -33,7 +33,8 @@ class Minibatch(tuple[Any, ...]):
         (n, covariates).
     index, n_cells
         Positions of the cells among those that the minibatch stands for, (n,), and the number of
-        these: the loss is scaled to it. Both None for a loss of these cells alone.
+        these: the loss is scaled to it. Both None for a loss of these cells alone. A part of a
+        minibatch may stand for a fraction of a cell.
     sample
         Codes of the cells' samples, (n,), -1 for one that the model does not know; None where
         samples have no effects.
@@ -54,7 +55,7 @@ class Minibatch(tuple[Any, ...]):
     batch: Tensor = property(itemgetter(2))  # type: ignore[assignment]
     covariates: Tensor = property(itemgetter(3))  # type: ignore[assignment]
     index: Tensor | None = property(itemgetter(4))  # type: ignore[assignment]
-    n_cells: int | None = property(itemgetter(5))  # type: ignore[assignment]
+    n_cells: float | None = property(itemgetter(5))  # type: ignore[assignment]
 
     def __new__(
         cls,
@@ -63,7 +64,7 @@ class Minibatch(tuple[Any, ...]):
         batch: Tensor,
         covariates: Tensor,
         index: Tensor | None = None,
-        n_cells: int | None = None,
+        n_cells: float | None = None,
         sample: Tensor | None = None,
     ) -> Self:
         """Return six parts, or seven."""

@@ -104,7 +104,7 @@ class Model(GroupedModule):
         batch: Tensor | None = None,
         covariates: Tensor | None = None,
         index: Tensor | None = None,
-        n_cells: int | None = None,
+        n_cells: float | None = None,
         sample: Tensor | None = None,
     ) -> Tensor:
         """Declare all sites for n cells and return the counts.
@@ -137,7 +137,7 @@ class Model(GroupedModule):
         batch: Tensor | None = None,
         covariates: Tensor | None = None,
         index: Tensor | None = None,
-        n_cells: int | None = None,
+        n_cells: float | None = None,
         sample: Tensor | None = None,
     ) -> Generated:
         """Do as :meth:`forward`, and return plate and latents, too, for a larger program."""

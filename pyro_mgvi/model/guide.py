@@ -92,7 +92,7 @@ class Guide(GroupedModule):
         batch: Tensor | None = None,
         covariates: Tensor | None = None,
         index: Tensor | None = None,
-        n_cells: int | None = None,
+        n_cells: float | None = None,
         sample: Tensor | None = None,
     ) -> None:
         """Draw every latent of the model for n cells; arguments as for the model.

@@ -147,7 +147,7 @@ class GroupedModule(PyroModule):
             return totals(counts)
         return totals(counts, self.reference_g).clamp(min=1.0)
 
-    def cells(self, n: int, index_n: Tensor | None, n_cells: int | None) -> pyro.plate:
+    def cells(self, n: int, index_n: Tensor | None, n_cells: float | None) -> pyro.plate:
         """Return the ``cells`` plate; a minibatch (with ``index``) is scaled to ``n_cells``.
 
         Raises
@@ -162,7 +162,8 @@ class GroupedModule(PyroModule):
                 "a minibatch with index needs n_cells, the number of cells that it stands for: "
                 "pass all of it, model(*minibatch)"
             )
-        return pyro.plate("cells", n_cells, subsample=index_n, dim=-1)
+        # Pyro scales by it, whatever number it is.
+        return pyro.plate("cells", n_cells, subsample=index_n, dim=-1)  # type: ignore[arg-type]
 
     @staticmethod
     def copies(latent: Latent) -> AbstractContextManager[object]:

@@ -26,7 +26,7 @@ from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.training.larger.grown import grown
 from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
-from pyro_mgvi.training.trainer import train
+from pyro_mgvi.training.refit import train
 
 AnyProgram = TypeVar("AnyProgram", bound=Program)
 Entries = dict[str, Tensor]

@@ -53,7 +53,7 @@ class Checkpoint:
     @cached_property
     def identity(self) -> dict[str, str]:
         """What must be equal for a training to go on, by name, as text."""
-        return _identity(self.setup)
+        return identity(self.setup)
 
     def exists(self) -> bool:
         """Return whether there is something to resume."""
@@ -144,7 +144,7 @@ def usable_folder(path: str | Path, resume: bool) -> Path:
     return folder
 
 
-def _identity(setup: TrainingSetup) -> dict[str, str]:
+def identity(setup: TrainingSetup) -> dict[str, str]:
     """Return what must be equal for a training to go on, by name, as text."""
     program, schema = setup.program, setup.program.schema
     plan = {k: v for k, v in asdict(setup.plan).items() if k not in FREE}

@@ -13,10 +13,12 @@ import torch
 from anndata import AnnData
 
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.compiled import compilation
 from pyro_mgvi.kernels.exclusive import exclusive
 from pyro_mgvi.kernels.sparse import to_dense
 from pyro_mgvi.model.posterior import Posterior
+from pyro_mgvi.support.launched import launched
 from pyro_mgvi.support.memory import resident_bytes
 from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training.plan import SearchSettings, TrainingPlan, chosen_plan
@@ -108,7 +110,7 @@ def estimate(
     Raises
     ------
     DataError, SettingsError
-        As training would.
+        As training would; and of one of several processes (``torchrun``).
 
     Notes
     -----
@@ -126,9 +128,11 @@ def estimate(
     (2, 2)
     """
     n_trainings = whole_number("n_trainings", n_trainings, least=1)
+    if launched().n_ranks > 1:
+        raise SettingsError("what several ranks need is not foretold: estimate in one process")
     data, plan = program.read(adata, missing_genes=0), chosen_plan(plan, max_epochs)
     trainer = Trainer(deepcopy(program), data, plan, accelerator)
-    setup, compiled = trainer.setup, trainer.compiles
+    setup, compiled = trainer.setup, trainer.setup.compiles
     n_train = len(setup.data)
     n_held_out = 0 if setup.validation is None else len(setup.validation)
     step = _timed_steps(trainer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
@@ -10,7 +11,11 @@ import torch
 from torch import nn
 
 from pyro_mgvi.core.elbo import WassersteinTraceELBO
+from pyro_mgvi.core.sample_effects import EFFECT_TERMS
+from pyro_mgvi.data import Minibatch
 from pyro_mgvi.support.memory import reuse_freed_memory
+
+NO_CELLS = {*EFFECT_TERMS, "decoder_prior"}  # terms that say nothing about held-out cells
 
 
 class Objective(nn.Module):
@@ -34,6 +39,21 @@ class Best(TypedDict):
     loss: float
     epoch: int
     weights: dict[str, torch.Tensor]
+
+
+def of_held_out(
+    objective: Objective, batches: Iterable[Minibatch], n_cells: int
+) -> dict[str, torch.Tensor]:
+    """Return the terms of the plain loss (equation 11) of held-out cells, a part of ``n_cells``.
+
+    In nats per cell of all of them.
+    """
+    plain, totals = WassersteinTraceELBO(), dict[str, torch.Tensor]()
+    for batch in batches:
+        for name, term in plain.terms(objective.model, objective.guide, *batch).items():
+            if name not in NO_CELLS:
+                totals[name] = totals.get(name, 0.0) + term / n_cells
+    return totals
 
 
 def columns(prefix: str, terms: dict[str, torch.Tensor]) -> dict[str, float]:

@@ -34,7 +34,7 @@ from pyro_mgvi.model.weights import Trainable
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
 from pyro_mgvi.support.progress import progress_bar
 from pyro_mgvi.support.values import flag, whole
-from pyro_mgvi.training.accelerator import fabric
+from pyro_mgvi.training.devices.accelerator import fabric
 from pyro_mgvi.training.plan import TrainingPlan
 
 BLOCK = 1024  # cells at a time when nothing is trained, and fewer if these hold more than

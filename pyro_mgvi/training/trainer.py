@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
 import pyro
@@ -13,43 +14,24 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_mgvi.core.elbo import WassersteinTraceELBO
-from pyro_mgvi.core.sample_effects import EFFECT_TERMS
 from pyro_mgvi.data import GroupedCounts, Minibatch
 from pyro_mgvi.errors import SettingsError, TrainingError, TrainingInterrupted
 from pyro_mgvi.kernels.compiled import compilation
 from pyro_mgvi.kernels.exclusive import exclusive
-from pyro_mgvi.training.accelerator import fabric
-from pyro_mgvi.training.checkpoint import Checkpoint
+from pyro_mgvi.training.checkpoint import Checkpoint, identity
 from pyro_mgvi.training.clock import Clock
-from pyro_mgvi.training.objective import Best, Objective, columns, not_finite, what_is_kept
+from pyro_mgvi.training.devices.ranks import Ranks
+from pyro_mgvi.training.objective import (
+    Best,
+    Objective,
+    columns,
+    not_finite,
+    of_held_out,
+    what_is_kept,
+)
 from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.setup import TrainingSetup
-
-NO_CELLS = {*EFFECT_TERMS, "decoder_prior"}  # terms that say nothing about held-out cells
-COMPILE_FROM = 3e8  # counts seen in training; about 10 seconds are saved
-
-
-def train(
-    program: Program,
-    data: GroupedCounts,
-    plan: TrainingPlan,
-    accelerator: str = "auto",
-    progress: bool = True,
-    copies: Mapping[str, Tensor] | None = None,
-) -> pd.DataFrame:
-    """Train a program and return the history of the losses; see :class:`Trainer`.
-
-    For refits and the like, which are of no use before they are finished.
-    """
-    trainer = Trainer(program, data, plan, accelerator, copies=copies)
-    try:
-        return trainer.run(progress)
-    except TrainingInterrupted as interruption:
-        raise KeyboardInterrupt(
-            "training was interrupted; the model that it was for is as it was before"
-        ) from interruption
 
 
 class Trainer:
@@ -72,6 +54,11 @@ class Trainer:
         Copies of each latent, boolean (S,), that may be searched for and pruned; all by default.
     resume
         Go on from the state in ``checkpoint``, if there is one, or refuse to.
+
+    Notes
+    -----
+    Of several processes (:class:`~pyro_mgvi.training.devices.ranks.Ranks`) each takes its part of
+    every minibatch; the first searches, prunes, reports and writes.
     """
 
     def __init__(
@@ -84,14 +71,19 @@ class Trainer:
         copies: Mapping[str, Tensor] | None = None,
         resume: bool = True,
     ):
-        self.fabric = fabric(accelerator, program.device)
+        self.ranks = Ranks(accelerator, program.device)
+        self.fabric = self.ranks.fabric
         self.setup = TrainingSetup(program, data, plan, copies)
-        self.plain = WassersteinTraceELBO()
+        self.setup.divide(self.ranks.rank, self.ranks.number)
+        if self.ranks.several:
+            patience = repr(self.setup.plan.patience)  # which another part of a training may change
+            self.ranks.check_same({**identity(self.setup), "plan.patience": patience})
         objective = Objective(program.model, program.guide, self.setup.elbo)
         rate = self.setup.plan.learning_rate
         adam = torch.optim.Adam(objective.parameters(), lr=rate, fused=True)
         self.objective, self.optimizer = self.fabric.setup(objective, adam)
         self.on_cpu = self.fabric.device.type == "cpu"
+        self.waits = self.on_cpu and not self.ranks.several
         self.sparse = self.setup.data.mostly_zero and self.on_cpu
         self.clock = Clock(self.setup.plan, self.setup.n_steps)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(adam, self.clock.step_size)
@@ -118,15 +110,15 @@ class Trainer:
         TrainingInterrupted
             After a Ctrl-C: the best weights are restored and pruned, as a finished run's.
         """
-        if self.checkpoint is not None and self.checkpoint.exists():
-            self._resume(self.checkpoint.read(self.fabric.device))
+        if (state := self.ranks.told(self._kept_state)) is not None:
+            self._resume(state)
         bar = tqdm(
             range(len(self.history), self.setup.max_epochs),
             initial=len(self.history),
             total=self.setup.max_epochs,
             desc=self.name,
             unit="epoch",
-            disable=not progress,
+            disable=not (progress and self.ranks.first),
         )
         flushed = float(torch.tensor(1e-38) / 100) == 0.0
         validated = torch.distributions.Distribution._validate_args  # Pyro restores its own only
@@ -135,12 +127,13 @@ class Trainer:
         try:
             # Fork the generators: the caller's random state stays as it was.
             with (
+                self.ranks.together(),
                 exclusive(),
                 pyro.settings.context(module_local_params=True),
-                compilation(self.compiles),
+                compilation(self.setup.compiles),
                 torch.enable_grad(),
             ):
-                if not self.history and self.setup.start():
+                if not self.history and self.ranks.decided(self.setup.start, self.objective):
                     self._keep(float("inf"), 0)
                 for epoch in bar:
                     if self.clock.over or self._converged(epoch):  # so may a checkpoint's be
@@ -155,7 +148,11 @@ class Trainer:
             bar.close()
             self._restore_best()
         if self.history:  # without, there is nothing to prune by
-            self.setup.finish(progress)
+            finish = partial(self.setup.finish, progress)
+            if self.interrupted:  # nobody waits for others
+                finish()
+            else:
+                self.ranks.decided(finish, self.objective)
         if self.interrupted:
             folder = None if self.checkpoint is None else self.checkpoint.folder
             n_epochs, most = len(self.history), self.setup.max_epochs
@@ -169,15 +166,6 @@ class Trainer:
             table["kept"] = table["epoch"] == self.best["epoch"]
         return table
 
-    @property
-    def compiles(self) -> bool:
-        """Whether compiling pays: it saves some 50 ns per count of each epoch."""
-        plan = self.setup.plan
-        if plan.compiled is not None:
-            return plan.compiled
-        n_cells, n_genes = self.setup.data.shape
-        return float(n_cells) * n_genes * self.setup.max_epochs > COMPILE_FROM
-
     def step(self, batch: Minibatch, n: int, planted: bool = False) -> dict[str, Tensor]:
         """Take one step, the ``n``-th of its epoch from 0, and return the terms of its loss.
 
@@ -189,8 +177,8 @@ class Trainer:
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
         passed = {name: term.detach() for name, term in terms.items()}
-        if self.on_cpu and not torch.isfinite(loss):
-            self._stop(passed, n)
+        if self.waits and not torch.isfinite(loss):
+            raise TrainingError(self._fault(passed, n))
         if planted:
             for weight in self.objective.model.parameters():
                 weight.grad = None
@@ -205,15 +193,16 @@ class Trainer:
     def _epoch(self, epoch: int) -> None:
         planted = self._begin(epoch)
         self.setup.train()
-        totals: dict[str, torch.Tensor] = {}
-        passed: list[dict[str, torch.Tensor]] = []
+        totals: dict[str, Tensor] = {}
+        passed: list[dict[str, Tensor]] = []
         for n, batch in enumerate(self.setup.minibatches(epoch, keep_sparse=self.sparse)):
+            assert batch.n_cells is not None  # in training
             passed.append(self.step(batch, n, planted))
+            weight = len(batch.group) / (batch.n_cells * len(self.setup.data))
             for name, term in passed[-1].items():
-                weight = len(batch.group) / len(self.setup.data) ** 2
                 totals[name] = totals.get(name, 0.0) + term * weight
         self._check(passed)
-        row: dict[str, float] = {"epoch": epoch + 1, **columns("train", totals)}
+        row: dict[str, float] = {"epoch": epoch + 1, **columns("train", self.ranks.summed(totals))}
         if self.setup.validation is not None:
             row |= columns("validation", self._validate())
         self.history.append(row)
@@ -221,13 +210,17 @@ class Trainer:
         self.schedule.step()
         if row[self.monitored] < self.best["loss"]:
             self._keep(row[self.monitored], epoch + 1)
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and self.ranks.first:
             self.checkpoint.write(self._state())
 
     def _begin(self, epoch: int) -> bool:
-        torch.manual_seed(self.setup.seeds(epoch)[0])
-        changed = self.setup.change(epoch)
-        searched = epoch == self.setup.plan.search_epoch
+        seed, plan = self.setup.seeds(epoch)[0], self.setup.plan
+        torch.manual_seed(seed)
+        changed, searched = False, epoch == plan.search_epoch
+        if epoch in (plan.search_epoch, plan.hand_over_epoch):
+            changed = self.ranks.decided(partial(self.setup.change, epoch), self.objective)
+        if self.ranks.several:
+            torch.manual_seed(seed + self.ranks.rank)
         if searched:
             self.before_search = self.best
         if searched or changed:
@@ -237,16 +230,11 @@ class Trainer:
     @torch.no_grad()
     def _validate(self) -> dict[str, torch.Tensor]:
         self.objective.eval()
-        torch.manual_seed(0)  # the same noise every time: losses of two epochs compare
-        totals: dict[str, torch.Tensor] = {}
-        module, validation = self.objective.module, self.setup.validation or ()
+        torch.manual_seed(self.ranks.rank)  # the same noise every time: losses of epochs compare
         with pyro.validation_enabled(False):
-            for batch in self.setup.held_out(1024, self.sparse):
-                terms = self.plain.terms(module.model, module.guide, *batch)
-                for name, term in terms.items():
-                    if name not in NO_CELLS:
-                        totals[name] = totals.get(name, 0.0) + term / len(validation)
-        return totals
+            batches = self.setup.held_out(1024, self.sparse)
+            n_cells = len(self.setup.validation or ())
+            return self.ranks.summed(of_held_out(self.objective.module, batches, n_cells))
 
     def _converged(self, n_epochs: int) -> bool:
         patience = self.setup.plan.patience
@@ -263,16 +251,28 @@ class Trainer:
         self.objective.eval()
 
     def _check(self, passed: list[dict[str, Tensor]]) -> None:
-        """Stop if a loss was not finite: a GPU is asked after the epoch, and not waited for."""
+        """Stop if a loss was not finite: a GPU and other ranks are asked after the epoch."""
+        if self.waits:
+            return
         losses = [torch.stack([*terms.values()]).sum() for terms in passed]
-        if not self.on_cpu and not all(finite := torch.stack(losses).isfinite().tolist()):
-            self._stop(passed[finite.index(False)], finite.index(False))
+        finite = torch.stack(losses).isfinite().tolist()
+        step = [*finite, False].index(False)
+        fault = self._fault(passed[step], step) if step < len(passed) else ""
+        _, first = min(self.ranks.gathered((step, fault)))
+        if first:  # all stop, if one has to
+            raise TrainingError(first)
+        self.ranks.check_equal(self.objective)
 
-    def _stop(self, terms: dict[str, Tensor], step: int) -> NoReturn:
-        named = [] if not self.on_cpu else [*self.objective.named_parameters()]  # or broken by now
+    def _fault(self, terms: dict[str, Tensor], step: int) -> str:
+        named = [] if not self.waits else [*self.objective.named_parameters()]  # or broken by now
         broken = [name for name, weight in named if not weight.isfinite().all()]
         where = f"epoch {len(self.history) + 1}, step {step + 1}"
-        raise TrainingError(not_finite(terms, broken, where, self.setup.plan.learning_rate))
+        return not_finite(terms, broken, where, self.setup.plan.learning_rate)
+
+    def _kept_state(self) -> dict[str, Any] | None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return None
+        return self.checkpoint.read(torch.device("cpu"))
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -5,7 +5,7 @@ import torch
 
 from pyro_mgvi import SettingsError
 from pyro_mgvi.training import Trainer
-from pyro_mgvi.training.accelerator import fabric
+from pyro_mgvi.training.devices.accelerator import fabric
 
 
 @pytest.mark.parametrize("name", ["cpu", "cpu:0", "auto"])

@@ -18,7 +18,7 @@ from pyro_mgvi.training.add_group import Entries, copy_weights, only
 from pyro_mgvi.training.larger.grown import grown
 from pyro_mgvi.training.plan import TrainingPlan, chosen_plan
 from pyro_mgvi.training.program import Program, check_model
-from pyro_mgvi.training.trainer import train
+from pyro_mgvi.training.refit import train
 
 AnyProgram = TypeVar("AnyProgram", bound=Program)
 LATER = -1  # block of a sample that is compared with no other

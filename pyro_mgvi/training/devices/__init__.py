@@ -1,0 +1,1 @@
+"""Where training takes place: on one device, or on several that train together."""
