@@ -10,15 +10,7 @@ from anndata import AnnData
 from pyro_mgvi.analysis.cross_fit import cross_fit
 from pyro_mgvi.analysis.scverse.written import PREFIX, record, stale_latents
 from pyro_mgvi.cli.files import feature_masks, query, read_cells
-from pyro_mgvi.cli.fit_options import (
-    check_backed,
-    check_checkpoint,
-    check_discover,
-    check_genes,
-    check_several,
-    chosen_genes,
-    say,
-)
+from pyro_mgvi.cli.fit_options import check_options, chosen_genes, say
 from pyro_mgvi.cli.gene_sets import GeneSets
 from pyro_mgvi.cli.legends import PROGRAMS, RANKING, about_q_values, called, print_legend
 from pyro_mgvi.cli.modalities import holds_modalities, of_modalities, read_any
@@ -84,11 +76,7 @@ def fit(arguments: Namespace) -> int:
     if arguments.model is not None:
         outputs.append(Output("--model", arguments.model, Kind.MODEL))
     check_outputs(outputs, arguments.inputs, arguments.force)
-    check_checkpoint(arguments, outputs)
-    check_backed(arguments)
-    check_discover(arguments)
-    check_several(arguments)
-    check_genes(arguments)
+    check_options(arguments, outputs)
     with one_file(arguments) as arguments.input:
         return _fit(arguments)
 

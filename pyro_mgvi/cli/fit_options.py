@@ -18,7 +18,16 @@ from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training.checkpoint import states, usable_folder
 
 
-def check_backed(arguments: Namespace) -> None:
+def check_options(arguments: Namespace, outputs: list[Output]) -> None:
+    """Refuse options that do not go together, before anything is read."""
+    _checkpoint(arguments, outputs)
+    _backed(arguments)
+    _discover(arguments)
+    _several(arguments)
+    _genes(arguments)
+
+
+def _backed(arguments: Namespace) -> None:
     """Refuse outputs that a file larger than memory cannot be written to."""
     out = arguments.out
     if arguments.backed and out is not None:
@@ -28,7 +37,7 @@ def check_backed(arguments: Namespace) -> None:
             raise SettingsError("--backed reads the input until the end: choose another --out")
 
 
-def check_checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
+def _checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
     """Refuse a folder that cannot be used for a checkpoint, and say whether it is resumed."""
     folder = arguments.checkpoint
     if folder is None:
@@ -53,13 +62,13 @@ def check_checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
         say(f"going on from --checkpoint {folder}: {done}")
 
 
-def check_discover(arguments: Namespace) -> None:
+def _discover(arguments: Namespace) -> None:
     """Refuse latents beside those that are discovered."""
     if arguments.discover and (arguments.latents is not None or arguments.estimate):
         raise SettingsError("--discover finds the latents: leave out --latents and --estimate")
 
 
-def check_several(arguments: Namespace) -> None:
+def _several(arguments: Namespace) -> None:
     """Refuse options of several files where there is one, and others where there are several."""
     several = {
         "--file-key": arguments.file_key is not None,
@@ -75,7 +84,7 @@ def check_several(arguments: Namespace) -> None:
         )
 
 
-def check_genes(arguments: Namespace) -> None:
+def _genes(arguments: Namespace) -> None:
     """Refuse what is no number of genes."""
     if arguments.genes is not None:
         whole_number("--genes", arguments.genes, least=2)
