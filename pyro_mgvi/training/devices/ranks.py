@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """What the processes of one training do together; alone, each of it does nothing.
+    """What the processes of one training do together; a process that is alone does none of it.
 
     Parameters
     ----------
@@ -97,8 +97,8 @@ class Ranks:
         """
         if differ := _differing(self.gathered(facts)):
             raise SettingsError(
-                f"the {self.number} ranks were given other {', '.join(differ)}: start all of them "
-                "with the same cells and settings; each takes its part of every minibatch itself"
+                f"the {self.number} ranks were given different {', '.join(differ)}: start all of "
+                "them with the same cells and settings; each takes its part of every minibatch"
             )
 
     def check_equal(self, module: nn.Module) -> None:
@@ -115,7 +115,7 @@ class Ranks:
         sums = {name: repr(float(weight.double().sum())) for name, weight in weights}
         if differ := _differing(self.gathered(sums)):
             raise TrainingError(
-                f"the ranks have no longer the same weights {', '.join(differ[:3])}: a component "
+                f"the ranks no longer have the same weights {', '.join(differ[:3])}: a component "
                 "that changes them by itself, such as batch norm, does not train on several ranks"
             )
 
