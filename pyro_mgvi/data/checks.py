@@ -150,11 +150,10 @@ def nonempty(
     DataError
         If some have none, and these are not to be dropped.
     """
-    counted, of = data_kind is DataKind.COUNTS, " of the chosen genes" if chosen else ""
-    empty = cell_totals(x) == 0 if counted else np.zeros(adata.n_obs, bool)
-    if not empty.any():
+    if data_kind is not DataKind.COUNTS or not (empty := cell_totals(x) == 0).any():
         return np.arange(adata.n_obs)
     if not drop_empty:
+        of = " of the chosen genes" if chosen else ""
         raise DataError(
             f"{empty.sum()} cell(s) have no counts{of}: {some(adata.obs_names[empty])}; filter "
             "them out, or build the model with drop_empty=True (fit --drop-empty) to leave them out"

@@ -24,6 +24,9 @@ class Launched(NamedTuple):
     n_here: int
 
 
+ALONE = Launched(rank=0, n_ranks=1, n_here=1)
+
+
 def launched() -> Launched:
     """Return the place of this process; a process that nobody has launched is the only one.
 
@@ -33,5 +36,5 @@ def launched() -> Launched:
     Launched(rank=0, n_ranks=1, n_here=1)
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return Launched(0, 1, 1)
+        return ALONE
     return Launched(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")))

@@ -24,7 +24,7 @@ def train(
 ) -> pd.DataFrame:
     """Train a program and return the history of the losses; see :class:`Trainer`.
 
-    A Ctrl-C is raised as any other: what was trained until then is nobody's.
+    A Ctrl-C is raised as KeyboardInterrupt: what is not finished is of no use.
     """
     trainer = Trainer(program, data, plan, accelerator, copies=copies)
     try:

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.support.launched import Launched
+from pyro_mgvi.support.launched import ALONE, Launched
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-ALONE = Launched(rank=0, n_ranks=1, n_here=1)
 
 
 def fabric(
