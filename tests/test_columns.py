@@ -91,6 +91,7 @@ def test_a_level_s_genes_are_ranked_on_all_of_its_cells(fitted):
         mgvi.rank_genes(adata, "lung", calibration=False)
 
 
+@pytest.mark.slow
 def test_q_values_of_a_level(fitted):
     adata, mgvi, _ = fitted
     refits = cross_fit(mgvi, adata, max_epochs=2, progress=False)
@@ -138,6 +139,7 @@ def test_rankings_of_levels_are_where_scanpy_looks(fitted):
     assert written.uns["rank_genes_mgvi"]["params"]["groupby"] == "tissue x drug"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on(tmp_path):
     adata, plan = tissue_by_drug(), TrainingPlan(max_epochs=4, batch_size=40)
     whole = MGVI.from_anndata(adata, KEYS, latents=LATENTS)
@@ -164,6 +166,7 @@ def test_the_report_shows_columns_and_levels(fitted):
     assert "--group-key tissue drug" in page
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_several_columns(tmp_path, capsys):
     path, out, model = tmp_path / "in.h5ad", tmp_path / "out.h5ad", tmp_path / "model"
     tissue_by_drug().write_h5ad(path)

@@ -68,6 +68,7 @@ def designs():
     return {first[0]: (first[1], second[1]) for first, second in zip(cells[::2], cells[1::2])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", designs())
 def test_the_two_lines_of_a_design_run(design, monkeypatch):
     adata = tissue_by_drug(n_cells=240)

@@ -182,6 +182,7 @@ def test_what_a_component_lacks_is_said_when_the_model_is_built(adata):
         MGVI.from_anndata(adata, "group", decoder=AdditiveDecoder, latents=SMALL)
 
 
+@pytest.mark.slow
 def test_a_likelihood_made_by_a_function_has_its_own_kind_of_data(adata):
     values = adata.copy()
     values.X = np.log1p(values.X.toarray())

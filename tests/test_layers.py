@@ -127,6 +127,7 @@ def test_no_attribute_is_looked_up_by_a_name_that_is_put_together():
 HEAVY = ("lightning_fabric", "sklearn", "arviz", "torch._dynamo", "matplotlib", "scanpy", "jinja2")
 
 
+@pytest.mark.slow
 def test_what_comes_when_used_is_not_imported_before():
     code = "import sys, torch, pyro, anndata\nbefore = set(sys.modules)\n"  # dask's jinja2
     for statement in ("import pyro_mgvi", "from pyro_mgvi import MGVI, WassersteinTraceELBO"):
@@ -160,6 +161,7 @@ OLD_PATHS = (
 )
 
 
+@pytest.mark.slow
 def test_paths_of_earlier_versions_go_on_working(strict):
     code = (  # each as if nothing of the package were imported yet
         "import sys\n"

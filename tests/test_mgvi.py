@@ -55,6 +55,7 @@ def test_cells_without_counts_are_nan_where_they_are_dropped(adata):
     assert np.isfinite(empty.obsm["X_mgvi_z"][5:]).all()
 
 
+@pytest.mark.slow
 def test_posterior_draws_have_the_posterior_s_moments(adata, trained):
     draws = np.stack([trained.latents(adata, draw=seed)["z"] for seed in range(400)])
     with torch.no_grad():

@@ -78,14 +78,3 @@ def _grown(
                 gains[str(level)] = len(new & missing.keys())
         chosen[str(factor)] = max(gains, key=gains.__getitem__)
     return chosen
-
-
-def once(configurations: Collection[Configuration]) -> list[Configuration]:
-    """Return some of the configurations, few, that hold each level at least once."""
-    missing = {level for each in configurations for level in each.items()}
-    found = []
-    while missing:
-        best = max(configurations, key=lambda each: len(missing & each.items()))
-        missing -= best.items()
-        found.append(best)
-    return found

@@ -47,6 +47,7 @@ def test_expression_of_absent_genes_is_nan_or_a_marked_prediction(fitted):
     np.testing.assert_array_equal(std.notna(), has_bg[code])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", ["averaged", "own"])
 def test_a_ranking_has_the_genes_that_the_group_has(fitted, offset):
     mgvi, adata, has_bg = fitted
@@ -141,6 +142,7 @@ def test_shuffled_groups_have_the_genes_that_all_groups_have(fitted):
     assert np.bincount(shuffled.group_n).tolist() == np.bincount(data.group_n).tolist()
 
 
+@pytest.mark.slow
 def test_a_diagnosis_is_there(fitted):
     mgvi, adata, _ = fitted
     report = mgvi.diagnose(adata, "celltype", plan=PLAN, progress=False)

@@ -24,6 +24,7 @@ def mgvi(cells):
     return model
 
 
+@pytest.mark.slow
 def test_each_block_is_the_ranking_of_its_cells(mgvi, cells):
     refits = cross_fit(mgvi, cells, max_epochs=2, progress=False)
     table = mgvi.rank_genes(cells, "group1", by="kind", calibration=refits)

@@ -71,6 +71,7 @@ def test_more_dimensions_than_genes_are_compared_with_all_components():
     assert found.components == pytest.approx(found.ceiling, abs=1e-3)  # four genes, turned
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10**6), scale=st.floats(0.01, 100), shift=st.floats(-10, 10))
 def test_scale_shift_and_what_labels_differ_by_do_not_matter(seed, scale, shift):

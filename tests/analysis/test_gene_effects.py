@@ -178,6 +178,7 @@ def test_a_gene_that_goes_against_its_effect_is_never_called():
     np.testing.assert_allclose(p_g, [0.0026998, 0.0026998, 1.0, 1.0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_refit_counts_for_the_dimensions_that_it_has_found():
     adata = noise()
     mgvi, refit = shaken(adata, 1), shaken(adata, 1)

@@ -134,6 +134,7 @@ def test_the_score_is_a_t_test_of_the_set_against_all_other_genes(seed, sizes):
     assert found["score"].abs().is_monotonic_decreasing
 
 
+@pytest.mark.slow
 @needs_decoupler
 def test_each_dimension_is_tested_alone_and_a_file_gives_the_same(tmp_path):
     rng = np.random.default_rng(0)

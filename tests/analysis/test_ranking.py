@@ -115,6 +115,7 @@ def test_chosen_latents_alone_are_left_out(adata):
     np.testing.assert_allclose(table["bayes_factor"], 0, atol=1e-5)  # and no offset is averaged
 
 
+@pytest.mark.slow
 def test_scores_of_several_splits_are_averaged():
     adata = clear_recipe(0, n_cells=200, n_shared_genes=60, n_program_genes=20)
     mgvi = MGVI.from_anndata(adata, "group", latents=(shared(2), private(2)))

@@ -103,6 +103,7 @@ def test_refuses_a_folder_of_another_run(tmp_path, capsys):
     assert [path.name for path in out.iterdir()] == ["settings.json"]
 
 
+@pytest.mark.slow
 def test_scores_of_the_truth_reach_the_ceilings():
     adata = clear_recipe(0, n_cells=400, n_shared_genes=100, n_program_genes=150)
     rng = np.random.default_rng(0)

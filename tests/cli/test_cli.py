@@ -231,6 +231,7 @@ def interrupt_after(monkeypatch, n_epochs):
     monkeypatch.setattr(Trainer, "_epoch", interrupted)
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_writes_what_it_has_and_is_resumed(h5ad, tmp_path, monkeypatch, capsys):
     names = {"--out": "out.h5ad", "--model": "model", "--checkpoint": "run"}
     options = [x for name, value in names.items() for x in (name, tmp_path / value)]
@@ -276,6 +277,7 @@ def test_interrupting_writes_nothing(h5ad, tmp_path, monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err and not out.exists()
 
 
+@pytest.mark.slow
 def test_demo_prints_scores_beside_their_best_and_writes_results(tmp_path, capsys, monkeypatch):
     small = clear_recipe(seed=0, n_cells=200, n_shared_genes=80, n_program_genes=40)
     monkeypatch.setattr("pyro_mgvi.cli.demo.simulate", lambda seed: small)
@@ -393,6 +395,7 @@ def test_rank_genes_ends_with_one_line_on_bad_input(h5ad, model, tmp_path, capsy
     assert not out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::pyro_mgvi.DataWarning")  # shown in one line
 def test_samples_are_named_once_and_the_ranking_says_of_what_it_speaks(h5ad, tmp_path, capsys):
     folder, out, table = tmp_path / "donors", tmp_path / "out.h5ad", tmp_path / "genes.csv"
@@ -421,6 +424,7 @@ def test_an_estimate_trains_and_writes_nothing(h5ad, tmp_path, capsys):
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_several_trainings_tell_how_well_they_agree(h5ad, tmp_path, capsys):
     out, model = tmp_path / "out.h5ad", tmp_path / "model"
     assert fit(h5ad, "--group-key", "group", "--layer", "raw", "--out", out, "--model", model,

@@ -152,6 +152,7 @@ def test_a_small_sample_weighs_the_penalty_of_its_cells(adata, draws, family, ki
     assert_same_gradients(gradients(sampled, rest), gradients(full, truth))
 
 
+@pytest.mark.slow
 def test_the_penalty_is_right_on_average(adata):
     full, sampled = (build(adata, foreign_sample=m) for m in (None, 2))
     batch = rows(full, adata)

@@ -48,6 +48,7 @@ def test_labels_and_shapes(mgvi, adata):
     assert "r-hat" in data["posterior"].attrs["warning"]
 
 
+@pytest.mark.slow
 def test_draws_are_the_posterior_and_foreign_copies_are_reported_as_by_latents(mgvi, adata):
     by_hand.away_from_start(mgvi)
     for foreign in ("nan", "zero", "encode"):

@@ -109,6 +109,7 @@ def test_with_the_exact_posterior_every_draw_gives_the_exact_marginal():
     np.testing.assert_allclose(score.doubling_n, 0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("foreign_at", [0.0, 7.0])
 def test_grows_to_the_exact_marginal_whatever_foreign_copies_say(foreign_at):
     mgvi, data = linear((shared(2), private(1)), foreign_at)
@@ -131,6 +132,7 @@ def test_grows_to_the_exact_marginal_whatever_foreign_copies_say(foreign_at):
     assert gap == pytest.approx(np.mean(gaps), rel=0.03)
 
 
+@pytest.mark.slow
 def test_dimensions_out_of_use_are_integrated_out():
     mgvi, data = linear((shared(2), private(1)))
     active = mgvi.model.active
@@ -141,6 +143,7 @@ def test_dimensions_out_of_use_are_integrated_out():
     assert score.log_marginal_n.mean() == pytest.approx(expected.mean(), abs=0.02)
 
 
+@pytest.mark.slow
 def test_counts_and_library_against_quadrature(adata):
     """ZINB with z and library: the integral over both on a grid of Gauss-Hermite nodes."""
     mgvi = pyro_mgvi.MGVI.from_anndata(adata[:, :4], "group", latents=(shared(1),))

@@ -116,6 +116,7 @@ def narrow_latents():
     return (shared(3), private(2, prior=dist.Normal(0.0, 0.1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_groups", [2, 3])
 def test_the_owners_own_prior(n_groups):
     assert lines(narrow_latents) <= 6
@@ -163,6 +164,7 @@ def guide_replayed(mgvi, guide):
     return poutine.condition(mgvi.model, values)
 
 
+@pytest.mark.slow
 def test_a_laplace_prior_of_the_shared_latent(cells):
     mgvi = fitted(cells, latents=(shared(3, prior=dist.Laplace(0.0, 1.0)), private(2)))
     data = mgvi.read(cells)
@@ -193,6 +195,7 @@ def poisson_lognormal():
     return PoissonLogNormal
 
 
+@pytest.mark.slow
 def test_a_likelihood_of_ones_own(cells):
     assert lines(poisson_lognormal) <= 15
     mgvi = fitted(cells, likelihood=poisson_lognormal(), latents=SMALL)

@@ -111,6 +111,7 @@ def test_proteins_are_foreground_on_a_background(outputs):
     )
 
 
+@pytest.mark.slow
 def test_moments_of_proteins_are_those_of_draws(outputs):
     location, gate, _ = outputs
     found = ProteinNB(initial())([(location, gate)], torch.full((5,), 5.0))

@@ -41,6 +41,7 @@ def model_of(adata, **components):
     return mgvi
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 10_000),
     st.sampled_from(LIKELIHOODS),
@@ -63,6 +64,7 @@ def test_no_bit_depends_on_what_is_written_at_absent_entries(
     assert_same_everywhere(mgvi, first, others)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.sampled_from(LIKELIHOODS), st.booleans())
 @settings(max_examples=15, deadline=None)
 def test_tensors_of_a_users_own_loop_are_masked_as_well(adata, seed, likelihood, csr):

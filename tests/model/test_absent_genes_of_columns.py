@@ -35,6 +35,7 @@ def with_masks(adata, has_bg, fill, by):
     return copy, masks
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 10_000),
     st.sampled_from(DESIGNS),

@@ -24,6 +24,7 @@ FAMILIES = (
 )
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.sampled_from(FAMILIES), st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_a_gene_moves_a_copy_if_a_group_that_is_no_owner_has_it(seed, families, by_level):

@@ -62,6 +62,7 @@ def test_a_table_of_something_else_is_refused():
             draw(pd.DataFrame({"x": [1]}))
 
 
+@pytest.mark.slow
 def test_every_latent_of_many_groups_is_told_apart_in_the_diagnostics():
     keys = ["_z", *(f"t_group {i} $" for i in range(41))]
     dimensions = pd.DataFrame({"latent": keys, "dimension": 0, "kl": 1.0})

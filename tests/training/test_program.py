@@ -131,6 +131,7 @@ def normalised(adata):
     return after
 
 
+@pytest.mark.slow
 def test_a_model_is_asked_after_its_data_were_normalised(adata):
     mgvi = fitted(adata)
     expected = mgvi.latents(adata)
@@ -299,6 +300,7 @@ def test_one_gene_is_refused():
         untrained(counted(zero_genes)[:, :1].copy())
 
 
+@pytest.mark.slow
 def test_training_needs_no_gradient_mode_of_the_caller(adata):
     expected = fitted(adata).latents(adata)
     with torch.no_grad():

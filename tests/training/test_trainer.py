@@ -73,6 +73,7 @@ def test_works_under_another_default_dtype(adata):
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_best_weights(adata):
     plan = replace(PLAN, max_epochs=200, learning_rate=0.02, patience=3, prune_below=0.0)
     mgvi = fitted(adata, plan=plan)

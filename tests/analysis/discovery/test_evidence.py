@@ -88,6 +88,7 @@ def test_groups_are_called_within_the_programs_that_are_there():
     assert np.isnan(with_nan[0, 0]) and with_nan[0, 1] < 1e-6 and np.isnan(with_nan[1]).all()
 
 
+@pytest.mark.slow
 @given(st.integers(0, 50))
 def test_rates_call_what_the_two_steps_call(seed):
     """Benjamini and Bogomolov's procedure, step by step."""

@@ -82,6 +82,7 @@ def test_what_all_trainings_hold_stays_and_what_one_alone_holds_is_closed(monkey
     assert "t_group2: empty; the other trainings have 1, 1, 1 dimensions" in str(found)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_bit_equal_latents_and_nothing_of_the_caller_changes(adata, trained):
     before = torch.get_rng_state()
     numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
@@ -126,6 +127,7 @@ def test_the_agreement_is_saved(adata, trained, tmp_path):
     assert not len(MGVI.load(tmp_path / "single").agreement)
 
 
+@pytest.mark.slow
 def test_a_further_training_has_no_agreement(adata):
     mgvi = several(adata)
     mgvi.fit(adata, PLAN, max_epochs=1, progress=False)
@@ -149,6 +151,7 @@ def interrupt(monkeypatch, number):
     monkeypatch.setattr(Trainer, "_epoch", interrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_an_interrupted_fit_keeps_what_is_done_and_is_resumed(
     adata, trained, tmp_path, monkeypatch, number
@@ -197,6 +200,7 @@ def test_an_interruption_in_the_first_epoch_leaves_the_model_as_it_was(adata, mo
     assert not mgvi.trained and not mgvi.model.training and not mgvi.interrupted
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused_before_any_work(adata, tmp_path):
     with pytest.raises(SettingsError, match="n_trainings must be at least 1"):
         several(adata, n_trainings=0)
@@ -229,6 +233,7 @@ def test_what_cannot_be_is_refused_before_any_work(adata, tmp_path):
 SEARCH = SearchSettings(epoch=1, hand_over=2, least_cells=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -245,6 +250,7 @@ def test_variants_are_trained_several_times(adata, settings):
         assert "z" in set(mgvi.agreement["latent"])
 
 
+@pytest.mark.slow
 def test_genes_of_some_groups(adata):
     has_bg = random_masks(np.random.default_rng(0), 3, adata.n_vars)
     of_some = masked(adata, has_bg)
@@ -253,6 +259,7 @@ def test_genes_of_some_groups(adata):
     assert "z" in set(mgvi.agreement["latent"])
 
 
+@pytest.mark.slow
 def test_modalities():
     mdata = small(n=80)
     mgvi = model(mdata)
@@ -260,6 +267,7 @@ def test_modalities():
     assert {"z", "rna", "prot"} <= set(mgvi.agreement["latent"])
 
 
+@pytest.mark.slow
 def test_counts_on_disk(adata, tmp_path):
     adata.write_h5ad(tmp_path / "x.h5ad")
     on_disk = ad.read_h5ad(tmp_path / "x.h5ad", backed="r")

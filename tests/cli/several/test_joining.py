@@ -38,6 +38,7 @@ def in_memory(paths):
     return ad.concat(files, label="hospital", keys=["north", "south"], merge="same")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backed", [False, True])
 def test_files_are_fitted_as_their_cells_in_one_file_are(halves, tmp_path, monkeypatch, backed):
     monkeypatch.setattr(on_disk, "IN_MEMORY", 0.0)

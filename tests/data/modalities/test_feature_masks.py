@@ -51,6 +51,7 @@ def test_what_a_panel_lacks_is_predicted_and_marked():
     assert not set(names) & set(ranked.index)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000))
 @settings(max_examples=10, deadline=None)
 def test_encoders_see_each_feature_around_zero(seed):

@@ -77,6 +77,7 @@ def test_masks_columns_and_rows_are_composed(tmp_path_factory, seed, csr):
     assert stored.shape == memory.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["csr", "dense"])
 def test_a_fit_with_masks_equals_one_in_memory(tmp_path, monkeypatch, form):
     monkeypatch.setattr(OnDisk, "buffer", 140)

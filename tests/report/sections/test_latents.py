@@ -53,6 +53,7 @@ def test_a_latent_out_of_use_is_said_to_hold_nothing(fitted):
     assert "t_plain" not in set(Reader(page).table("latent", "can it tell")["latent"])
 
 
+@pytest.mark.slow
 def test_a_latent_that_says_very_little_is_not_said_to_hold_nothing(fitted):
     adata = with_first_dimension_of_t(fitted, sd=0.05)
     texts = [str(block) for block in section_latents.latents(Result.read(adata)).blocks]
@@ -119,6 +120,7 @@ def test_numbers_and_rare_labels_are_in_no_probe(fitted):
     assert "Numbers are not probed for (score)." in caption
 
 
+@pytest.mark.slow
 def test_the_users_own_colours_are_used(fitted, monkeypatch):
     adata, palettes = fitted[0].copy(), {}
     adata.obs["celltype"] = adata.obs["celltype"].astype("category")

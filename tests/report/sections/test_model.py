@@ -31,6 +31,7 @@ def test_predictive_checks_are_those_of_the_model(fitted, page):
     assert number(table.at["cell library", "observed"]) == pytest.approx(library, rel=0.01)
 
 
+@pytest.mark.slow
 def test_transformed_data_have_no_ranking_and_no_zeros(adata):
     adata = adata.copy()
     adata.X = np.log1p(adata.X.toarray())
