@@ -35,6 +35,7 @@ def transformed(adata):
     return log_normalised(adata)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("foreign", PRIORS)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("decoder", DECODERS)

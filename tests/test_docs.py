@@ -51,6 +51,7 @@ HOW_TO = python_blocks("docs/howto.md")
 NEEDED = {"Ask which gene sets a dimension holds": "decoupler"}  # packages of an extra
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*ArviZ")
 @pytest.mark.parametrize("heading", HOW_TO)
 def test_a_recipe_runs(heading, regions, tmp_path, monkeypatch):

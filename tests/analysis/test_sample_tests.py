@@ -10,6 +10,7 @@ from pyro_mgvi.analysis.efficient_scores import q_values
 from pyro_mgvi.analysis.sample_tests import Units, sample_scores, squeezed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sd", [0.0, 0.1, 0.3])
 @pytest.mark.parametrize("cells", [[150] * 6, [30, 100, 250, 60, 80, 200, 40, 150]])
 def test_p_values_are_uniform_whatever_donors_differ_by(sd, cells):

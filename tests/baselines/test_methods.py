@@ -32,10 +32,8 @@ def counts():
     return GroupedCounts.from_anndata(adata, "group")
 
 
-SLOW = {"MGFA": pytest.mark.slow}  # as many variables as genes
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in METHODS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
 def test_one_interface(name, counts):
     state = torch.get_rng_state()
     latents = method(name).fit(counts, 0, max_epochs=1)

@@ -277,7 +277,7 @@ def test_counts_on_disk(adata, tmp_path):
 
 @pytest.mark.slow
 def test_two_fits_with_other_seeds_find_the_programs_alike():
-    adata = clear_recipe(seed=0, n_cells=800, n_shared_genes=300, n_program_genes=100)
+    adata = clear_recipe(seed=0, n_cells=600, n_shared_genes=300, n_program_genes=100)
     own = (adata.obs["group"] == "group1").to_numpy()
     found = []
     for seed in (0, 1):

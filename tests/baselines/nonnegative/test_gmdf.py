@@ -113,6 +113,7 @@ def test_blocks_are_the_stacked_systems_that_the_authors_solve():
     assert next(blocks, None) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_without_contexts_it_is_scikit_learn_s_nmf(seed):
     rng = np.random.default_rng(seed)
