@@ -73,12 +73,10 @@ def truth(args: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
 
 def citeseq(args: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     """Return how well z holds types of donors with RNA, with proteins and with both."""
-    mdata = _read(args.data)
+    mdata = read(args.data)
     hidden = None
     if args.hide:
-        hidden = mdata.mod["adt"][mdata.mod["adt"].obs["donor"] == args.hide].copy()
-        kept = mdata.mod["adt"][mdata.mod["adt"].obs["donor"] != args.hide].copy()
-        mdata = type(mdata)({"rna": mdata.mod["rna"], "adt": kept})
+        mdata, hidden = without_proteins(mdata, args.hide)
     start = time.process_time()
     mgvi = MGVI.from_mudata(mdata, "donor", {"rna": ZINB, "adt": NB}, seed=seed)
     mgvi.fit(mdata, progress=False)
@@ -87,7 +85,7 @@ def citeseq(args: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     data = mgvi.read(mdata)
     z_nk = mgvi.latents(mdata)["z"].to_numpy()
     donor_n = np.array(mgvi.schema.groups)[data.group_n]
-    label_n = _column(mdata, "label")[data.cells]
+    label_n = obs_column(mdata, "label")[data.cells]
     row["ari"] = leiden_ari(z_nk, label_n)
     for donor in mgvi.schema.groups:
         mine = donor_n == donor
@@ -97,13 +95,13 @@ def citeseq(args: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
         pair = np.isin(donor_n, [one, other])
         accuracy, chance = within(z_nk[pair], donor_n[pair], label_n[pair], FEW)
         row |= {f"{one}_{other}": accuracy, f"{one}_{other}_chance": chance}
-        row[f"label_{one}_to_{other}"] = _transfer(z_nk, label_n, donor_n == one, donor_n == other)
+        row[f"label_{one}_to_{other}"] = transfer(z_nk, label_n, donor_n == one, donor_n == other)
     if hidden is not None:
-        row |= _predicted(mgvi, mdata, hidden)
+        row |= predicted(mgvi, mdata, hidden)
     return [row]
 
 
-def _transfer(z_nk: np.ndarray, label_n: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
+def transfer(z_nk: np.ndarray, label_n: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
     """Return how often neighbours among one donor's cells give another's cells their label."""
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -111,43 +109,55 @@ def _transfer(z_nk: np.ndarray, label_n: np.ndarray, one: np.ndarray, other: np.
     return float((learnt.predict(z_nk[other]) == label_n[other]).mean())
 
 
-def _predicted(mgvi: MGVI, mdata: Any, hidden: Any) -> dict[str, float]:
-    """Return correlations of hidden proteins with predictions, over cells and over proteins."""
+def without_proteins(mdata: Any, donor: str) -> tuple[Any, Any]:
+    """Return the cells without one donor's proteins, and these."""
+    adt = mdata.mod["adt"]
+    mine = adt.obs["donor"] == donor
+    return type(mdata)({"rna": mdata.mod["rna"], "adt": adt[~mine].copy()}), adt[mine].copy()
+
+
+def correlations(x_ng: np.ndarray, share_ng: np.ndarray) -> dict[str, float]:
+    """Return correlations of proteins with predicted shares: of each protein, and of all entries.
+
+    Those of each are over cells, medians of all and of the 20 most variable.
+    """
+    true_ng, guess_ng = (
+        np.log1p(1e4 * each / each.sum(1, keepdims=True)) for each in (x_ng, share_ng)
+    )
+    tell = (true_ng.std(0) > 0) & (guess_ng.std(0) > 0)
+    r_g = np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(true_ng.T[tell], guess_ng.T[tell])])
+    variable = np.argsort(-true_ng.var(0)[tell])[:20]
+    return {
+        "protein_r_median": float(np.median(r_g)),
+        "protein_r_overall": float(np.corrcoef(true_ng.ravel(), guess_ng.ravel())[0, 1]),
+        "protein_r_top20": float(np.median(r_g[variable])),
+    }
+
+
+def predicted(mgvi: MGVI, mdata: Any, hidden: Any) -> dict[str, float]:
+    """Return the correlations of hidden proteins with what a model predicts for them."""
     names = [f"adt:{name}" for name in hidden.var_names]
     table = mgvi.normalized_expression(mdata, genes=names, predict_absent=True)
     share_ng = table.loc[hidden.obs_names].to_numpy()
-    x_ng = hidden.X.toarray().astype(float)
-    true_ng = np.log1p(1e4 * x_ng / x_ng.sum(1, keepdims=True))
-    guess_ng = np.log1p(1e4 * share_ng)
-    per_protein = [
-        np.corrcoef(a, b)[0, 1] for a, b in zip(true_ng.T, guess_ng.T) if a.std() > 0 < b.std()
-    ]
-    return {
-        "protein_r_median": float(np.median(per_protein)),
-        "protein_r_overall": float(np.corrcoef(true_ng.ravel(), guess_ng.ravel())[0, 1]),
-        "protein_r_top20": float(
-            np.median([np.corrcoef(true_ng[:, g], guess_ng[:, g])[0, 1]
-                       for g in np.argsort(-true_ng.var(0))[:20]])
-        ),
-    }  # fmt: skip
+    return correlations(hidden.X.toarray().astype(float), share_ng)
 
 
 def multiome(args: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     """Return how well z holds the types of cortex cells, and the seconds of a fit."""
-    mdata = _read(args.data)
+    mdata = read(args.data)
     start = time.process_time()
     mgvi = MGVI.from_mudata(mdata, "batch", {"rna": ZINB, "atac": Poisson}, seed=seed)
     summary = mgvi.fit(mdata, progress=False)
     row = {"seed": seed, "seconds": time.process_time() - start, "epochs": len(mgvi.history)}
     row |= _used(mgvi)
     del summary
-    label_n, found = _column(mdata, "label"), mgvi.latents(mdata)
+    label_n, found = obs_column(mdata, "label"), mgvi.latents(mdata)
     row["ari"] = leiden_ari(found["z"].to_numpy(), label_n)
     row["kmeans_ari"] = kmeans_ari(found["z"].to_numpy(), label_n, seed=seed)
     for name in ("z", "rna", "atac"):
         scores = probe_and_chance(found[name].to_numpy(), label_n)
         row[f"label_{name}"], row["label_chance"] = (np.nan, np.nan) if scores is None else scores
-    batch_n = _column(mdata, "batch")
+    batch_n = obs_column(mdata, "batch")
     row["batch"], row["batch_chance"] = within(found["z"].to_numpy(), batch_n, label_n, FEW)
     return [row]
 
@@ -158,13 +168,14 @@ def _used(mgvi: MGVI) -> dict[str, int]:
     }
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
+    """Return the cells of an h5mu file."""
     import mudata
 
     return mudata.read_h5mu(path)
 
 
-def _column(mdata: Any, key: str) -> np.ndarray:
+def obs_column(mdata: Any, key: str) -> np.ndarray:
     """Return a column of the modalities' tables, for all cells."""
     whole = pd.Series(index=mdata.obs_names, dtype=object)
     for part in mdata.mod.values():
