@@ -53,9 +53,10 @@ class Found(NamedTuple):
     proteins: pd.DataFrame | None = None
 
 
-def whole(mdata: Any, task: Task, need: str | None = None) -> AnnData:
-    """Return cells with RNA in X and the second modality in obsm, zeros where they lack one."""
+def whole(mdata: Any, task: Task, need: str | None = None) -> Any:
+    """Return the same cells in each modality, with zeros where they lack one."""
     names = mdata.obs_names if need is None else mdata.mod[need].obs_names
+    group = pd.Series(obs_column(mdata, task.group), index=mdata.obs_names).loc[names]
     parts = {}
     for name, part in mdata.mod.items():
         row_m = pd.Index(part.obs_names).get_indexer(names)
@@ -63,15 +64,10 @@ def whole(mdata: Any, task: Task, need: str | None = None) -> AnnData:
         spread = sparse.csr_matrix(
             (np.ones(len(here)), (here, row_m[here])), shape=(len(names), part.n_obs)
         )
-        parts[name] = sparse.csr_matrix(spread @ part.X).astype(np.float32)
-    adata = AnnData(parts["rna"], var=pd.DataFrame(index=mdata.mod["rna"].var_names))
-    adata.obs_names = names
-    second = parts[task.second].toarray()
-    columns = mdata.mod[task.second].var_names
-    adata.obsm[task.second] = pd.DataFrame(second, index=names, columns=columns)
-    group = pd.Series(obs_column(mdata, task.group), index=mdata.obs_names)
-    adata.obs["group"] = pd.Categorical(group.loc[names])
-    return adata
+        x = sparse.csr_matrix(spread @ part.X).astype(np.float32)
+        var = pd.DataFrame(index=part.var_names)
+        parts[name] = AnnData(x, pd.DataFrame({"group": pd.Categorical(group)}, names), var)
+    return type(mdata)(parts)
 
 
 def ours(mdata: Any, task: Task, seed: int) -> Found:
@@ -94,19 +90,19 @@ def totalvi(mdata: Any, task: Task, seed: int) -> Found:
     if task.second != "adt":
         raise ImportError("totalVI is for proteins")
     scvi.settings.seed = seed
-    adata = whole(mdata, task, need="rna")
+    same = whole(mdata, task, need="rna")
+    adata = same.mod["rna"]
+    adata.obsm["adt"] = same.mod["adt"].to_df()
     scvi.model.TOTALVI.setup_anndata(adata, "adt", batch_key="group")
     model = scvi.model.TOTALVI(adata)
     model.train(accelerator="cpu", enable_progress_bar=False)
-    with_proteins = [g for g in adata.obs["group"].cat.categories if _has(adata, g)]
+    measured = adata.obsm["adt"].groupby(adata.obs["group"], observed=True).sum().sum(axis=1)
     _, protein = model.get_normalized_expression(
-        transform_batch=with_proteins, n_samples=5, include_protein_background=True
+        transform_batch=[*measured.index[measured > 0]],
+        n_samples=5,
+        include_protein_background=True,
     )
     return Found(adata.obs_names, model.get_latent_representation(), protein)
-
-
-def _has(adata: AnnData, group: str) -> bool:
-    return bool(adata.obsm["adt"].to_numpy()[adata.obs["group"] == group].any())
 
 
 def multivi(mdata: Any, task: Task, seed: int) -> Found:
@@ -114,20 +110,13 @@ def multivi(mdata: Any, task: Task, seed: int) -> Found:
     import scvi
 
     scvi.settings.seed = seed
-    adata = whole(mdata, task)
-    if task.second == "atac":
-        regions = sparse.csr_matrix(adata.obsm["atac"].to_numpy())
-        n_genes, n_regions = adata.n_vars, regions.shape[1]
-        adata = AnnData(sparse.hstack([adata.X, regions], format="csr"), obs=adata.obs)
-        scvi.model.MULTIVI.setup_anndata(adata, batch_key="group")
-    else:
-        n_genes, n_regions = adata.n_vars, 0
-        scvi.model.MULTIVI.setup_anndata(
-            adata, batch_key="group", protein_expression_obsm_key="adt"
-        )
-    model = scvi.model.MULTIVI(adata, n_genes=n_genes, n_regions=n_regions)
+    same = whole(mdata, task)
+    layer = {"adt": "protein_layer", "atac": "atac_layer"}[task.second]
+    names = {"rna_layer": "rna", layer: task.second, "batch_key": "rna"}
+    scvi.model.MULTIVI.setup_mudata(same, batch_key="group", modalities=names)
+    model = scvi.model.MULTIVI(same)
     model.train(accelerator="cpu", enable_progress_bar=False)
-    return Found(adata.obs_names, model.get_latent_representation())
+    return Found(same.obs_names, model.get_latent_representation())
 
 
 def mofaflex(mdata: Any, task: Task, seed: int) -> Found:
