@@ -51,34 +51,39 @@ class SeparateEncoders(Encoder, StartsDimensions, HasGroupEntries):
         super().__init__()
         self.shapes = {latent.name: (latent.n_copies, latent.dim) for latent in latents}
         self.hidden, self.dropout = hidden, dropout
-        self.n_networks = 1 + sum(n_copies for n_copies, _ in self.shapes.values())
+        corrects = initial.modalities is None  # the library; totals of several are as observed
+        self.n_networks = corrects + sum(n_copies for n_copies, _ in self.shapes.values())
         self.first = InputLayer(self.n_networks, initial.n_inputs, hidden)
         self.gain = nn.Parameter(torch.ones(self.n_networks, 1, hidden))
         self.shift = nn.Parameter(torch.zeros(self.n_networks, 1, hidden))
         self.heads = DictOf(
             {name: GroupedLinear(s, hidden, 2 * dim) for name, (s, dim) in self.shapes.items()}
         )
-        self.library = library_head(hidden)
+        self.library = library_head(hidden) if corrects else None
 
     def forward(self, x: EncoderInput) -> Moments:
         """Return location and scale of each posterior, placeholders for cells not in a sample."""
-        sizes = [n_copies for n_copies, _ in self.shapes.values()] + [1]
+        sizes = [n_copies for n_copies, _ in self.shapes.values()]
+        names = [*self.shapes]
+        if self.library is not None:
+            sizes, names = [*sizes, 1], [*names, "library"]
         if not x.cells:
             h = self.first(x)  # (networks, n, hidden)
-            *hidden, h_library = self.activate(h, self.gain, self.shift).split(sizes)
+            hidden = [*self.activate(h, self.gain, self.shift).split(sizes)]
         else:
-            cells = [x.cells[name].index_sk if name in x.cells else None for name in self.shapes]
-            blocks = self.first.blocks(x, sizes, [*cells, None])
+            cells = [x.cells[name].index_sk if name in x.cells else None for name in names]
+            blocks = self.first.blocks(x, sizes, cells)
             parts = zip(blocks, self.gain.split(sizes), self.shift.split(sizes))
-            *hidden, h_library = (self.activate(*part) for part in parts)
+            hidden = [self.activate(*part) for part in parts]
         posteriors = {}
         for name, h in zip(self.shapes, hidden):
             posterior = location_and_scale(self.heads[name](h))
             if name in x.cells:
                 posterior = x.cells[name].spread_moments(posterior)
             posteriors[name] = posterior
-        loc, scale = location_and_scale(self.library(h_library[0]))
-        posteriors["library"] = loc[..., 0], scale[..., 0]
+        if self.library is not None:
+            loc, scale = location_and_scale(self.library(hidden[-1][0]))
+            posteriors["library"] = loc[..., 0], scale[..., 0]
         return posteriors
 
     def start_dimension(self, copy: Copy, dim: int, start: DimensionStart) -> None:
@@ -99,7 +104,9 @@ class SeparateEncoders(Encoder, StartsDimensions, HasGroupEntries):
 
     def group_entries(self, copies: Mapping[str, Tensor], groups: Tensor) -> dict[str, Tensor]:
         """Return which entries are those of some copies: their networks."""
-        network = torch.cat([*copies.values(), torch.tensor([False])])  # the library's is the last
+        network = torch.cat([*copies.values()])
+        if self.library is not None:  # its network is the last
+            network = torch.cat([network, torch.tensor([False])])
         names = ("first.weight", "first.bias", "gain", "shift")
         entries = {name: network[:, None, None] for name in names}
         for name, copy in copies.items():
