@@ -5,9 +5,17 @@ import pytest
 import torch
 from helpers.modalities import LATENTS, model, mosaic, small
 
-from pyro_mgvi import LogLinearDecoder, SettingsError, modality, private, shared
+from pyro_mgvi import (
+    LogLinearDecoder,
+    SettingsError,
+    WassersteinTraceELBO,
+    modality,
+    private,
+    shared,
+)
 from pyro_mgvi.core import EncoderInput, InitialValues, Latents
 from pyro_mgvi.networks import ModalityDecoders, ModalityEncoders
+from pyro_mgvi.training.objective import Objective
 
 
 def test_half_of_the_cells_are_shown_from_one_modality_in_training():
@@ -39,6 +47,17 @@ def test_hiding_is_for_training_and_for_latents_with_narrower_ones_beside_them()
     mgvi = model(mdata)
     first, second = mgvi.latents(mdata), mgvi.latents(mdata)
     assert all(first[key].equals(second[key]) for key in first)
+
+
+def test_each_network_of_each_encoder_learns():
+    mdata = small()
+    mgvi = model(mdata)
+    batch = mgvi.read(mdata).rows(np.arange(40))
+    sum(Objective(mgvi.model, mgvi.guide, WassersteinTraceELBO())(*batch).values()).backward()
+    for part in mgvi.guide.encoder.parts.values():
+        copies = sum(n_copies for n_copies, _ in part.shapes.values())
+        moved = part.first.weight.grad.flatten(1).any(1)
+        assert moved.tolist() == [True] * copies  # none is for the library, which is observed
 
 
 def test_any_decoder_may_be_that_of_a_modality():
