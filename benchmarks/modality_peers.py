@@ -8,8 +8,9 @@ and as many dimensions as it has by default. Of the mosaic, totalVI takes the ce
 one more donor's proteins are hidden (``--hide``) and predicted. Scores, of all cells that a method
 takes: the best adjusted Rand index of Leiden clusters over a grid (needs igraph), and the donor
 read from z within types beside chance; those of methods that take all cells also of the cells with
-RNA. Seconds are of the processor, of fit and latents. What is not installed is a row that says so.
-Rows are written as they come; a run that is there is not repeated.
+RNA. Seconds are of the processor, of fit and latents. What is not installed
+(scvi-tools; mofaflex with pyarrow) is a row that says so. Rows are written as they come; a
+run that is there is not repeated.
 """
 
 from __future__ import annotations
