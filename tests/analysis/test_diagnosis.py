@@ -231,10 +231,10 @@ def test_composition_is_no_leak_of_the_group():
 @pytest.mark.parametrize("planted", [True, False])
 def test_the_verdict_knows_programs_from_none(planted):
     if planted:
-        adata = clear_recipe(3, n_cells=1000, n_shared_genes=300, n_program_genes=150)
+        adata = clear_recipe(3, n_cells=700, n_shared_genes=300, n_program_genes=150)
     else:
         shared, none = SplatParams(lib_loc=10.0), SplatParams(lib_loc=7.0, de_prob=0.0)
-        adata = grouped(3, shared, none, 1000, 300, 150)
+        adata = grouped(3, shared, none, 700, 300, 150)
     mgvi = MGVI.from_anndata(adata, "group")
     mgvi.fit(adata, progress=False)
     report = mgvi.diagnose(adata, labels="celltype", progress=False)
