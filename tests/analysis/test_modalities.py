@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 @pytest.fixture(scope="module")
 def fitted():
-    return fitted_mosaic(max_epochs=3)
+    return fitted_mosaic(max_epochs=2)  # what is noise is closed later
 
 
 @pytest.mark.parametrize("mdata", [small(), mosaic(prot="d0")], ids=["all", "mosaic"])

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.fixture(scope="module")
 def fitted():
     """Three donors, of which the first has no proteins; labels are in the modalities' obs."""
-    return fitted_mosaic(max_epochs=4)
+    return fitted_mosaic(max_epochs=2)  # what is noise is closed later
 
 
 @pytest.mark.slow
