@@ -52,10 +52,12 @@ class SeparateEncoders(Encoder, StartsDimensions, HasGroupEntries):
         self.shapes = {latent.name: (latent.n_copies, latent.dim) for latent in latents}
         self.hidden, self.dropout = hidden, dropout
         corrects = initial.modalities is None  # the library; totals of several are as observed
-        self.n_networks = corrects + sum(n_copies for n_copies, _ in self.shapes.values())
-        self.first = InputLayer(self.n_networks, initial.n_inputs, hidden)
-        self.gain = nn.Parameter(torch.ones(self.n_networks, 1, hidden))
-        self.shift = nn.Parameter(torch.zeros(self.n_networks, 1, hidden))
+        self.sizes = {name: n_copies for name, (n_copies, _) in self.shapes.items()}
+        self.sizes |= {"library": 1} if corrects else {}
+        n_networks = sum(self.sizes.values())
+        self.first = InputLayer(n_networks, initial.n_inputs, hidden)
+        self.gain = nn.Parameter(torch.ones(n_networks, 1, hidden))
+        self.shift = nn.Parameter(torch.zeros(n_networks, 1, hidden))
         self.heads = DictOf(
             {name: GroupedLinear(s, hidden, 2 * dim) for name, (s, dim) in self.shapes.items()}
         )
@@ -63,15 +65,12 @@ class SeparateEncoders(Encoder, StartsDimensions, HasGroupEntries):
 
     def forward(self, x: EncoderInput) -> Moments:
         """Return location and scale of each posterior, placeholders for cells not in a sample."""
-        sizes = [n_copies for n_copies, _ in self.shapes.values()]
-        names = [*self.shapes]
-        if self.library is not None:
-            sizes, names = [*sizes, 1], [*names, "library"]
+        sizes = [*self.sizes.values()]
         if not x.cells:
             h = self.first(x)  # (networks, n, hidden)
             hidden = [*self.activate(h, self.gain, self.shift).split(sizes)]
         else:
-            cells = [x.cells[name].index_sk if name in x.cells else None for name in names]
+            cells = [x.cells[name].index_sk if name in x.cells else None for name in self.sizes]
             blocks = self.first.blocks(x, sizes, cells)
             parts = zip(blocks, self.gain.split(sizes), self.shift.split(sizes))
             hidden = [self.activate(*part) for part in parts]
@@ -104,9 +103,8 @@ class SeparateEncoders(Encoder, StartsDimensions, HasGroupEntries):
 
     def group_entries(self, copies: Mapping[str, Tensor], groups: Tensor) -> dict[str, Tensor]:
         """Return which entries are those of some copies: their networks."""
-        network = torch.cat([*copies.values()])
-        if self.library is not None:  # its network is the last
-            network = torch.cat([network, torch.tensor([False])])
+        own = torch.zeros(self.sizes.get("library", 0), dtype=torch.bool)  # its network is the last
+        network = torch.cat([*copies.values(), own])
         names = ("first.weight", "first.bias", "gain", "shift")
         entries = {name: network[:, None, None] for name in names}
         for name, copy in copies.items():
