@@ -11,9 +11,8 @@ any, is beside it.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import warnings
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from benchmarks.modality_peers import TASKS, Task
 from benchmarks.training_steps import Step, in_turns, our_step
 from pyro_mgvi import MGVI
 from pyro_mgvi.likelihoods import ZINB
+from pyro_mgvi.support.memory import peak_bytes
 
 STEPS_IN_MEMORY = 20
 
@@ -48,47 +48,36 @@ def measure(path: Path, task: Task, cells: int, repeats: int) -> pd.DataFrame:
     ratio = times["both"] / (times["rna"] + times[task.second])
     table = pd.DataFrame({"step, ms": times.median()})
     table.loc["both", "of the sum"] = ratio.median()
-    for name, own in names.items():
-        table.loc[name, "peak, MB"] = _peak(path, own, cells)
-    table.loc["none", "peak, MB"] = _peak(path, [], cells)
+    for name, own in {**names, "none": []}.items():
+        with get_context("spawn").Pool(1) as pool:
+            table.loc[name, "peak, MB"] = pool.apply(peak, (path, task, own, cells)) / 1e6
     return table
 
 
-def _peak(path: Path, names: list[str], cells: int) -> float:
-    command = [sys.executable, "-m", "benchmarks.speed_modalities", str(path)]
-    command += ["--cells", str(cells), "--peak", *names]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(run.stdout.split()[-1])
-
-
-def print_peak(path: Path, names: list[str], cells: int) -> None:
-    """Take some steps of these modalities, and print the peak of this process's memory in MB."""
+def peak(path: Path, task: Task, names: list[str], cells: int) -> float:
+    """Take some steps of these modalities, if any, and return this process's peak in bytes."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
     mdata = read(path)
-    task = next(each for each in TASKS.values() if each.second in mdata.mod)
     if names:
         step = training_step(mdata, task, names, cells)
         for _ in range(STEPS_IN_MEMORY):
             step()
-    status = Path("/proc/self/status").read_text()  # getrusage would tell the parent's peak, too
-    print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+    return peak_bytes()
 
 
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--what", choices=[*TASKS])
+    parser.add_argument("--what", choices=[*TASKS], required=True)
     parser.add_argument("--cells", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--peak", nargs="*", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     pyro.set_rng_seed(0)
-    if args.peak is not None:
-        print_peak(args.data, args.peak, args.cells)
-        return
     table = measure(args.data, TASKS[args.what], args.cells, args.repeats).round(2)
     print(table.to_string())
     if args.out:

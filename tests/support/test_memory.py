@@ -4,6 +4,7 @@ import mmap
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,15 @@ def test_memory_that_is_taken_is_seen_and_the_peak_is_no_less():
         held.write(b"\1" * SIZE)
         assert resident_bytes() - before > 0.5 * SIZE
         assert peak_bytes() > before + 0.5 * SIZE
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells them apart")
+def test_a_process_does_not_have_the_peak_of_the_one_that_has_started_it():
+    program = "from pyro_mgvi.support.memory import peak_bytes; print(peak_bytes())"
+    with mmap.mmap(-1, 5 * SIZE) as held:
+        held.write(b"\1" * 5 * SIZE)
+        run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert float(run.stdout) < 4 * SIZE
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is the C library of Linux")
