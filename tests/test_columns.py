@@ -38,6 +38,7 @@ def fitted():
     return adata, mgvi, found
 
 
+@pytest.mark.slow
 def test_latents_are_named_by_column_and_level(fitted):
     adata, mgvi, _ = fitted
     latents = mgvi.latents(adata)

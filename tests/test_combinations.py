@@ -66,7 +66,7 @@ def test_one_step_save_load(adata, transformed, tmp_path, encoder, decoder, like
 
 
 CONFIGURATIONS = configurations()
-QUICK = CONFIGURATIONS[:3]
+QUICK = CONFIGURATIONS[:2]
 
 
 def test_the_configurations_hold_every_pair_of_which_there_is_a_model():

@@ -128,6 +128,7 @@ def test_svi_as_the_readme_shows_it_trains_as_fit_does(search):
     np.testing.assert_allclose(losses, mgvi.history["train"][: len(losses)], rtol=2e-4)
 
 
+@pytest.mark.slow
 def test_views_are_counts_like_any_other(adata):
     data = GroupedCounts.from_anndata(adata, "group")
     cells = np.flatnonzero(np.arange(len(data)) % 2 == 0)

@@ -144,6 +144,7 @@ def test_several_modalities():
     assert mgvi.sample_effects().shape == (4, 60) and (mgvi.sample_effects() != 0).any().all()
 
 
+@pytest.mark.slow
 def test_the_command_line(donors, tmp_path):
     donors.write_h5ad(tmp_path / "cells.h5ad")
     for option, n in ((), 12), (("--no-sample-effects",), 0):

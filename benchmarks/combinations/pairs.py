@@ -47,7 +47,7 @@ def covering(
     >>> len(found), len(set().union(*map(pairs_of, found)))
     (4, 12)
     """
-    rng = np.random.default_rng(0)
+    rng, excluded = np.random.default_rng(0), frozenset(excluded)
     missing = {pair: None for pair in all_pairs(factors) if pair not in excluded}
     found = []
     while missing:
@@ -56,7 +56,8 @@ def covering(
             (_grown(dict(first), factors, missing, excluded, rng) for _ in range(CANDIDATES)),
             key=lambda candidate: len(pairs_of(candidate) & missing.keys()),
         )
-        missing = {pair: None for pair in missing if pair not in pairs_of(best)}
+        held = pairs_of(best)
+        missing = {pair: None for pair in missing if pair not in held}
         found.append({factor: best[factor] for factor in factors})
     return found
 
@@ -65,7 +66,7 @@ def _grown(
     chosen: Configuration,
     factors: Mapping[str, Collection[str]],
     missing: Mapping[Pair, None],
-    excluded: Collection[Pair],
+    excluded: frozenset[Pair],
     rng: np.random.Generator,
 ) -> Configuration:
     """Return a whole configuration that begins with some levels."""
@@ -74,7 +75,7 @@ def _grown(
         gains = {}
         for level in rng.permutation(list(factors[factor])):
             new = {frozenset([(str(factor), str(level)), other]) for other in chosen.items()}
-            if not new & set(excluded):
+            if excluded.isdisjoint(new):
                 gains[str(level)] = len(new & missing.keys())
         chosen[str(factor)] = max(gains, key=gains.__getitem__)
     return chosen

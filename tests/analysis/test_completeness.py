@@ -57,6 +57,7 @@ def test_what_is_there_but_bent_is_read_by_curves_alone():
     assert curve.components == pytest.approx(line.components, abs=0.02)
 
 
+@pytest.mark.slow
 def test_dimensions_of_noise_add_nothing_on_cells_that_are_not_seen():
     z_nk, genes_ng = planted(6, genes=220)
     noise_nk = np.random.default_rng(7).normal(size=(CELLS, 150))

@@ -32,6 +32,7 @@ from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
 from pyro_mgvi.training.search.clusters import clusters
 
 
+@pytest.mark.slow
 def test_tables_hold_closed_forms(mgvi, adata):
     report = mgvi.diagnose(adata, labels="celltype", max_epochs=1, progress=False)
     group = adata.obs["group"].to_numpy(str)
@@ -112,6 +113,7 @@ def test_labels_may_name_cells_that_the_model_leaves_out(adata):
         np.testing.assert_array_equal(labels_of(cells, given, data), kept)
 
 
+@pytest.mark.slow
 def test_labels_that_leave_nothing_to_probe_are_said(trained, adata):
     refits = cross_fit(trained, adata, max_epochs=1, progress=False)
     rare = ["one", "one", "two", *[None] * (adata.n_obs - 3)]

@@ -134,6 +134,7 @@ def test_a_gene_is_hidden_from_the_encoder_that_places_the_cells_it_is_tested_on
     assert _fold_scores(mgvi, own, copy, map_kd, seed=0).std() > 1.6
 
 
+@pytest.mark.slow
 def test_a_dimension_that_no_refit_has_found_has_no_gene():
     adata = noise()
     mgvi, refits = shaken(adata, 1), [shaken(adata, seed) for seed in (2, 3)]

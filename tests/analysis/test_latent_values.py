@@ -25,6 +25,7 @@ def by_type(adata):
     return cells
 
 
+@pytest.mark.slow
 def test_latents_of_an_earlier_fit_go_and_are_named(adata, trained):
     cells = by_type(adata)
     trained.write_latents(cells)

@@ -28,6 +28,7 @@ def test_a_latent_of_a_modality_is_nobody_s_own(mdata):
     assert not Decoding.keeping(families, ["z", "t"]).averaged
 
 
+@pytest.mark.slow
 def test_programs_are_of_what_a_latent_reaches(fitted):
     mdata, mgvi = fitted
     table = mgvi.programs(mdata, calibration=False)

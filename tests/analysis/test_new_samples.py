@@ -181,6 +181,7 @@ def test_what_the_cells_of_a_sample_have_in_common_is_no_slope():
     np.testing.assert_allclose(others.information_ug, units.information_ug)
 
 
+@pytest.mark.slow
 def test_slopes_that_differ_between_donors_are_no_discovery_and_common_ones_are():
     rng = np.random.default_rng(0)
     null = [

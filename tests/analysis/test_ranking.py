@@ -136,6 +136,7 @@ def test_scores_of_several_splits_are_averaged():
     assert "z_sd" not in first
 
 
+@pytest.mark.slow
 def test_splits_divide_the_cells_otherwise_the_first_as_without(trained, adata):
     first, second, usual = (
         cross_fit(trained, adata, max_epochs=1, progress=False, **how)

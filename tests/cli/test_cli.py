@@ -132,6 +132,7 @@ def test_bad_input_ends_with_one_line_and_nothing_written(h5ad, tmp_path, capsys
     assert sorted(tmp_path.rglob("*")) == listing
 
 
+@pytest.mark.slow
 def test_covariates_that_say_nothing_or_something_new(h5ad, tmp_path, capsys):
     out = tmp_path / "out.h5ad"
     adata = ad.read_h5ad(h5ad)
@@ -368,6 +369,7 @@ def test_rank_genes_reports_a_missing_q_value(h5ad, model, tmp_path, capsys):
     assert pd.read_csv(out)["q_value"].isna().all()
 
 
+@pytest.mark.slow
 def test_rank_genes_ends_with_one_line_on_bad_input(h5ad, model, tmp_path, capsys, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("work was done")

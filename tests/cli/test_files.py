@@ -61,6 +61,7 @@ def test_what_is_no_annotated_data_is_refused(adata, tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_both_formats_are_told_by_what_is_there(adata, tmp_path):
     write_cells(adata, tmp_path / "a.h5ad")
     write_cells(adata, tmp_path / "a.zarr")
@@ -73,6 +74,7 @@ def test_both_formats_are_told_by_what_is_there(adata, tmp_path):
 
 
 @pytest.mark.parametrize("part", ["data", "indices", "indptr"])
+@pytest.mark.slow
 def test_a_zarr_that_has_lost_a_chunk_is_refused(adata, tmp_path, part):
     path = tmp_path / "a.zarr"
     write_cells(adata, path)

@@ -17,6 +17,7 @@ def path(tmp_path):
     return tmp_path / "in.h5mu"
 
 
+@pytest.mark.slow
 def test_a_file_with_modalities_is_fitted_and_ranked(path, capsys):
     out, saved, table = (path.parent / name for name in ("out.h5mu", "model", "genes.csv"))
     fit = ["fit", path, "--group-key", "donor", "--out", out, "--model", saved, "--epochs", "2"]
@@ -86,6 +87,7 @@ def test_files_that_do_not_fit_are_named_in_one_line(path, capsys):
     assert pd.read_csv(table)["gene"].str.startswith(("rna:", "prot:")).all()
 
 
+@pytest.mark.slow
 def test_panels_are_told_from_a_shell(path):
     mdata = mudata.read_h5mu(path)
     for donor in ("d0", "d1", "d2"):

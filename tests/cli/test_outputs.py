@@ -54,6 +54,7 @@ def disk(written, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_can_be_written_passes_and_leaves_nothing_behind(disk):
     before = sorted(disk.rglob("*"))
     for name in ("new.h5ad", "new.zarr", "new", "in.h5ad", "in.zarr", "empty.h5ad", "empty.zarr"):
@@ -143,6 +144,7 @@ def test_no_output_replaces_another(disk):
 
 
 @pytest.mark.parametrize("name", ["out.h5ad", "out.zarr"])
+@pytest.mark.slow
 def test_cells_are_written_whole_or_not_at_all(adata, tmp_path, monkeypatch, name):
     path = tmp_path / name
     small = adata[:5].copy()
@@ -162,6 +164,7 @@ def test_cells_are_written_whole_or_not_at_all(adata, tmp_path, monkeypatch, nam
     assert (read_cells(path).X != adata.X).nnz == 0 and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_what_anndata_cannot_write_is_one_line(adata, tmp_path):
     adata = adata.copy()
     adata.uns["mine"] = object()

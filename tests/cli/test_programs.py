@@ -68,6 +68,7 @@ def gmt(adata, tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_gene_sets_are_told_in_a_second_table(saved, gmt, adata, tmp_path, capsys):
     pytest.importorskip("decoupler", reason="decoupler comes with the extra [enrich]")
     assert run(saved, "--no-q", "--gene-sets", gmt, "--out", tmp_path / "programs.csv") == 0

@@ -15,6 +15,7 @@ floats = arrays(float, shape, elements=st.floats(-4, 4))
 
 @given(arrays(int, shape, elements=st.integers(0, 300)), floats, floats, floats)
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_log_prob_equals_scipy(x, log_mean, log_theta, gate_logits):
     tensors = [torch.tensor(v, dtype=torch.float64) for v in (log_mean, log_theta, gate_logits)]
     counts = torch.tensor(x, dtype=torch.float64)

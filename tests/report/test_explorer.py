@@ -52,6 +52,7 @@ def test_a_missing_value_of_a_gene_is_a_code_of_its_own():
 
 
 @given(arrays(float, (2, 3, 8), elements=st.floats(0, 1e4)))
+@pytest.mark.slow
 def test_matrices_share_the_range_of_each_gene(both):
     packed = rows(*both)
     step = (both.max((0, 2)) - both.min((0, 2)))[:, None] / 254

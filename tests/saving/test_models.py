@@ -78,6 +78,7 @@ def test_loaded_models_keep_settings_and_reorder_genes(adata, trained, tmp_path)
     assert list(loaded.history["epoch"]) == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_everything_that_is_set_comes_back(adata, tmp_path):
     latents = (
         shared(3, prior=dist.StudentT(5.0, 0.0, 1.5)),
@@ -304,6 +305,7 @@ def test_a_dirac_away_from_zero_of_format_3_is_refused(tmp_path):
         MGVI.load(tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_sizes_that_the_weights_do_not_have_are_refused_before_anything_is_made(
     trained, tmp_path, monkeypatch
 ):

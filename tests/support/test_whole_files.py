@@ -58,6 +58,7 @@ def test_a_link_stays_one(tmp_path):
     assert (tmp_path / "link").is_symlink() and (tmp_path / "far" / "file").read_text() == "two"
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_the_old(tmp_path):
     path = tmp_path / "it"
     path.write_text("one")

@@ -20,6 +20,7 @@ def trained(adata, seed):
     return latent_values(mgvi, mgvi.read(adata))["z"]
 
 
+@pytest.mark.slow
 def test_two_threads_that_fit_at_once_end_as_each_alone(adata):
     alone = [trained(adata, seed) for seed in (0, 1)]
     together = [None, None]

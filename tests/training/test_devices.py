@@ -109,6 +109,7 @@ def test_several_trainings_are_where_the_model_is(device, cells):
     assert places(device, mgvi) == {DEVICE} and len(mgvi.agreement)
 
 
+@pytest.mark.slow
 def test_counts_that_do_not_fit_there_are_sent(device, cells, monkeypatch):
     histories = []
     for fits in (True, False):
@@ -258,6 +259,7 @@ def test_a_model_saved_there_is_read_on_the_cpu(device, trained, cells, tmp_path
     same(trained.latents(cells), again.latents(cells))
 
 
+@pytest.mark.slow
 def test_a_group_is_added_there(device, cells):
     new = (cells.obs["group"] == "group3").to_numpy()
     mgvi = MGVI.from_anndata(cells[~new], "group", latents=(shared(3), private(2))).to(NAME)

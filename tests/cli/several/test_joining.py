@@ -60,6 +60,7 @@ def test_files_are_fitted_as_their_cells_in_one_file_are(halves, tmp_path, monke
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".mgvi")]
 
 
+@pytest.mark.slow
 def test_the_file_may_be_the_group_and_stand_behind_the_columns(halves, tmp_path):
     out = tmp_path / "out.h5ad"
     options = ["--file-key", "hospital", "--out", out, "--group-key", "hospital"]
@@ -85,6 +86,7 @@ def test_zarr_folders_are_joined_too(halves, tmp_path, capsys):
     assert "south.zarr is a zarr folder, and " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_dense_counts_are_joined_too(halves, tmp_path):
     for path in halves:
         cells = ad.read_h5ad(path)

@@ -141,6 +141,7 @@ PLAN = TrainingPlan(max_epochs=3, batch_size=30)
 
 
 @pytest.mark.parametrize("form", ["csr", "dense"])
+@pytest.mark.slow
 def test_a_fit_equals_one_in_memory(tmp_path, monkeypatch, form):
     monkeypatch.setattr(OnDisk, "buffer", 140)
     x = counts(n=300, n_genes=40)

@@ -44,6 +44,7 @@ def training_of(adata, history):
     return section_inputs.training(Result.read(adata)).blocks[0].text
 
 
+@pytest.mark.slow
 def test_the_epoch_told_is_that_whose_weights_were_kept_not_that_of_the_lowest_loss(fitted):
     adata, mgvi = fitted
     history, loss = mgvi.history, mgvi.history["validation"]
