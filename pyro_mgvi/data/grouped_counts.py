@@ -211,7 +211,7 @@ class GroupedCounts(Minibatched):
     @property
     def mostly_zero(self) -> bool:
         """Whether sparse products beat dense ones on these counts."""
-        return on_disk.mostly_zero(self._source)
+        return on_disk.mostly_zero(self._source, self.schema.several)
 
     def unpacked(self) -> GroupedCounts:
         """Return the same counts, dense if they are not mostly zero and small enough."""

@@ -7,7 +7,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from pyro_mgvi.kernels.sparse import SparseInput, to_torch
+from pyro_mgvi.kernels.sparse import DENSITY, SparseInput, to_torch
 
 
 def totals_of(counts: Tensor, code_g: Tensor, n_modalities: int) -> Tensor:
@@ -63,7 +63,9 @@ def columns_of(x: Tensor | SparseInput, columns: np.ndarray) -> Tensor | SparseI
     whole = sparse.csr_matrix(tuple(part.cpu().numpy() for part in parts), csr.shape)
     kept = to_torch(whole[:, columns]).to(csr.device)
     centre = x.input_g[..., torch.from_numpy(columns).to(csr.device)]
-    return SparseInput(kept, centre, x.group)
+    part = SparseInput(kept, centre, x.group)
+    # Of proteins, say, hardly any count is zero, though most of the genes beside them are.
+    return part if kept.values().numel() < DENSITY * kept.numel() else part.to_dense()
 
 
 def hidden(x: Tensor | SparseInput, keep_nk: Tensor, code_g: Tensor) -> Tensor | SparseInput:

@@ -41,3 +41,11 @@ def test_columns_and_what_is_hidden_are_those_of_dense_inputs(counts, grouped):
     found = to_dense(hidden(x, keep, CODE))
     torch.testing.assert_close(found, hidden(x.to_dense(), keep, CODE))
     assert (found[~keep[:, 0], :3] == 0).all() and (found[keep[:, 1], 3:] != 0).all()
+
+
+def test_a_part_that_is_hardly_zero_becomes_dense(counts):
+    counts[:, :3] *= counts[:, :3] > 2
+    x = SparseInput(to_torch(sparse.csr_matrix(counts)), torch.rand(5))
+    genes, proteins = columns_of(x, np.arange(3)), columns_of(x, np.arange(3, 5))
+    assert isinstance(genes, SparseInput) and isinstance(proteins, torch.Tensor)
+    torch.testing.assert_close(proteins, x.to_dense()[:, 3:])

@@ -4,11 +4,13 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from helpers.modalities import model, mosaic
 from scipy import sparse
 
 import pyro_mgvi
 from pyro_mgvi import MGVI, WassersteinTraceELBO
 from pyro_mgvi.kernels.sparse import (
+    DENSITY,
     SparseInput,
     kept_entries,
     product,
@@ -75,11 +77,8 @@ def test_entries_are_kept_by_the_group_of_their_row():
     torch.testing.assert_close(found, truth, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("encoder", [pyro_mgvi.SeparateEncoders, pyro_mgvi.SharedTrunk])
-@pytest.mark.parametrize("batch_key", [None, "celltype"])
-def test_a_sparse_minibatch_gives_the_dense_loss_and_gradients(adata, encoder, batch_key):
-    mgvi = MGVI.from_anndata(adata, "group", batch_key=batch_key, latents=LATENTS, encoder=encoder)
-    data = mgvi.read(adata)
+def gradients_are_the_same(mgvi, data):
+    """Assert that a sparse minibatch has the gradients of a dense one, and so the same loss."""
     objective = Objective(mgvi.model, mgvi.guide, WassersteinTraceELBO())
     found = []
     for keep_sparse in (False, True):
@@ -94,6 +93,26 @@ def test_a_sparse_minibatch_gives_the_dense_loss_and_gradients(adata, encoder, b
     for name, gradient in found[0].items():
         scale = gradient.abs().max().clamp(min=1)
         torch.testing.assert_close(found[1][name] / scale, gradient / scale, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", [pyro_mgvi.SeparateEncoders, pyro_mgvi.SharedTrunk])
+@pytest.mark.parametrize("batch_key", [None, "celltype"])
+def test_a_sparse_minibatch_gives_the_dense_loss_and_gradients(adata, encoder, batch_key):
+    mgvi = MGVI.from_anndata(adata, "group", batch_key=batch_key, latents=LATENTS, encoder=encoder)
+    gradients_are_the_same(mgvi, mgvi.read(adata))
+
+
+@pytest.mark.parametrize("settings", [{}, {"encoder": pyro_mgvi.SharedTrunk}], ids=str)
+def test_genes_stay_sparse_beside_proteins(settings):
+    mdata = mosaic(prot="d0")
+    kept = np.random.default_rng(0).random(mdata["rna"].shape) < 0.1
+    kept[:, 0] = True  # a cell without a count has not got the modality
+    for part, keep in ((mdata["rna"], kept), (mdata["prot"], True)):
+        part.X = sparse.csr_matrix(part.X * keep)
+    mgvi = model(mdata, **settings)
+    data = mgvi.read(mdata)
+    assert data.x.nnz > DENSITY * np.prod(data.shape) and data.mostly_zero
+    gradients_are_the_same(mgvi, data)
 
 
 def test_latents_of_mostly_zero_counts_are_those_of_dense_ones(adata, monkeypatch):
