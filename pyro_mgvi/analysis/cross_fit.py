@@ -12,6 +12,7 @@ from pyro_mgvi.analysis.efficient_scores import efficient_scores, q_values, rece
 from pyro_mgvi.analysis.folds import dealt_out, shuffled_groups
 from pyro_mgvi.analysis.hidden.contrasts import nuisance_width, said, unseen_contrasts
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.marks import differing, marks, reordered
 from pyro_mgvi.data.masks.notes import measured_in
 from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import DataError
@@ -42,24 +43,48 @@ class CrossFit:
         Fold of each cell of the data.
     seed
         Of the split of the genes.
+    marks_nk
+        What tells the cells apart (:func:`~pyro_mgvi.data.marks.marks`); without, their number
+        must do.
     """
 
     refits: tuple[Program, ...]
     fold_n: np.ndarray
     seed: int
+    marks_nk: np.ndarray | None = None
 
-    def check(self, data: GroupedCounts) -> None:
-        """Refuse data that the refits are not of.
+    def check(self, data: GroupedCounts, mgvi: Program | None = None) -> None:
+        """Refuse data, or a model, that the refits are not of.
 
         Raises
         ------
         DataError
-            If there are more or fewer cells.
+            If there are more or fewer cells, others, or the same in another order or with other
+            labels; or other genes, groups or latents.
         """
         if len(data) != len(self.fold_n):
             raise DataError(
                 f"the refits are of {len(self.fold_n)} cells, the data have {len(data)}: "
                 "pass the cells that were cross-fitted"
+            )
+        ours, theirs = data.schema, self.refits[0].schema
+        others = [name for name in ("genes", "groups") if vars(ours)[name] != vars(theirs)[name]]
+        if mgvi is not None and _sizes(mgvi) != _sizes(self.refits[0]):
+            others.append("latents")
+        if others:
+            raise DataError(
+                f"the refits are of another model, with other {' and '.join(others)}: "
+                "cross_fit(mgvi, adata) makes those of this one"
+            )
+        if self.marks_nk is None:
+            return
+        marks_nk = marks(data)
+        if differ := differing(self.marks_nk, marks_nk):
+            same = "counts" in differ and reordered(self.marks_nk, marks_nk)
+            what = "the same cells in another order" if same else f"other {', '.join(differ)}"
+            raise DataError(
+                f"the refits are of as many cells, but the data have {what}: pass the cells that "
+                "were cross-fitted, as they were"
             )
 
     def z_scores(
@@ -204,7 +229,11 @@ def cross_fit(
         refit.history = train(refit, training, used, progress=progress)
         refit.plan = used
         refits.append(refit)
-    return CrossFit(tuple(refits), fold_n, seed)
+    return CrossFit(tuple(refits), fold_n, seed, marks(data))
+
+
+def _sizes(mgvi: Program) -> list[tuple[object, ...]]:
+    return [(latent.name, latent.subsets, latent.dim) for latent in mgvi.families]
 
 
 def shuffled_fit(

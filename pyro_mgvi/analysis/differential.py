@@ -177,9 +177,10 @@ def effect_sizes(
     .. math:: e_n = \sum_g \rho_{ng} \, |\log_2 (\rho_{ng} / \rho'_{ng})|
 
     with the expected shares of a cell's transcripts with everything and without what belongs to
-    its group. It is 0 where the group changes nothing, and 1 where transcripts are on average
-    twice, or half, as frequent. It says how large a change is, not whether it holds for other
-    cells: for that, see ``rank_genes(..., by=...)``.
+    its group, over the genes that the group has; of several modalities, the mean of theirs. It is 0
+    where the group changes nothing, and 1 where transcripts are on average twice, or half, as
+    frequent. It says how large a change is, not whether it holds for other cells: for that, see
+    ``rank_genes(..., by=...)``.
 
     Parameters
     ----------
@@ -229,5 +230,8 @@ def effect_sizes(
             expected(mgvi, decoding, posterior, values) for decoding in (everything, without)
         )
         change_ng = with_all * (with_all / with_less).log2().abs()
-        size_n[cells] = change_ng.sum(-1).cpu().numpy()
+        measured_ng = mgvi.model.measured(posterior.batch.group)
+        if measured_ng is not None:  # of genes that the group has not got there are predictions
+            change_ng, with_all = (x.where(measured_ng, 0.0) for x in (change_ng, with_all))
+        size_n[cells] = (change_ng.sum(-1) / with_all.sum(-1)).cpu().numpy()
     return pd.Series(size_n, index=cell_index(data, adata), name="effect_size")

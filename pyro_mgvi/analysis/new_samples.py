@@ -65,7 +65,7 @@ def new_sample_scores(
     Warns
     -----
     DataWarning
-        If there are too few samples or cells, and what would be needed.
+        If there are too few samples or cells, or no common gene, and what would be needed.
     """
     refits.check(data)
     named = named_groups(refits.refits[0].families, group)
@@ -74,15 +74,29 @@ def new_sample_scores(
     if few:
         warn(f"no q-value of {group} for new samples: {few}", DataWarning)
         return np.full(data.shape[1], np.nan)
+    known_g = common_genes(data, used)
+    if not known_g.any():
+        warn(
+            f"no q-value of {group} for new samples: no gene is in all groups of the cells that "
+            "are compared; choose cells of groups that have genes in common (cells=...)",
+            DataWarning,
+        )
+        return np.full(data.shape[1], np.nan)
     folds = _folds(refits, data, named, without, used, progress)
     units = _shifts(folds) if without.averaged else _slopes(folds)
     z_g = sample_scores(units)
-    measured_bg, known_g = data.schema.measured_bg, np.ones(len(z_g), bool)
-    if measured_bg is not None:  # samples are compared in genes that all of them have
-        known_g = measured_bg[np.unique(data.group_n[used])].all(0)
     z_g[~known_g] = np.nan
     z_g[known_g] = shrunk(z_g[known_g])
     return z_g
+
+
+def common_genes(data: GroupedCounts, cells: np.ndarray) -> np.ndarray:
+    """Return which genes the groups of all these cells have: in those, samples are compared."""
+    measured_bg = data.schema.measured_bg
+    if measured_bg is None:
+        return np.ones(data.shape[1], bool)
+    known_g: np.ndarray = measured_bg[np.unique(data.group_n[cells])].all(0)
+    return known_g
 
 
 Parts = Iterable[tuple[np.ndarray, Contrast]]  # genes, and what a refit says of them

@@ -8,15 +8,17 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from torch import Tensor
 
 from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, q_values
-from pyro_mgvi.analysis.new_samples import NEW, SAME, new_sample_scores
+from pyro_mgvi.analysis.new_samples import NEW, SAME, common_genes, new_sample_scores
 from pyro_mgvi.core.interfaces import DataKind, gene_log_prob
-from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data import GroupedCounts, Minibatch
 from pyro_mgvi.data.masks.notes import measured_in, notes_of
 from pyro_mgvi.data.names import Labels, NamedGroups, labels_of, named_groups
 from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import DataError, SettingsError
+from pyro_mgvi.model import Model
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.support.values import flag
 from pyro_mgvi.training.program import Program, check_model
@@ -101,7 +103,8 @@ def rank_genes(
     Raises
     ------
     DataError
-        If the group is unknown, or no cell of it is chosen.
+        If the group is unknown, no cell of it is chosen, or refits are of other cells, of these in
+        another order, or of another model.
     SettingsError
         If ``offset``, ``latents`` or ``calibration`` is invalid, or the likelihood is none of
         counts that tells genes apart.
@@ -131,6 +134,8 @@ def rank_genes(
     data = mgvi.read_for_results(adata)
     chosen, own = cells_of_group(adata, data, named, cells)
     refits = (cross_fit(mgvi, data, progress=progress),) if given is None else given
+    for split in given or ():
+        split.check(data, mgvi)
     if by is None:
         return _ranking(mgvi, data, named, without, chosen, own, refits, progress)
     label_n = labels_of(adata, by, data, "by")
@@ -181,7 +186,9 @@ def _ranking(
 ) -> pd.DataFrame:
     """Return the table of some cells, and of those among them that are of the group."""
     sums = _sums(mgvi, data.subset(own), without, progress)
-    log_fold_change = np.log2(sums["all"] / sums["shared"])
+    with np.errstate(invalid="ignore"):  # no cell has a feature that the table leaves out
+        mean = {name: sum_g / sums["cells"] for name, sum_g in sums.items()}
+        log_fold_change = np.log2(sums["all"] / sums["shared"])
     across_samples = mgvi.schema.sample_key is not None
     score = new_sample_scores if across_samples else CrossFit.z_scores
     z_sg = []  # of each split
@@ -195,10 +202,10 @@ def _ranking(
     table = pd.DataFrame(
         {
             "bayes_factor": sums["bf"],
-            "per_cell": sums["bf"] / len(own),
-            "fraction_in_favour": sums["favour"] / len(own),
-            "mean_all": DEPTH * sums["all"] / len(own),
-            "mean_shared": DEPTH * sums["shared"] / len(own),
+            "per_cell": mean["bf"],
+            "fraction_in_favour": mean["favour"],
+            "mean_all": DEPTH * mean["all"],
+            "mean_shared": DEPTH * mean["shared"],
             "log_fold_change": log_fold_change,
             "z_score": z_g,
             "q_value": q_values(z_g),
@@ -211,7 +218,7 @@ def _ranking(
     table.attrs["q_value_of"] = NEW if across_samples else SAME
     table.attrs |= notes_of(mgvi.schema, groups)
     n_without = int(table["z_score"].isna().sum())
-    if across_samples and 0 < n_without < len(table):
+    if across_samples and (0 < n_without < len(table) or not common_genes(data, chosen).any()):
         table.attrs["genes_without_q"] = (
             f"{n_without:,} genes have no q-value: samples are compared in genes that all groups "
             "of theirs have"
@@ -223,8 +230,8 @@ def _ranking(
 def _sums(
     mgvi: Program, data: GroupedCounts, without: Decoding, progress: bool
 ) -> dict[str, np.ndarray]:
-    """Return each gene's sums over cells: log ratios, cells in favour and both expressions."""
-    sums = {name: np.zeros(data.shape[1]) for name in ("bf", "favour", "all", "shared")}
+    """Return each gene's sums over the cells that have it: their number, and what they say."""
+    sums = {name: np.zeros(data.shape[1]) for name in ("bf", "favour", "all", "shared", "cells")}
     model, everything = mgvi.model, Decoding.everything(mgvi.families)
     for _, posterior in mgvi.posteriors(data, progress="Bayes factors" if progress else None):
         log_library = posterior.log_library()
@@ -244,8 +251,17 @@ def _sums(
         )
         gain_ng = with_all - with_less
         share_all, share_without = (model.expression(parts, group_n) for parts in sides)
-        sums["bf"] += gain_ng.sum(0).cpu().numpy()
-        sums["favour"] += (gain_ng > 0).sum(0).cpu().numpy()
-        sums["all"] += share_all.sum(0).cpu().numpy()
-        sums["shared"] += share_without.sum(0).cpu().numpy()
+        has_ng = _has(model, posterior.batch)
+        found = gain_ng, gain_ng > 0, share_all, share_without, torch.ones_like(gain_ng)
+        for name, value_ng in zip(sums, found):
+            sums[name] += (value_ng * has_ng).sum(0).cpu().numpy()
     return sums
+
+
+def _has(model: Model, batch: Minibatch) -> Tensor:
+    """Return which cell has which gene: its group has it, and the cell has a count of its kind."""
+    measured_ng = model.measured(batch.group)
+    has_ng = torch.ones_like(batch.counts) if measured_ng is None else measured_ng
+    if model.modalities is None:
+        return has_ng
+    return has_ng * model.modalities.spread(model.totals(batch.counts) > 0)

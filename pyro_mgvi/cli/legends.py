@@ -46,7 +46,8 @@ def about_q_values(mgvi: MGVI, table: pd.DataFrame) -> str:
     """Return how many genes of a ranking are called and for whom, or why none has a q-value."""
     if table["q_value"].isna().all():
         lacking = "cells" if mgvi.schema.sample_key is None else "samples"
-        return f"q_value is missing: too few {lacking} of the group, or of others to compare with"
+        few = f"too few {lacking} of the group, or of others to compare with"
+        return f"q_value is missing: {table.attrs.get('genes_without_q', few)}"
     n, of = int((table["q_value"] < 0.1).sum()), table.attrs["q_value_of"]
     return f"{n} gene{'s' * (n != 1)} at q < 0.1; q-values speak of {of}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -57,7 +57,8 @@ class Design(Sequence[str]):
     @cached_property
     def groups(self) -> tuple[str, ...]:
         """Names of the groups."""
-        return tuple(_names(self.levels_gc, self.keys))
+        taken = {level for levels in self.levels_gc for level in levels}
+        return tuple(_names(self.levels_gc, self.keys, taken))
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -79,7 +80,9 @@ class Design(Sequence[str]):
         chosen = (columns,) if isinstance(columns, str) else columns
         at = [self.keys.index(column) for column in chosen]
         picked = [tuple(levels[i] for i in at) for levels in self.levels_gc]
-        names = dict(zip(dict.fromkeys(picked), _names([*dict.fromkeys(picked)], chosen)))
+        taken = {level for levels in self.levels_gc for level in levels}
+        once = [*dict.fromkeys(picked)]
+        names = dict(zip(once, _names(once, chosen, taken)))
         found: dict[str, list[str]] = {name: [] for name in names.values()}
         for levels, group in zip(picked, self.groups):
             found[names[levels]].append(group)
@@ -157,11 +160,15 @@ class Design(Sequence[str]):
         return averaging_bb
 
 
-def _names(levels: Sequence[Sequence[str]], columns: Sequence[str]) -> list[str]:
-    """Return a name for each combination of levels, no two the same."""
+def _names(
+    levels: Sequence[Sequence[str]], columns: Sequence[str], taken: Collection[str]
+) -> list[str]:
+    """Return a name for each combination of levels, no two the same, and none that of a level."""
+    if len(columns) == 1:
+        return [level for (level,) in levels]
     for separator in SEPARATORS:
         names = [separator.join(each) for each in levels]
-        if len(set(names)) == len(names):
+        if len({*names, *taken}) == len(names) + len(taken):
             return names
     raise SettingsError(
         f"combinations of levels of {', '.join(columns)} look the same, such as {names[0]!r}: "

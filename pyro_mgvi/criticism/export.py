@@ -27,6 +27,11 @@ NOT_A_CHAIN = (
     "approximation is. Use arviz.summary(..., kind='stats'), pyro_mgvi.criticism.held_out and "
     "predictive_checks instead."
 )
+#: Dimensions and variables of the result beside the latents.
+NAMES = {
+    "chain", "draw", "cell", "gene", "sample", "library", "counts", "group", "measured",
+    "log_weight", "sample_effect",
+}  # fmt: skip
 
 
 def to_arviz(
@@ -92,7 +97,8 @@ def to_arviz(
     ------
     SettingsError
         If the result would be larger than ``max_bytes``, saying how many draws, cells or genes
-        would fit; if ``n_draws`` or ``foreign`` is invalid.
+        would fit; if ``n_draws`` or ``foreign`` is invalid, or a latent has a name that the result
+        uses otherwise, such as ``"draw"``.
     DataError
         If a gene is unknown, or cell names repeat.
 
@@ -129,6 +135,12 @@ def to_arviz(
     max_bytes = number("max_bytes", max_bytes, least=0.0)
     check_foreign(foreign)
     data, families = mgvi.read_for_results(adata), mgvi.families
+    ours = NAMES | {f"{x.name}_{what}" for x in families for what in ("dimension", "subset")}
+    if taken := [latent.name for latent in families if latent.name in ours]:
+        raise SettingsError(
+            f"the name of latent {taken[0]!r} is that of a dimension or variable of the result: "
+            f"build the model with another, such as shared(10, name='z_{taken[0]}')"
+        )
     cells_ = cell_index(data, adata)
     if not cells_.is_unique:
         twice = some(cells_[cells_.duplicated()].unique())

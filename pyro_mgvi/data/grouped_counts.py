@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 import torch
 from anndata import AnnData
 from torch import Tensor
@@ -19,9 +20,9 @@ from pyro_mgvi.data.matching import MISSING, matched
 from pyro_mgvi.data.minibatch import Minibatch, Minibatched, stratified_split
 from pyro_mgvi.data.reading import Read, read_known, read_new
 from pyro_mgvi.data.schema import Schema, Source
-from pyro_mgvi.data.stores import on_disk
 from pyro_mgvi.data.stores.in_memory import Counts, dense
 from pyro_mgvi.data.stores.on_disk import COPIED, OnDisk, chosen_columns, read_ahead, taken
+from pyro_mgvi.data.stores.zeros import mostly_zero
 from pyro_mgvi.kernels.sparse import is_sparse, to_torch
 from pyro_mgvi.support.values import flag
 
@@ -45,8 +46,8 @@ class GroupedCounts(Minibatched):
         Position of each cell in the AnnData that was read.
     rows
         Which rows of ``source`` these cells are; all by default.
-    sample_n
-        Name of each cell's sample; empty without.
+    sample_n, names
+        Name of each cell's sample, empty without; and of all cells of that AnnData.
     """
 
     def __init__(
@@ -59,8 +60,9 @@ class GroupedCounts(Minibatched):
         cells: np.ndarray,
         rows: np.ndarray | None = None,
         sample_n: np.ndarray | None = None,
+        names: pd.Index | None = None,
     ):
-        self._source, self._rows = source, rows
+        self._source, self._rows, self.names = source, rows, names
         self.sample_n = np.full(len(group_n), "") if sample_n is None else sample_n
         self.group_n, self.batch_n, self.covariate_nc = group_n, batch_n, covariate_nc
         self.schema, self.cells = schema, cells
@@ -152,7 +154,7 @@ class GroupedCounts(Minibatched):
     @classmethod
     def _of(cls, found: Read, schema: Schema) -> GroupedCounts:
         labels = found.group_n, found.batch_n, found.covariate_nc, schema
-        return cls(found.x, *labels, found.cells, sample_n=found.sample_n)
+        return cls(found.x, *labels, found.cells, None, found.sample_n, found.names)
 
     @cached_property
     def sample_code_n(self) -> np.ndarray | None:
@@ -201,17 +203,17 @@ class GroupedCounts(Minibatched):
             one_hot = np.eye(len(schema.batches), dtype=np.float32)[batch_n]
             covariate_nc = np.hstack([one_hot, covariate_nc[:, len(self.schema.batches) :]])
         labels = group_n, batch_n, covariate_nc, schema
-        return GroupedCounts(source, *labels, self.cells, rows, self.sample_n)
+        return GroupedCounts(source, *labels, self.cells, rows, self.sample_n, self.names)
 
     def with_groups(self, group_n: np.ndarray) -> GroupedCounts:
         """Return the same cells with other groups, as integer codes."""
         labels = group_n, self.batch_n, self.covariate_nc, self.schema, self.cells
-        return GroupedCounts(self._source, *labels, self._rows, self.sample_n)
+        return GroupedCounts(self._source, *labels, self._rows, self.sample_n, self.names)
 
     @property
     def mostly_zero(self) -> bool:
         """Whether sparse products beat dense ones on these counts."""
-        return on_disk.mostly_zero(self._source, self.schema.several)
+        return mostly_zero(self._source, self.schema.several)
 
     def unpacked(self) -> GroupedCounts:
         """Return the same counts, dense if they are not mostly zero and small enough."""
@@ -219,7 +221,7 @@ class GroupedCounts(Minibatched):
         if not is_sparse(self._source) or self.mostly_zero or too_large:  # or on disk
             return self
         labels = self.group_n, self.batch_n, self.covariate_nc, self.schema, self.cells
-        return GroupedCounts(dense(self.x), *labels, sample_n=self.sample_n)
+        return GroupedCounts(dense(self.x), *labels, None, self.sample_n, self.names)
 
     def rows(
         self,
@@ -268,7 +270,7 @@ class GroupedCounts(Minibatched):
         parts = self.group_n, self.batch_n, self.covariate_nc, self.cells, self.sample_n
         group_n, batch_n, covariate_nc, of_read, sample_n = (part[cells] for part in parts)
         labels = group_n, batch_n, covariate_nc, self.schema
-        return GroupedCounts(source, *labels, of_read, rows, sample_n)
+        return GroupedCounts(source, *labels, of_read, rows, sample_n, self.names)
 
     def read(self, orders: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, Counts]]:
         """Yield the positions and counts of minibatches."""

@@ -175,7 +175,7 @@ def labels_of(
         What ``data`` were read from.
     labels
         A column of ``obs``, or a label of each cell of ``adata``, or of those that the model has
-        kept; a Series is aligned by name.
+        kept; a Series is aligned by name, unless it has the numbers that pandas gives by itself.
     data
         The cells that a model uses.
     name
@@ -199,11 +199,13 @@ def labels_of(
         in_order = any(labels.index.equals(cells) for cells in (names, names[data.cells]))
         if shared.all() and labels.index.is_unique:
             labels = labels.reindex(names)  # the same cells, perhaps in another order
-        elif shared.any() and not in_order:
+        elif not in_order and not isinstance(labels.index, pd.RangeIndex):
             missing = some(names[~shared]) or "none, but some are there twice"
+            known = "only some" if shared.any() else "none"
             raise DataError(
-                f"{name} is a Series that knows only some of the cells by name; missing: "
-                f"{missing}: these have no single label"
+                f"{name} is a Series that knows {known} of the cells by name; missing: "
+                f"{missing}: these have no single label. Labels in the order of the cells are "
+                "given as an array, labels.to_numpy()"
             )
     text_n, _ = known_labels(labels, name)
     if names is not None and len(text_n) == len(names) != len(data):

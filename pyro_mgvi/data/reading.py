@@ -34,6 +34,7 @@ class Read(NamedTuple):
     covariate_nc: np.ndarray
     cells: np.ndarray
     sample_n: np.ndarray
+    names: pd.Index
 
 
 def read_new(
@@ -103,7 +104,7 @@ def read_new(
         absent={name: absent[name] for name in design.groups if name in absent},
         left_out=left_out,
     )
-    return schema, _coded(obs, x, schema, keep)
+    return schema, _coded(obs, x, schema, keep, adata.obs_names)
 
 
 def read_known(
@@ -123,10 +124,12 @@ def read_known(
     keep = checks.nonempty(obs, x, schema.drop_empty, data_kind)
     if len(keep) < adata.n_obs:
         obs, x = obs[keep], kept(x, keep)
-    return _coded(obs, x, schema, keep)
+    return _coded(obs, x, schema, keep, adata.obs_names)
 
 
-def _coded(adata: AnnData, x: Counts | OnDisk, schema: Schema, cells: np.ndarray) -> Read:
+def _coded(
+    adata: AnnData, x: Counts | OnDisk, schema: Schema, cells: np.ndarray, names: pd.Index
+) -> Read:
     group_n = group_codes(adata, schema)
     batch_n = np.zeros(adata.n_obs, int)
     parts = []
@@ -141,7 +144,7 @@ def _coded(adata: AnnData, x: Counts | OnDisk, schema: Schema, cells: np.ndarray
     sample_n = np.full(adata.n_obs, "")
     if schema.sample_key is not None:
         sample_n = checks.labels(adata, schema.sample_key).to_numpy(str)
-    return Read(x, group_n, batch_n, covariate_nc, cells, sample_n)
+    return Read(x, group_n, batch_n, covariate_nc, cells, sample_n, names)
 
 
 def _check_design(adata: AnnData, group_keys: Sequence[str]) -> None:

@@ -153,7 +153,8 @@ def plate_diagram(
         covariates=torch.zeros(n, mgvi.schema.n_covariates),
         sample=torch.zeros(n, dtype=torch.long) if mgvi.schema.samples else None,
     )
-    with exclusive(), torch.no_grad(), pyro.validation_enabled(False):
+    alone = pyro.get_param_store().scope()  # what is rendered registers its weights
+    with exclusive(), alone, torch.no_grad(), pyro.validation_enabled(False):
         graph = pyro.render_model(
             mgvi.model, model_args=tuple(cells.to(mgvi.device)), render_distributions=distributions
         )

@@ -91,7 +91,11 @@ class Program(Trainable):
         Losses per epoch in nats per cell; see :meth:`~pyro_mgvi.training.Trainer.run`.
     interrupted, agreement
         Whether a Ctrl-C ended its last training; how well several find its dimensions again.
+    discovery
+        Who shares what, if latents were discovered.
     """
+
+    discovery: Any = None
 
     def __init__(
         self,

@@ -99,3 +99,34 @@ def test_what_a_component_cannot_do_is_not_said_of_each_refit(adata):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cross_fit(mgvi, adata, max_epochs=1, progress=False)
+
+
+def test_refits_are_of_their_cells_in_their_order_and_of_their_model(trained, adata):
+    refits = cross_fit(trained, adata, max_epochs=1, progress=False)
+    own, again = {"calibration": refits, "progress": False}, adata.copy()
+    again.obs_names = [f"{name}-1" for name in again.obs_names]  # the same cells by other names
+    expected = trained.rank_genes(adata, "group1", **own)
+    pd.testing.assert_frame_equal(trained.rank_genes(again, "group1", **own), expected)
+    order = np.random.default_rng(0).permutation(120)
+    renamed = adata.copy()
+    renamed.obs["group"] = renamed.obs["group"].to_numpy()[::-1]
+    other = MGVI.from_anndata(adata, "group", latents=["z:2", "t:1"])
+    of_genes = MGVI.from_anndata(adata[:, :50], "group", latents=other.families.families)
+    cases = [
+        (trained, adata[order].copy(), "the same cells in another order"),
+        (trained, renamed, "other groups"),
+        (trained, adata[:, ::-1].copy(), None),  # read in the order of the model
+        (other, adata, "another model, with other latents"),
+        (of_genes, adata[:, :50].copy(), "another model, with other genes and latents"),
+        (trained, adata[:100].copy(), "refits are of 120 cells, the data have 100"),
+    ]
+    for mgvi, data, message in cases:
+        if message is None:
+            pd.testing.assert_frame_equal(mgvi.rank_genes(data, "group1", **own), expected)
+            continue
+        with pytest.raises(DataError, match=message):
+            mgvi.rank_genes(data, "group1", **own)
+        with pytest.raises(DataError, match=message):
+            mgvi.diagnose(data, refits=refits, progress=False)
+    with pytest.raises(DataError, match="as many cells, but the data have other groups"):
+        trained.diagnose(adata, refits=refits, shuffled=refits)  # not of shuffled groups

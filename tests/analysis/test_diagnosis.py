@@ -18,7 +18,7 @@ from pyro_mgvi import (
     LogLinearDecoder,
     diagnose,
 )
-from pyro_mgvi.analysis.cross_fit import cross_fit, shuffled_groups
+from pyro_mgvi.analysis.cross_fit import cross_fit, shuffled_fit, shuffled_groups
 from pyro_mgvi.analysis.diagnosis.diagnosis import _worth
 from pyro_mgvi.analysis.diagnosis.probes import (
     CLUSTERS,
@@ -74,14 +74,19 @@ def test_a_latent_that_changes_nothing_costs_its_divergence(adata):
         np.testing.assert_allclose(found.loc[f"t_{name}"], expected, rtol=1e-3)
 
 
+def both_refits(mgvi, adata):
+    """Return refits, and such of shuffled groups."""
+    return [fit(mgvi, adata, max_epochs=1, progress=False) for fit in (cross_fit, shuffled_fit)]
+
+
 def probes_of(mgvi, adata, labels, refits):
-    report = diagnose(mgvi, adata, labels, refits, refits, progress=False)
+    report = diagnose(mgvi, adata, labels, *refits, progress=False)
     return report.probes.query("target == 'label'").drop(columns="target")
 
 
 @pytest.mark.slow
 def test_labels_are_of_the_cells_that_they_name_and_missing_ones_are_no_class(trained, adata):
-    refits = cross_fit(trained, adata, max_epochs=1, progress=False)
+    refits = both_refits(trained, adata)
     whole = probes_of(trained, adata, "celltype", refits)
     series = adata.obs["celltype"]
     shuffled = series.sample(frac=1, random_state=0)  # a Series is read by the cells' names
@@ -98,6 +103,11 @@ def test_labels_are_of_the_cells_that_they_name_and_missing_ones_are_no_class(tr
         pd.testing.assert_frame_equal(probes_of(trained, adata, values, refits), found)
     with pytest.raises(DataError, match=r"knows only some of the cells by name; missing: .*cell"):
         diagnose(trained, adata, series[:-1])
+    others = series.set_axis(series.index + "-1")
+    with pytest.raises(DataError, match=r"knows none of the cells by name; .*labels.to_numpy()"):
+        diagnose(trained, adata, others)
+    numbered = series.reset_index(drop=True)  # as pandas numbers what has no names
+    pd.testing.assert_frame_equal(probes_of(trained, adata, numbered, refits), whole)
 
 
 def test_labels_may_name_cells_that_the_model_leaves_out(adata):
@@ -115,10 +125,10 @@ def test_labels_may_name_cells_that_the_model_leaves_out(adata):
 
 @pytest.mark.slow
 def test_labels_that_leave_nothing_to_probe_are_said(trained, adata):
-    refits = cross_fit(trained, adata, max_epochs=1, progress=False)
+    refits = both_refits(trained, adata)
     rare = ["one", "one", "two", *[None] * (adata.n_obs - 3)]
     with pytest.warns(DataWarning, match="nothing to probe for: label tells no two sets of 3"):
-        report = diagnose(trained, adata, rare, refits, refits, progress=False)
+        report = diagnose(trained, adata, rare, *refits, progress=False)
     assert set(report.probes["target"]) == {"group"}
 
 

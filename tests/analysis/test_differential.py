@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from anndata import AnnData
+from helpers.modalities import model, small
 
 from pyro_mgvi import MGVI, DataError, Gaussian, GroupedCounts, Posterior, SettingsError
 
@@ -87,3 +89,38 @@ def test_bad_input_is_explained(mgvi, adata):
     gaussian = MGVI.from_anndata(values, "group", likelihood=Gaussian)
     with pytest.raises(SettingsError, match="likelihood of counts"):
         gaussian.differential_expression(values, "group1", "group2")
+
+
+def test_effect_sizes_are_of_genes_that_the_group_has(adata):
+    has_g = np.arange(60) % 2 == 0
+    x = adata.X.toarray()
+    x[np.ix_((adata.obs["group"] == "group2").to_numpy(), ~has_g)] = 0
+    adata = AnnData(x, obs=adata.obs, var=adata.var)
+    masks = {"group1": np.ones(60, bool), "group2": has_g, "group3": np.ones(60, bool)}
+    mgvi = MGVI.from_anndata(adata, "group", feature_masks=masks, latents=["z:2", "t:1"])
+    mgvi.fit(adata, max_epochs=2, progress=False)
+    found = mgvi.effect_sizes(adata, progress=False)
+    whole, shared = (
+        mgvi.normalized_expression(adata, latents, predict_absent=True, progress=False)
+        for latents in (None, "z")
+    )
+    change = whole * np.log2(whole / shared).abs()
+    for group, has in masks.items():
+        mine = (adata.obs["group"] == group).to_numpy()
+        expected = change.loc[mine, has].sum(axis=1)
+        np.testing.assert_allclose(found[mine], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(whole.loc[mine, has].sum(axis=1), 1.0, rtol=1e-4)
+
+
+def test_effect_sizes_of_several_modalities_are_the_mean_of_theirs():
+    mdata = small()
+    mgvi = model(mdata)
+    mgvi.fit(mdata, max_epochs=2, progress=False)
+    whole, shared = (
+        mgvi.normalized_expression(mdata, latents, progress=False)
+        for latents in (None, ["z", "rna", "prot"])
+    )
+    change = whole * np.log2(whole / shared).abs()
+    expected = change.sum(axis=1) / 2
+    found = mgvi.effect_sizes(mdata, progress=False)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)

@@ -102,3 +102,19 @@ def test_depths_are_compared_within_a_modality():
     parts["prot"].X[deep] *= 5
     said = mgvi.summary(mudata_of(parts)).hints
     assert [hint for hint in said if "times the counts of prot of one of d1" in hint]
+
+
+def test_a_feature_s_means_are_over_the_cells_that_have_its_modality():
+    mdata = small()
+    own = np.flatnonzero(mdata["prot"].obs["donor"] == "d1")
+    mdata["prot"].X[own[::2]] = 0  # half of the donor's cells have no proteins
+    mgvi = model(mdata)
+    mgvi.fit(mdata, max_epochs=2, progress=False)
+    asked = {"calibration": False, "progress": False}
+    has = np.isin(np.arange(mdata.n_obs), own[::2], invert=True)
+    of_all, of_those = (mgvi.rank_genes(mdata, "d1", cells, **asked) for cells in (None, has))
+    proteins = [name for name in of_all.index if name.startswith("prot:")]
+    np.testing.assert_allclose(of_all.loc[proteins], of_those.loc[proteins], rtol=1e-4, atol=1e-6)
+    genes = of_all.drop(index=proteins)
+    np.testing.assert_allclose(genes["per_cell"], genes["bayes_factor"] / len(own), rtol=1e-6)
+    np.testing.assert_allclose(of_all.loc[proteins, "mean_all"].sum(), 1e4, rtol=1e-3)

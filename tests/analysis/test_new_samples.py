@@ -18,6 +18,7 @@ from pyro_mgvi.analysis import new_samples, sample_tests
 from pyro_mgvi.analysis.efficient_scores import q_values
 from pyro_mgvi.analysis.folds import dealt_out, whole_samples
 from pyro_mgvi.analysis.new_samples import new_sample_scores
+from pyro_mgvi.cli.legends import about_q_values
 from pyro_mgvi.model.decoding import Decoding
 
 PLAN = TrainingPlan(max_epochs=2, batch_size=32)
@@ -193,3 +194,23 @@ def test_slopes_that_differ_between_donors_are_no_discovery_and_common_ones_are(
     z = sample_tests.sample_scores(new_samples._slopes(iter([contrast_of(rng, 5, 1.0)])))
     called = q_values(z) < 0.1
     assert called[:20].sum() > 14 and called[20:].sum() < 5
+
+
+def test_without_a_common_gene_the_reason_is_said(nested):
+    adata, masks = nested.copy(), {}
+    counts = adata.X.toarray()
+    for i, group in enumerate(sorted(set(adata.obs["group"]))):  # each lacks another third
+        masks[group] = np.arange(60) % 3 != i
+        counts[np.ix_((adata.obs["group"] == group).to_numpy(), ~masks[group])] = 0
+    adata.X = counts
+    settings = {"sample_key": "crossed", "feature_masks": masks, "latents": ["z:1", "t:1"]}
+    mgvi = MGVI.from_anndata(adata, "group", **settings)
+    mgvi.fit(adata, PLAN, progress=False)
+    refits = cross_fit(mgvi, adata, max_epochs=1, progress=False)
+    with pytest.warns(DataWarning, match="no gene is in all groups of the cells"):
+        table = mgvi.rank_genes(adata, "group1", calibration=refits, progress=False)
+    assert table["q_value"].isna().all() and "40 genes" in table.attrs["genes_without_q"]
+    assert "that all groups of theirs have" in about_q_values(mgvi, table)
+    two = adata.obs["group"].isin(["group1", "group2"]).to_numpy()
+    table = mgvi.rank_genes(adata, "group1", two, calibration=refits, progress=False)
+    assert table["z_score"].notna().sum() == 20

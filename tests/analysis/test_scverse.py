@@ -201,3 +201,25 @@ def test_a_bad_ranking_is_refused_and_nothing_written(mgvi, adata):
         with pytest.raises(error, match=message):
             mgvi.write_rankings(adata, rankings, key)
     assert set(adata.uns) == before
+
+
+def test_a_ranking_by_label_is_no_table_for_scanpy(mgvi, adata):
+    adata = adata.copy()
+    table = mgvi.rank_genes(adata, "group1", by="celltype", calibration=False, progress=False)
+    with pytest.raises(DataError, match=r"several labels .*table\.loc\['T\d'\]"):
+        mgvi.write_rankings(adata, {"group1": table})
+    assert "rank_genes_mgvi" not in adata.uns
+    label = table.index[0][0]
+    mgvi.write_rankings(adata, {"group1": table.loc[label]})
+    assert set(adata.uns["rank_genes_mgvi"]["names"]["group1"]) == set(adata.var_names)
+
+
+def test_counts_of_other_cells_are_not_written(mgvi, adata):
+    written = adata.copy()
+    for other in (adata[60:], adata[::-1]):
+        with pytest.raises(DataError, match="other cells than these 120, or of these in another"):
+            mgvi.write_latents(written, counts=mgvi.read(other.copy()), progress=False)
+    assert not len(written.obsm)
+    mgvi.write_latents(written, counts=mgvi.read(adata), progress=False)
+    expected = mgvi.latents(adata)["z"]
+    np.testing.assert_allclose(written.obsm["X_mgvi_z"], expected, rtol=1e-6)

@@ -192,3 +192,14 @@ def test_names_of_copies_mean_their_owners_where_groups_are_donors():
         found = named_groups(latents, name)
         assert found.codes.tolist() == [0, 1] and found.latents == ("condition",)
         assert found.columns == ()
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_no_combination_is_called_as_a_level_is(data):
+    level = st.lists(st.sampled_from(["drug", "late", "low"]), min_size=1, max_size=2).map("_".join)
+    rows = data.draw(st.lists(st.tuples(level, level), min_size=1, max_size=5, unique=True))
+    design = Design(("a", "b"), tuple(rows))
+    levels = {each for row in rows for each in row}
+    assert not levels & set(design.groups) and len(set(design.groups)) == len(rows)
+    assert [*design.levels("a")] == [*dict.fromkeys(row[0] for row in rows)]

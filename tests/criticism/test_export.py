@@ -181,3 +181,11 @@ def test_export_refuses_bad_input(mgvi, adata):
     twice = mgvi.read(adata).subset(np.array([0, 1, 1]))
     with pytest.raises(DataError, match="obs_names_make_unique"):
         to_arviz(mgvi, twice)
+
+
+@pytest.mark.parametrize("name", ["cell", "draw", "chain", "log_weight", "group", "z_dimension"])
+def test_names_that_the_result_uses_otherwise_are_refused(adata, name):
+    latents = (shared(2), private(2, name=name))
+    mgvi = pyro_mgvi.MGVI.from_anndata(adata, "group", latents=latents)
+    with pytest.raises(SettingsError, match=f"latent '{name}' is that of a dimension or variable"):
+        to_arviz(mgvi, adata, n_draws=2, progress=False)

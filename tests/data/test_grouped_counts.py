@@ -71,7 +71,7 @@ def test_unpacked_counts_give_the_same_minibatches(dtype, monkeypatch):
         for got, expected in zip(dense.minibatches(4, seed=0), packed.minibatches(4, seed=0)):
             assert_same(got, expected)
     assert dense.unpacked() is dense  # dense already
-    monkeypatch.setattr("pyro_mgvi.data.stores.on_disk.DENSITY", 1.1)
+    monkeypatch.setattr("pyro_mgvi.data.stores.zeros.DENSITY", 1.1)
     assert data.unpacked() is data  # mostly zero
     monkeypatch.undo()
     monkeypatch.setattr("pyro_mgvi.data.grouped_counts.UNPACKED", 4 * N * G - 1)

@@ -118,7 +118,7 @@ def test_genes_stay_sparse_beside_proteins(settings):
 def test_latents_of_mostly_zero_counts_are_those_of_dense_ones(adata, monkeypatch):
     mgvi = MGVI.from_anndata(adata, "group", latents=LATENTS)
     dense = mgvi.latents(adata)
-    monkeypatch.setattr("pyro_mgvi.data.stores.on_disk.DENSITY", 1.1)
+    monkeypatch.setattr("pyro_mgvi.data.stores.zeros.DENSITY", 1.1)
     assert mgvi.read(adata).mostly_zero
     for key, value in mgvi.latents(adata).items():
         np.testing.assert_allclose(value, dense[key], rtol=1e-4, atol=1e-5)

@@ -4,7 +4,9 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pyro
 import pytest
+import torch
 
 import pyro_mgvi
 from pyro_mgvi import MGVIError, plots
@@ -52,3 +54,10 @@ def test_plate_diagram_shows_sites_and_plates_and_writes_a_file(mgvi, adata, tmp
     with pytest.raises(MGVIError, match=r"model\.nothing"):
         plots.plate_diagram(mgvi, tmp_path / "model.nothing")
     assert [path.name for path in tmp_path.iterdir()] == ["model.svg"]
+
+
+def test_plate_diagram_leaves_the_callers_parameters(mgvi):
+    pytest.importorskip("graphviz")
+    pyro.param("mine", torch.ones(2))
+    plots.plate_diagram(mgvi)
+    assert [*pyro.get_param_store()] == ["mine"]

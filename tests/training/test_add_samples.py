@@ -1,12 +1,14 @@
 """Further samples for a trained model: nothing else changes, and what cannot be is refused."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers.fitting import PLAN, fitted, same
 from helpers.masked import masked, masks_of
 
-from pyro_mgvi import MGVI, NB, DataError, SettingsError
+from pyro_mgvi import MGVI, NB, DataError, Discovery, SettingsError
+from pyro_mgvi.analysis.discovery.discovery import COLUMNS
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +73,10 @@ def test_a_model_without_effects_is_refused(donors):
     mgvi = fitted(donors, sample_key="donor", sample_effects=False)
     with pytest.raises(SettingsError, match="samples have no effects in this model"):
         mgvi.add_samples(donors)
+
+
+def test_who_shares_what_and_how_well_trainings_agree_stay(trained, donors):
+    trained.agreement = pd.DataFrame({"cka": [0.9]})
+    trained.discovery = Discovery(pd.DataFrame(columns=list(COLUMNS)), (), {}, np.zeros(0))
+    larger = trained.add_samples(donors, PLAN, progress=False)
+    assert larger.discovery is trained.discovery and larger.agreement is trained.agreement

@@ -141,13 +141,16 @@ def diagnose(
     data = mgvi.read_for_results(adata)
     label_n = None if labels is None else labels_of(adata, labels, data)
     nuisances = nuisance_labels(adata, batch, data)
+    null = shuffled_groups(data, mgvi.seed)
+    for given, of in ((refits, data), (shuffled, null)):
+        if given is not None:
+            given.check(of, mgvi)
     if refits is None:
         refits = cross_fit(mgvi, data, plan, max_epochs, progress)
     if shuffled is None:
         shuffled = shuffled_fit(mgvi, data, plan, max_epochs, progress)
     latents = [latent_values(refit, data, progress=progress) for refit in refits.refits]
     dimensions = pd.concat([_dimensions(mgvi, data), found_again(mgvi, data, latents)], axis=1)
-    null = shuffled_groups(data, mgvi.seed)
     both = _worth(refits, data, progress), _worth(shuffled, null, progress)
     copies = pd.concat(both, axis=1)
     copies.columns = pd.Index(["worth", "worth_se", "shuffled", "shuffled_se"])

@@ -25,6 +25,7 @@ from pyro_mgvi.analysis.discovery.discovery import (
 from pyro_mgvi.analysis.discovery.evidence import selective_rates
 from pyro_mgvi.analysis.efficient_scores import discovery_rates
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.marks import marks
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.support.values import number
 from pyro_mgvi.training import TrainingPlan, train
@@ -118,9 +119,8 @@ def discover(
     train(first, data, replace(plan, max_epochs=epochs), accelerator, progress)
     residuals = residuals_of_groups(first, data, settings, mgvi.seed)
     if not residuals:
-        return Discovery(
-            pd.DataFrame(columns=list(COLUMNS)), first.families.families, {}, data.group_n
-        )
+        nothing = pd.DataFrame(columns=list(COLUMNS))
+        return Discovery(nothing, first.families.families, {}, marks(data))
     searched_g = best_seen(residuals, settings).nonzero()[:, 0]
     groups = [_of_genes(group, searched_g) for group in residuals.values()]
     found = candidates(groups, settings, mgvi.seed)
@@ -203,7 +203,7 @@ def _discovery(
                     "cells": len(residuals[code].cells) // 2,
                 }
             rows.append(row)
-    return Discovery(pd.DataFrame(rows, columns=list(COLUMNS)), latents, programs, data.group_n)
+    return Discovery(pd.DataFrame(rows, columns=list(COLUMNS)), latents, programs, marks(data))
 
 
 def _direction(

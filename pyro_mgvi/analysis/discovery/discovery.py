@@ -11,6 +11,7 @@ import pandas as pd
 
 from pyro_mgvi.core.latents import Latent, subsets
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.marks import differing, marks
 from pyro_mgvi.training.search.residuals import Direction
 
 DISCOVER = "discover"  # in place of latents
@@ -46,14 +47,14 @@ class Discovery:
     programs
         For each program, from 1: the groups that own its latent, and its direction. Empty in a
         model that was saved and loaded: directions are where a training begins, and are not saved.
-    group_n
-        Group of each cell; of a loaded model none.
+    marks_nk
+        What tells the cells apart (:func:`~pyro_mgvi.data.marks.marks`); of a loaded model none.
     """
 
     table: pd.DataFrame
     latents: tuple[Latent, ...]
     programs: dict[int, tuple[Groups, Direction]]
-    group_n: np.ndarray
+    marks_nk: np.ndarray
 
     def __repr__(self) -> str:
         if not len(self.table):
@@ -70,7 +71,8 @@ class Discovery:
     def directions(self, data: GroupedCounts) -> dict[Groups, list[Direction]]:
         """Return the directions that the search of a fit starts with, by the groups that own them.
 
-        None if the data are not the cells in which they were discovered.
+        None if the data are not the cells in which they were discovered, in the same order and with
+        the same genes.
 
         Parameters
         ----------
@@ -78,7 +80,7 @@ class Discovery:
             What is trained on.
         """
         found: dict[Groups, list[Direction]] = {}
-        if not np.array_equal(data.group_n, self.group_n):
+        if not self.programs or differing(self.marks_nk, marks(data)):
             return found
         for owners, direction in self.programs.values():
             if len(owners) < len(data.schema.groups):

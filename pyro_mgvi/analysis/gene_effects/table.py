@@ -101,7 +101,7 @@ def programs(
         calibration = cross_fit(mgvi, data, progress=progress)
     refits = calibration if testable and isinstance(calibration, CrossFit) else None
     if refits is not None:
-        refits.check(data)
+        refits.check(data, mgvi)
     parts: list[pd.DataFrame] = []
     notes: dict[str, str] = {}
     for copy in copies:

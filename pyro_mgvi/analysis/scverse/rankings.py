@@ -46,7 +46,8 @@ def write_rankings(
     Raises
     ------
     DataError
-        If a group is unknown, a table is no ranking, or the tables are of different genes.
+        If a group is unknown, a table is no ranking or one by label, or the tables are of
+        different genes.
     SettingsError
         If there is no ranking, or the key is no text without ``/``.
 
@@ -77,6 +78,11 @@ def write_rankings(
     columns: set[tuple[str, ...]] = set()
     for group, table in rankings.items():
         columns.add(named_groups(mgvi.families, group).columns)
+        if table.index.nlevels > 1:
+            raise DataError(
+                f"the ranking of {group} is of several labels (by=...): pass that of one, "
+                f"table.loc[{table.index[0][0]!r}]"
+            )
         missing = [column for column in COLUMNS if column not in table]
         if missing:
             raise DataError(

@@ -52,7 +52,7 @@ def write_latents(
     Raises
     ------
     DataError
-        If ``adata`` cannot be written to.
+        If ``adata`` cannot be written to, or ``counts`` are of other cells.
     SettingsError
         If ``foreign`` or ``prefix`` is invalid.
 
@@ -78,8 +78,11 @@ def write_latents(
             "mgvi.latents(adata), or load the cells first, adata = adata.to_memory()"
         )
     data = program.read_for_results(adata if counts is None else counts)
-    if len(data) and data.cells.max() >= adata.n_obs:
-        raise DataError(f"counts are of other cells than these {adata.n_obs}: read them of adata")
+    if data.names is not None and not data.names.equals(adata.obs_names):
+        raise DataError(
+            f"counts are of {len(data.names):,} other cells than these {adata.n_obs:,}, or of "
+            "these in another order: read them of adata"
+        )
     written = {
         prefix + copy.key: np.full((adata.n_obs, copy.dim), np.nan, np.float32)
         for copy in program.families.copies

@@ -10,20 +10,17 @@ from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
-import torch
 from anndata import AnnData
 from scipy import sparse
 
-from pyro_mgvi.core.modalities import Modalities
 from pyro_mgvi.data.stores.absent import without_absent
 from pyro_mgvi.data.stores.in_memory import Counts, canonical, columns
 from pyro_mgvi.errors import DataError
-from pyro_mgvi.kernels.sparse import DENSITY, is_sparse
+from pyro_mgvi.kernels.sparse import is_sparse
 
 IN_MEMORY = 2.0**30  # bytes: counts of a backed file that take less are read as a whole
 VALUES = 1 << 22  # that are read at a time, at most
 COPIED = 2  # times as many of which may be copied into memory, to go through them often
-SOME = 1000  # cells that tell how many counts of a modality are zero
 GAP = 16  # rows between two that are wanted, read with them: a further read takes longer
 
 
@@ -241,25 +238,6 @@ def cell_totals(x: Stored) -> np.ndarray:
     """Return the sum of each cell's values."""
     parts = (block for _, block in x.blocks()) if isinstance(x, OnDisk) else (x,)
     return np.concatenate([np.asarray(part.sum(axis=1)).ravel() for part in parts])
-
-
-def mostly_zero(x: Counts | OnDisk, several: Modalities | None = None) -> bool:
-    """Return whether sparse products beat dense ones on these counts.
-
-    Of several modalities, each is looked at by itself, in some cells: hardly a protein is zero, and
-    genes beside them are as sparse as without. The kind that has more features decides.
-    """
-    if isinstance(x, OnDisk):
-        return x.indptr is not None and bool(x.per_cell < DENSITY * x.shape[1])
-    if not is_sparse(x):
-        return False
-    if several is None:
-        return bool(x.nnz < DENSITY * np.prod(x.shape))
-    some = x[:: max(1, x.shape[0] // SOME)]
-    counts_k = several.totals(torch.from_numpy(some.getnnz(axis=0))).numpy()
-    size_k = np.array(several.sizes)
-    zero_k = counts_k < DENSITY * some.shape[0] * size_k
-    return bool(size_k[zero_k].sum() > size_k[~zero_k].sum())
 
 
 def read_ahead(

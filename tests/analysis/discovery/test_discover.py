@@ -3,11 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from pyro_mgvi import MGVI, SettingsError, discover, private, shared
 from pyro_mgvi.analysis.discovery.discovery import Discovery, latents_of, verdicts
 from pyro_mgvi.core import Latents
+from pyro_mgvi.data.marks import marks
 from pyro_mgvi.datasets import SplatParams, grouped
+from pyro_mgvi.training.search.residuals import Direction
 
 GROUPS = ("a", "b", "c")
 
@@ -114,3 +117,21 @@ def test_words_name_the_groups_and_those_that_are_undecided():
             [2, "b", "varies", "MKI67"], [2, "c", "varies", "MKI67"]]  # fmt: skip
     found = Discovery(pd.DataFrame(rows, columns=columns), (), {}, np.zeros(3, int))
     assert repr(found) == ("program 1: a (undecided: c); IL1B, CCL3\nprogram 2: all groups; MKI67")
+
+
+def test_directions_are_for_the_same_cells_and_genes_in_the_same_order(adata):
+    mgvi = MGVI.from_anndata(adata, "group", latents=["z:2"])
+    data = mgvi.read(adata)
+    direction = Direction(torch.ones(60), torch.ones(20), np.arange(20))
+    found = Discovery(pd.DataFrame(), (), {1: (("group1",), direction)}, marks(data))
+    assert found.directions(mgvi.read(adata.copy())) == {("group1",): [direction]}
+    swapped = np.arange(120)
+    group = adata.obs["group"].to_numpy()
+    swapped[[0, np.flatnonzero(group == group[0])[1]]] = np.flatnonzero(group == group[0])[[1, 0]]
+    others = [
+        mgvi.read(adata[swapped].copy()),  # each cell has the group that it had
+        MGVI.from_anndata(adata[:, ::-1].copy(), "group").read(adata[:, ::-1].copy()),
+        MGVI.from_anndata(adata[:, :50].copy(), "group").read(adata[:, :50].copy()),
+        mgvi.read(adata[:50].copy()),
+    ]
+    assert [found.directions(other) for other in others] == [{}] * 4
