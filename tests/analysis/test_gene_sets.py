@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, ttest_ind
 
 from pyro_mgvi import MGVI, DataError, SettingsError, enrichment, read_gene_sets
+from pyro_mgvi.analysis.gene_sets.enrichment import sets_among
 from pyro_mgvi.analysis.gene_sets.scores import gene_scores
 from pyro_mgvi.datasets import clear_recipe
 
@@ -179,3 +180,12 @@ def test_planted_sets_are_found_in_the_dimensions_that_hold_them_and_others_are_
         assert np.sign(first["score"]).sum() == 0  # one program's genes rise as the other's fall
         chance = rows[rows["gene_set"].str.startswith("random")]
         assert (chance["q_value"] < 0.1).mean() < 0.1
+
+
+def test_features_of_modalities_are_found_by_their_name():
+    genes = ["rna:CD4", "rna:MS4A1", "prot:CD4", "rna:X"]
+    sets = {"t": ("CD4", "rna:CD4", "CD3E"), "b": ("MS4A1", "prot:CD4")}
+    found = sets_among(sets, genes, min_genes=1)
+    assert found == {"t": ["rna:CD4", "prot:CD4"], "b": ["rna:MS4A1", "prot:CD4"]}
+    with pytest.raises(DataError, match="use names of one kind"):  # a name that has a colon itself
+        sets_among({"t": ("DRA", "DRB")}, ["HLA:DRA", "HLA:DRB", "ACTB"], min_genes=1)

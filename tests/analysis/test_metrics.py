@@ -137,3 +137,23 @@ def test_cka_compares_the_same_cells_and_not_rounding_errors(rng):
         metrics.linear_cka(x, x[1:])
     constant = np.full((400, 1), 0.1)  # minus its mean it is 1e-17, not 0
     assert metrics.linear_cka(constant, constant) == 0
+
+
+def test_tables_of_other_cells_or_in_another_order_are_refused():
+    rng = np.random.default_rng(0)
+    names = [f"cell{i}" for i in range(60)]
+    z = pd.DataFrame(rng.normal(size=(60, 2)), index=names)
+    label = pd.Series(np.repeat(["a", "b"], 30), index=names)
+    turned, other = label[::-1], label.set_axis([f"{name}-1" for name in names])
+    for score in (metrics.kmeans_ari, metrics.silhouette, metrics.probe, metrics.probe_and_chance):
+        expected = score(z, label)
+        assert score(z, label.to_numpy()) == score(z.to_numpy(), turned.loc[names]) == expected
+        assert score(z, label.reset_index(drop=True)) == expected  # numbers that are no names
+        for wrong in (turned, other):
+            with pytest.raises(DataError, match="other cells, or in another order"):
+                score(z, wrong)
+    for both in (metrics.linear_cka, metrics.recovered):
+        with pytest.raises(DataError, match="other cells, or in another order"):
+            both(z, z[::-1])
+    with pytest.raises(DataError, match="other cells, or in another order"):
+        metrics.completeness(z, z, z.to_numpy(), turned)

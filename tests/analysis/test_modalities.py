@@ -52,6 +52,8 @@ def test_columns_of_the_modalities_are_labels(fitted):
     used = int(summary.query("latent == 'prot'")["dimension"].iloc[0])
     ax = plots.program(mgvi, mdata, "prot", used, label_key="kind")
     assert all(label.get_text().startswith("prot:") for label in ax.get_yticklabels())
+    ranked = mgvi.rank_genes(mdata, "d1", calibration=False, by="rna:kind")  # as mudata pulls it
+    assert set(ranked.index.get_level_values("label")) == {"a", "b"}
     with pytest.raises(DataError, match="label_key 'organ' is not a column"):
         mgvi.program_summary(mdata, label_key="organ")
 

@@ -109,7 +109,8 @@ def sets_among(
     gene_sets
         Genes by the name of the set.
     genes
-        Those that there are; a set of all of them leaves none to compare with.
+        Those that there are; a set of all of them leaves none to compare with. Features of several
+        modalities, such as ``"rna:CD3E"``, are found by their name alone, too.
     min_genes, max_genes
         How many of them a set must and may have.
 
@@ -119,7 +120,15 @@ def sets_among(
         If there is no such set.
     """
     known = dict.fromkeys(genes)
-    among = {name: [gene for gene in names if gene in known] for name, names in gene_sets.items()}
+    of_modalities = all(":" in gene for gene in known)
+    called: dict[str, list[str]] = {}
+    for gene in known:
+        for name in {gene, gene.partition(":")[2]} if of_modalities else {gene}:
+            called.setdefault(name, []).append(gene)
+    among = {
+        name: [*dict.fromkeys(gene for each in names for gene in called.get(each, ()))]
+        for name, names in gene_sets.items()
+    }
     most = min(max_genes, len(known) - 1)
     kept = {name: names for name, names in among.items() if min_genes <= len(names) <= most}
     if kept:

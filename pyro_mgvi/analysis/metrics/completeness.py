@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pyro_mgvi.analysis.metrics.scores import cells_with, in_use
+from pyro_mgvi.analysis.metrics.scores import cells_with, check_names, in_use
 from pyro_mgvi.data.names import Labels, known_labels
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.support.values import whole_number
@@ -88,6 +88,7 @@ def completeness(
     True
     """
     seed = whole_number("seed", seed, least=0) % 2**32  # as large as scikit-learn takes them
+    check_names(latent_nk, held_out_nh, seen_ng, within)
     latent_nk, own_n = cells_with(latent_nk)
     held_out_nh, seen_ng = (np.asarray(x, dtype=float) for x in (held_out_nh, seen_ng))
     text_n, known_n = known_labels(np.zeros(len(latent_nk)) if within is None else within)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pyro_mgvi.analysis.metrics.completeness import FOLDS, predicted_shares
-from pyro_mgvi.analysis.metrics.scores import cells_with, in_use
+from pyro_mgvi.analysis.metrics.scores import cells_with, check_names, in_use
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.support.values import whole_number
 
@@ -45,6 +45,7 @@ def recovered(latent_nk: ArrayLike, again_nk: ArrayLike, seed: int = 0) -> np.nd
     [1.0, 1.0, 0.0]
     """
     seed = whole_number("seed", seed, least=0) % 2**32  # as large as scikit-learn takes them
+    check_names(latent_nk, again_nk)
     (y_nk, has_n), (x_nk, again_n) = cells_with(latent_nk), cells_with(again_nk)
     if len(y_nk) != len(x_nk):
         raise DataError(f"the latents are of {len(y_nk)} and {len(x_nk)} cells: pass the same ones")

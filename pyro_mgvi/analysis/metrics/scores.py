@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from numpy.typing import ArrayLike
 from scipy import sparse
@@ -32,10 +33,33 @@ def in_use(latent_nk: np.ndarray) -> np.ndarray:
     return np.ptp(latent_nk, axis=0) > 1e-6 * widest
 
 
+def check_names(*given: object) -> None:
+    """Refuse tables that name their cells, but not the same ones in the same order.
+
+    Raises
+    ------
+    DataError
+        Saying how to align them. Tables without names are taken as they are.
+
+    Examples
+    --------
+    >>> z = pd.DataFrame({"z_1": [0.0, 1.0]}, index=["cell1", "cell2"])
+    >>> check_names(z, pd.Series(["a", "b"], index=["cell1", "cell2"]), ["a", "b"])
+    """
+    tables = [x for x in given if isinstance(x, pd.DataFrame | pd.Series)]
+    named = [x.index for x in tables if pd.api.types.is_string_dtype(x.index)]
+    if any(not index.equals(named[0]) for index in named[1:]):
+        raise DataError(
+            "the cells' names say that these are other cells, or in another order: align them by "
+            "name, as in labels.loc[latent.index]"
+        )
+
+
 def _labelled(
     latent_nk: ArrayLike, labels: Labels, folds: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return latent and label of the cells that have both, of labels of ``folds`` cells or more."""
+    check_names(latent_nk, labels)
     latent_nk, has_n = cells_with(latent_nk)
     text_n, known_n = known_labels(labels)
     if len(text_n) != len(latent_nk):
@@ -216,7 +240,7 @@ def linear_cka(a_nk: ArrayLike, b_nk: ArrayLike) -> float:
     Raises
     ------
     DataError
-        If a value is not finite, or the latents are of different numbers of cells.
+        If a value is not finite, or the latents are of different cells.
 
     Examples
     --------
@@ -224,6 +248,7 @@ def linear_cka(a_nk: ArrayLike, b_nk: ArrayLike) -> float:
     >>> round(linear_cka(x, 2 * x[:, ::-1]), 6)
     1.0
     """
+    check_names(a_nk, b_nk)
     both = [cells_with(x) for x in (a_nk, b_nk)]
     sizes = [len(known_n) for _, known_n in both]
     if sizes[0] != sizes[1]:
