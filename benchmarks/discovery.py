@@ -187,7 +187,8 @@ def fitted(
 
 def summary(folder: Path) -> str:
     """Return the shares of right subsets and of false memberships, and the seconds."""
-    read = [pd.read_csv(path) for path in sorted(folder.glob("*-*.csv"))]
+    as_written = {"keep_default_na": False, "na_values": [""]}  # "null" is a kind, and no number
+    read = [pd.read_csv(path, **as_written) for path in sorted(folder.glob("*-*.csv"))]
     draws = pd.concat([table for table in read if "kind" in table])
     rows = {}
     for kind, table in draws.groupby("kind"):
