@@ -169,11 +169,13 @@ def expected_epochs(plan: TrainingPlan, n_steps: int) -> int:
     --------
     >>> [expected_epochs(TrainingPlan().resolved(0), n_steps) for n_steps in (10, 100, 1000)]
     [36, 27, 17]
+    >>> expected_epochs(TrainingPlan(max_epochs=1).resolved(0), 7000)
+    1
     """
     most = plan.max_epochs or 0
     searched = plan.search_epoch or 0
     flat = searched + min(LEARNT, LEARNT_STEPS / n_steps)
-    return round(min(most, flat + max(0.0, most - flat) / plan.hurry))
+    return max(min(most, 1), round(min(most, flat + max(0.0, most - flat) / plan.hurry)))
 
 
 def _timed_steps(trainer: Trainer) -> float:
