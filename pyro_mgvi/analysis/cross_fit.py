@@ -12,7 +12,7 @@ from pyro_mgvi.analysis.efficient_scores import efficient_scores, q_values, rece
 from pyro_mgvi.analysis.folds import dealt_out, shuffled_groups
 from pyro_mgvi.analysis.hidden.contrasts import nuisance_width, said, unseen_contrasts
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.marks import differing, marks, reordered
+from pyro_mgvi.data.cells.marks import differing, marks, reordered
 from pyro_mgvi.data.masks.notes import measured_in
 from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import DataError
@@ -44,8 +44,8 @@ class CrossFit:
     seed
         Of the split of the genes.
     marks_nk
-        What tells the cells apart (:func:`~pyro_mgvi.data.marks.marks`); without, their number
-        must do.
+        What tells the cells apart (:func:`~pyro_mgvi.data.cells.marks.marks`); without, their
+        number must do.
     """
 
     refits: tuple[Program, ...]

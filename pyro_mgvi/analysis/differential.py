@@ -13,8 +13,8 @@ from torch import Tensor
 from pyro_mgvi.analysis.expression import expected, measured_only
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.cells.selection import Cells, cell_positions
 from pyro_mgvi.data.names import cell_index, named_groups
-from pyro_mgvi.data.selection import Cells, cell_positions
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model import Posterior
 from pyro_mgvi.model.decoding import Decoding

@@ -14,9 +14,9 @@ from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, q_values
 from pyro_mgvi.analysis.new_samples import NEW, SAME, common_genes, new_sample_scores
 from pyro_mgvi.core.interfaces import DataKind, gene_log_prob
 from pyro_mgvi.data import GroupedCounts, Minibatch
+from pyro_mgvi.data.cells.selection import Cells, cells_of_group
 from pyro_mgvi.data.masks.notes import measured_in, notes_of
 from pyro_mgvi.data.names import Labels, NamedGroups, labels_of, named_groups
-from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import DataError, SettingsError
 from pyro_mgvi.model import Model
 from pyro_mgvi.model.decoding import Decoding

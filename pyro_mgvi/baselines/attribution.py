@@ -11,8 +11,8 @@ from anndata import AnnData
 
 from pyro_mgvi.core.interfaces import EncoderInput
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.cells.selection import Cells, cells_of_group
 from pyro_mgvi.data.names import named_groups
-from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.kernels.sparse import to_dense
 from pyro_mgvi.support.optional import require

@@ -26,9 +26,9 @@ from pyro_mgvi.cli.outputs import (
 from pyro_mgvi.cli.several.joining import one_file
 from pyro_mgvi.core.latents.text import parse
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.cells.selection import cells_of_group
 from pyro_mgvi.data.modalities import labelled
 from pyro_mgvi.data.names import labels_of, named_groups
-from pyro_mgvi.data.selection import cells_of_group
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.support.launched import launched

@@ -10,10 +10,10 @@ from anndata import AnnData
 
 from pyro_mgvi.analysis.expression import normalized_expression
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.cells.selection import Cells, cells_of_group
 from pyro_mgvi.data.masks.notes import lacking, prediction_note
 from pyro_mgvi.data.names import gene_positions, named_groups
 from pyro_mgvi.data.schema import Schema
-from pyro_mgvi.data.selection import Cells, cells_of_group
 from pyro_mgvi.plots.colours import PALETTE
 from pyro_mgvi.plots.figures import axes_grid, check, finish, new_figure
 from pyro_mgvi.training.program import Program, check_model

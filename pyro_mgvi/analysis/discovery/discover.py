@@ -25,7 +25,7 @@ from pyro_mgvi.analysis.discovery.discovery import (
 from pyro_mgvi.analysis.discovery.evidence import selective_rates
 from pyro_mgvi.analysis.efficient_scores import discovery_rates
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.marks import marks
+from pyro_mgvi.data.cells.marks import marks
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.support.values import number
 from pyro_mgvi.training import TrainingPlan, train

@@ -11,7 +11,7 @@ import pandas as pd
 
 from pyro_mgvi.core.latents import Latent, subsets
 from pyro_mgvi.data import GroupedCounts
-from pyro_mgvi.data.marks import differing, marks
+from pyro_mgvi.data.cells.marks import differing, marks
 from pyro_mgvi.training.search.residuals import Direction
 
 DISCOVER = "discover"  # in place of latents
@@ -48,7 +48,8 @@ class Discovery:
         For each program, from 1: the groups that own its latent, and its direction. Empty in a
         model that was saved and loaded: directions are where a training begins, and are not saved.
     marks_nk
-        What tells the cells apart (:func:`~pyro_mgvi.data.marks.marks`); of a loaded model none.
+        What tells the cells apart (:func:`~pyro_mgvi.data.cells.marks.marks`); of a loaded model
+        none.
     """
 
     table: pd.DataFrame

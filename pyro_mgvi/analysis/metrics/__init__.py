@@ -1,11 +1,11 @@
 """Scores of latents: what is in them, what is wrongly in them, and what is missing."""
 
 from pyro_mgvi.analysis.metrics.completeness import Completeness, bent, completeness
+from pyro_mgvi.analysis.metrics.named import cells_with
 from pyro_mgvi.analysis.metrics.recovery import recovered
 from pyro_mgvi.analysis.metrics.scores import (
     FOLDS,
     active_units,
-    cells_with,
     in_use,
     kmeans_ari,
     linear_cka,

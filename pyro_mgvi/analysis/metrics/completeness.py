@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pyro_mgvi.analysis.metrics.scores import cells_with, check_names, in_use
+from pyro_mgvi.analysis.metrics.named import cells_with, check_names
+from pyro_mgvi.analysis.metrics.scores import in_use
 from pyro_mgvi.data.names import Labels, known_labels
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.support.values import whole_number

@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from pyro_mgvi.analysis.metrics.named import cells_with, check_names
 from pyro_mgvi.data.names import Labels, known_labels
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.kernels.sparse import is_sparse
@@ -33,28 +33,6 @@ def in_use(latent_nk: np.ndarray) -> np.ndarray:
     return np.ptp(latent_nk, axis=0) > 1e-6 * widest
 
 
-def check_names(*given: object) -> None:
-    """Refuse tables that name their cells, but not the same ones in the same order.
-
-    Raises
-    ------
-    DataError
-        Saying how to align them. Tables without names are taken as they are.
-
-    Examples
-    --------
-    >>> z = pd.DataFrame({"z_1": [0.0, 1.0]}, index=["cell1", "cell2"])
-    >>> check_names(z, pd.Series(["a", "b"], index=["cell1", "cell2"]), ["a", "b"])
-    """
-    tables = [x for x in given if isinstance(x, pd.DataFrame | pd.Series)]
-    named = [x.index for x in tables if pd.api.types.is_string_dtype(x.index)]
-    if any(not index.equals(named[0]) for index in named[1:]):
-        raise DataError(
-            "the cells' names say that these are other cells, or in another order: align them by "
-            "name, as in labels.loc[latent.index]"
-        )
-
-
 def _labelled(
     latent_nk: ArrayLike, labels: Labels, folds: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -70,22 +48,6 @@ def _labelled(
     )
     common = sizes[code_n] >= folds
     return latent_nk[known_n][common], names[code_n][common]
-
-
-def cells_with(latent_nk: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return a latent as an array, and which cells have it; NaN says that they do not own it."""
-    try:
-        latent_nk = np.asarray(latent_nk)
-    except ValueError as error:  # rows of several lengths
-        raise DataError(f"a latent is numbers, cells x dims: {error}") from error
-    if latent_nk.ndim != 2 or latent_nk.dtype.kind not in "fiub":
-        shape = f"{latent_nk.dtype} values of shape {latent_nk.shape}"
-        raise DataError(f"a latent is numbers, cells x dims, not {shape}")
-    if not latent_nk.shape[1]:
-        raise DataError("the latent has no dimension")
-    if np.isinf(latent_nk).any():
-        raise DataError("a latent holds infinite values: correct or remove these cells")
-    return latent_nk.astype(np.result_type(latent_nk, np.float32)), ~np.isnan(latent_nk).any(1)
 
 
 def kmeans_ari(latent_nk: ArrayLike, labels: Labels, seed: int = 0) -> float:

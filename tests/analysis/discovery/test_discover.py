@@ -8,7 +8,7 @@ import torch
 from pyro_mgvi import MGVI, SettingsError, discover, private, shared
 from pyro_mgvi.analysis.discovery.discovery import Discovery, latents_of, verdicts
 from pyro_mgvi.core import Latents
-from pyro_mgvi.data.marks import marks
+from pyro_mgvi.data.cells.marks import marks
 from pyro_mgvi.datasets import SplatParams, grouped
 from pyro_mgvi.training.search.residuals import Direction
 

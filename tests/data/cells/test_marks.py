@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from pyro_mgvi import GroupedCounts
-from pyro_mgvi.data.marks import KINDS, differing, marks, reordered
+from pyro_mgvi.data.cells.marks import KINDS, differing, marks, reordered
 
 
 @pytest.fixture(scope="module")

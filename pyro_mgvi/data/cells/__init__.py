@@ -1,0 +1,1 @@
+"""Which cells a user means, and whether they are those that something was made of."""
