@@ -11,6 +11,8 @@ from pyro_mgvi.analysis import Discovery, FitSummary, summary
 from pyro_mgvi.analysis.several.agreement import agreement
 from pyro_mgvi.analysis.several.trainings import check_several, several_trainings
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.checks import some
+from pyro_mgvi.errors import DataWarning, warn
 from pyro_mgvi.support.values import flag, whole_number
 from pyro_mgvi.training import Trainer, TrainingPlan, TrainingSetup
 from pyro_mgvi.training.estimate import estimate
@@ -78,6 +80,8 @@ class Fits(Program):
             direction.
         TrainingError
             If a loss is not finite.
+        DataWarning
+            If cells are of samples that the model does not know.
         TrainingInterrupted
             After a Ctrl-C; the model has its best weights, as a finished training leaves them. Of
             several trainings, these are the weights of the first until the last has begun.
@@ -86,6 +90,13 @@ class Fits(Program):
         if (n_trainings := whole_number("n_trainings", n_trainings, least=1)) > 1:
             check_several(self, n_trainings, checkpoint, resume)
         data = self.read(adata, missing_genes=0)  # zeros would be learnt
+        if data.sample_code_n is not None and (unknown := data.sample_code_n < 0).any():
+            warn(
+                f"{unknown.sum():,} cells are of samples that the model does not know "
+                f"({some(sorted(set(data.sample_n[unknown])))}): these get no effect, and those of "
+                "samples without a cell here shrink; add_samples(adata) learns new ones",
+                DataWarning,
+            )
         trainer = Trainer(self, data, plan, accelerator, checkpoint, resume=resume)
         trainer.setup.known = self._known(data)
         others = None

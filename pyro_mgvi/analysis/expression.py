@@ -11,10 +11,10 @@ import torch
 from anndata import AnnData
 from torch import Tensor
 
-from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data import GroupedCounts, Minibatch
 from pyro_mgvi.data.names import cell_index, gene_positions
 from pyro_mgvi.errors import SettingsError
-from pyro_mgvi.model import Posterior
+from pyro_mgvi.model import Model, Posterior
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.support.values import flag, whole_number
 from pyro_mgvi.training.program import Program, check_model
@@ -32,6 +32,18 @@ def measured_only(program: Program, posterior: Posterior, share_ng: Tensor) -> T
     """Return expression with NaN where a cell's group has not got the gene."""
     measured_ng = program.model.measured(posterior.batch.group)
     return share_ng if measured_ng is None else share_ng.where(measured_ng, torch.nan)
+
+
+def has_genes(model: Model, batch: Minibatch) -> Tensor | None:
+    """Return which cell has which gene, boolean; None if all have all.
+
+    Its group has it, and of several modalities, the cell has a count of its kind.
+    """
+    measured_ng = model.measured(batch.group)
+    if model.modalities is None:
+        return measured_ng
+    has_ng = model.modalities.spread(model.totals(batch.counts) > 0)
+    return has_ng if measured_ng is None else has_ng & measured_ng
 
 
 def marked(program: Program, table: pd.DataFrame, predict_absent: bool) -> pd.DataFrame:

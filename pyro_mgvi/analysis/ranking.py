@@ -8,17 +8,16 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from torch import Tensor
 
 from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, q_values
+from pyro_mgvi.analysis.expression import has_genes
 from pyro_mgvi.analysis.new_samples import NEW, SAME, common_genes, new_sample_scores
 from pyro_mgvi.core.interfaces import DataKind, gene_log_prob
-from pyro_mgvi.data import GroupedCounts, Minibatch
+from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.cells.selection import Cells, cells_of_group
 from pyro_mgvi.data.masks.notes import measured_in, notes_of
 from pyro_mgvi.data.names import Labels, NamedGroups, labels_of, named_groups
 from pyro_mgvi.errors import DataError, SettingsError
-from pyro_mgvi.model import Model
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.support.values import flag
 from pyro_mgvi.training.program import Program, check_model
@@ -251,17 +250,9 @@ def _sums(
         )
         gain_ng = with_all - with_less
         share_all, share_without = (model.expression(parts, group_n) for parts in sides)
-        has_ng = _has(model, posterior.batch)
+        has_ng = has_genes(model, posterior.batch)
         found = gain_ng, gain_ng > 0, share_all, share_without, torch.ones_like(gain_ng)
         for name, value_ng in zip(sums, found):
-            sums[name] += (value_ng * has_ng).sum(0).cpu().numpy()
+            own_ng = value_ng if has_ng is None else value_ng * has_ng
+            sums[name] += own_ng.sum(0).cpu().numpy()
     return sums
-
-
-def _has(model: Model, batch: Minibatch) -> Tensor:
-    """Return which cell has which gene: its group has it, and the cell has a count of its kind."""
-    measured_ng = model.measured(batch.group)
-    has_ng = torch.ones_like(batch.counts) if measured_ng is None else measured_ng
-    if model.modalities is None:
-        return has_ng
-    return has_ng * model.modalities.spread(model.totals(batch.counts) > 0)

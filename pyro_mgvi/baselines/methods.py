@@ -189,8 +189,10 @@ def everyones_counts(data: GroupedCounts) -> Counts:
     Raises
     ------
     DataError
-        If groups have genes of their own.
+        If groups have genes of their own, or these are no grouped counts.
     """
+    if not isinstance(data, GroupedCounts):
+        raise DataError("pass GroupedCounts.from_anndata(adata, group_key)")
     if data.schema.absent:
         raise DataError(
             f"this method cannot leave out genes that {' and '.join(data.schema.absent)} has not "

@@ -90,14 +90,14 @@ class MGFA:
         Raises
         ------
         DataError
-            If a value is not finite, or a group has fewer than 2 cells.
+            If a value is not finite, groups are no integer codes, or one has fewer than 2 cells.
         SettingsError
             If ``n_private`` has not one entry for each group.
         """
         x_np, group_n = np.asarray(x_np, float), np.asarray(group_n)
         if x_np.ndim != 2 or len(x_np) != len(group_n) or not np.isfinite(x_np).all():
             raise DataError("MGFA needs finite values, cells x variables, and a group per cell")
-        sizes = np.bincount(group_n)
+        sizes = np.bincount(_codes(group_n))
         if sizes.min() < 2:
             raise DataError(f"group {sizes.argmin()} has fewer than 2 cells: MGFA needs a variance")
         given = np.asarray(self.n_private)
@@ -136,8 +136,15 @@ class MGFA:
         return LowRankMultivariateNormal(mean_p, factor_pf, diagonal_p)
 
     def log_likelihood(self, x_np: np.ndarray, group_n: np.ndarray) -> float:
-        """Return the mean log-likelihood per cell, in nats."""
-        x, group_n = torch.as_tensor(np.asarray(x_np, float)), np.asarray(group_n)
+        """Return the mean log-likelihood per cell, in nats.
+
+        Raises
+        ------
+        DataError
+            If a cell is of a group that it has not seen.
+        """
+        x = torch.as_tensor(np.asarray(x_np, float))
+        group_n = _codes(np.asarray(group_n), len(self.mean_gp))
         groups = range(len(self.mean_gp))
         total = sum(self.distribution(g).log_prob(x[group_n == g]).sum() for g in groups)
         return float(total) / len(x)
@@ -157,8 +164,14 @@ class MGFA:
         Returns
         -------
         Shared scores (n, K), and for each group private ones (n, J), NaN for foreign cells.
+
+        Raises
+        ------
+        DataError
+            If a cell is of a group that it has not seen.
         """
-        x_np, group_n = np.asarray(x_np, float), np.asarray(group_n)
+        x_np = np.asarray(x_np, float)
+        group_n = _codes(np.asarray(group_n), len(self.mean_gp))
         rng = None if draw is None else np.random.default_rng(draw)
         z_nk, t = np.full((len(x_np), self.n_shared), np.nan), []
         for g, own_pj in enumerate(self.private_pj):
@@ -175,3 +188,14 @@ class MGFA:
             t.append(np.full((len(x_np), own_pj.shape[1]), np.nan))
             t[-1][mine] = f_nf[:, self.n_shared :]
         return z_nk, t
+
+
+def _codes(group_n: np.ndarray, n_groups: int | None = None) -> np.ndarray:
+    """Return codes of groups, if they are such."""
+    if not np.issubdtype(group_n.dtype, np.integer) or group_n.min(initial=0) < 0:
+        raise DataError("MGFA takes groups as integer codes from 0")
+    if n_groups is not None and group_n.max(initial=0) >= n_groups:
+        raise DataError(
+            f"MGFA was fitted on {n_groups} groups: there is none of code {group_n.max()}"
+        )
+    return group_n

@@ -225,8 +225,10 @@ def _add_rank(commands: Commands) -> None:
 
 def _add_programs(commands: Commands) -> None:
     programs = commands.add_parser("programs", help="list the genes of each private dimension")
-    programs.add_argument("model", type=Path, metavar="MODEL", help="folder that fit --model wrote")
-    programs.add_argument("input", type=Path, metavar="IN", help="the cells it was trained on")
+    programs.add_argument(
+        "model", type=_path, metavar="MODEL", help="folder that fit --model wrote"
+    )
+    programs.add_argument("input", type=_path, metavar="IN", help="the cells it was trained on")
     programs.add_argument(
         "--latents",
         nargs="+",
@@ -237,7 +239,7 @@ def _add_programs(commands: Commands) -> None:
         "--no-q", action="store_true", help="no q-values: saves refits of about one training"
     )
     _add_gene_sets(programs)
-    programs.add_argument("--out", type=Path, required=True, metavar="PROGRAMS.csv")
+    programs.add_argument("--out", type=_path, required=True, metavar="PROGRAMS.csv")
     _add_accelerator(programs)
     programs.add_argument("--quiet", action="store_true", help="no progress bar")
     programs.set_defaults(run="programs")

@@ -17,6 +17,7 @@ from pyro_mgvi.cli.modalities import holds_modalities, of_modalities, read_any
 from pyro_mgvi.cli.outputs import (
     Kind,
     Output,
+    check_cells,
     check_outputs,
     write_backed,
     write_cells,
@@ -138,6 +139,8 @@ def _of_cells(arguments: Namespace) -> tuple[AnnData, GroupedCounts, MGVI]:
 
 def _trained(arguments: Namespace, adata: Any, data: GroupedCounts, mgvi: MGVI) -> int:
     """Train, and write the model and the latents."""
+    if launched().rank == 0 and not arguments.backed:
+        check_cells(adata, arguments.out)
     try:
         found = mgvi.fit(
             data,
@@ -254,8 +257,7 @@ def programs(arguments: Namespace) -> int:
     if table["q_value"].notna().any():
         print(f"q-values speak of {table.attrs['q_value_of']}")
     print(f"written to {arguments.out}")
-    if len(table):
-        sets.write(table)
+    sets.write(table)
     return 0
 
 

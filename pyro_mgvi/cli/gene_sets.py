@@ -45,7 +45,9 @@ class GeneSets:
         DataError, SettingsError
             If the file is no GMT file, or decoupler is not installed.
         """
-        out = beside.with_name(f"{beside.stem}_gene_sets{beside.suffix}")
+        out = beside  # a folder has no name, and is refused as what it is
+        if beside.name:
+            out = beside.with_name(f"{beside.stem}_gene_sets{beside.suffix}")
         if source is None:
             return cls(None, out, {})
         sets = read_gene_sets(source)

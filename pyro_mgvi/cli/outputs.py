@@ -148,6 +148,20 @@ def write_cells(adata: AnnData, path: Path) -> None:
             adata.write_h5ad(part, compression="gzip")
 
 
+def check_cells(adata: AnnData, path: Path) -> None:
+    """Refuse cells that could be read, but cannot be written, before they are trained on."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            write_cells(adata[:2].copy(), Path(folder) / path.name)
+        except SettingsError as error:
+            if isinstance(error.__cause__, OSError):  # of this folder, not of the cells
+                return
+            raise SettingsError(
+                f"these cells cannot be written to {path}: {error.__cause__ or error}; look for "
+                "it in obs, var, raw.var and uns of the input, and rename or drop it"
+            ) from error
+
+
 def write_backed(
     mgvi: Program,
     adata: AnnData,
@@ -208,7 +222,8 @@ def _empty(obsm: h5py.Group, copy: Copy, n_cells: int) -> h5py.Dataset:
 def write_table(table: pd.DataFrame, path: Path, index: bool = True) -> None:
     """Write a table as text."""
     with writing(path) as part:
-        table.to_csv(part, index=index, sep="\t" if ".tsv" in path.suffixes else ",")
+        name = path.name.lower().removesuffix(".gz")
+        table.to_csv(part, index=index, sep="\t" if name.endswith(".tsv") else ",")
 
 
 def _refused(output: Output, reason: str) -> SettingsError:

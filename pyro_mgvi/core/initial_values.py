@@ -83,14 +83,15 @@ class InitialValues(NamedTuple):
         n_samples: int = 0,
     ) -> InitialValues:
         """Return neutral values of the right shapes, for example before loading weights."""
-        library = torch.tensor([[7.0, 1.0]]).repeat(n_batches, 1)
-        zeros = torch.zeros(n_genes)
-        offset = torch.zeros(n_groups, n_genes)
-        depth = torch.tensor(1e3) if measured_bg is None else torch.full((n_groups,), 1e3)
-        sizes = torch.ones(n_groups)
+        dtype = torch.float32  # as data give them, whatever the default is
+        library = torch.tensor([[7.0, 1.0]], dtype=dtype).repeat(n_batches, 1)
+        zeros = torch.zeros(n_genes, dtype=dtype)
+        offset = torch.zeros(n_groups, n_genes, dtype=dtype)
+        depth = torch.full(() if measured_bg is None else (n_groups,), 1e3, dtype=dtype)
+        sizes = torch.ones(n_groups, dtype=dtype)
         if modalities is not None:
             library = library.unsqueeze(1).repeat(1, len(modalities), 1)
-            depth = torch.full((n_groups, len(modalities)), 1e3)
+            depth = torch.full((n_groups, len(modalities)), 1e3, dtype=dtype)
         values = zeros, offset, zeros, zeros, library, zeros, depth, n_covariates, sizes
         reference_g = None
         if measured_bg is not None and modalities is None:

@@ -119,8 +119,7 @@ class Decoder(nn.Module, ABC):
     def forward(self, x: DecoderInput) -> list[Part]:
         """Return additive parts, each of ``n_outputs`` tensors (..., n, genes).
 
-        The first is the location, on the scale of the likelihood's link; the second, if asked
-        for, the drop-out logits.
+        The first is the location, on the scale of the link; the second, the drop-out logits.
         """
 
     def log_prior(self) -> Tensor | None:
@@ -149,6 +148,10 @@ class Likelihood(nn.Module, ABC):
         It needs ``log_prob``, ``sample``, ``mean`` and ``variance``. With univariate
         distributions, that is ``Univariate(...).to_event(1)``; genes can then be ranked, too.
         """
+
+    def observed(self, values: Tensor) -> Tensor:
+        """Return what of the cells' values has a probability: by default, these."""
+        return values
 
     def expression(self, parts: list[Part]) -> Tensor:
         """Return what is reported as expression, (..., n, genes): shares of a cell's counts."""

@@ -157,7 +157,7 @@ def to_arviz(
     observed = np.empty((n, len(names)), kind)
     with seeded(seed):
         for cells, found in dense_posteriors(mgvi, data, progress, "draws"):
-            counts = found.batch.counts
+            counts = mgvi.model.likelihood.observed(found.batch.counts)
             observed[cells] = counts.cpu().numpy()[:, position]
             for i in range(n_draws):
                 drawn = draw(found)

@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 
 from pyro_mgvi.criticism.arviz_versions import arviz_and_version
 from pyro_mgvi.criticism.draws import dense_posteriors, draw, seeded
+from pyro_mgvi.criticism.measure import measure_of
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.names import cell_index
 from pyro_mgvi.errors import SettingsError
@@ -122,17 +123,8 @@ def held_out(
             doubling_n[cells] = total - halves.mean(0)
             log_ess_n = 2 * logsumexp(log_weight_kn, axis=0) - logsumexp(2 * log_weight_kn, axis=0)
             ess_n[cells] = np.clip(np.exp(log_ess_n), 1, n_draws)  # but for rounding errors
-    measure: dict[str, object] = {
-        "genes": frozenset(mgvi.schema.genes),
-        "feature masks": {k: frozenset(v) for k, v in mgvi.schema.absent.items()},
-        "layer": mgvi.schema.layer,
-        "use_raw": mgvi.schema.use_raw,
-        "round_counts": mgvi.schema.round_counts,
-        "data_kind": mgvi.data_kind,
-        "observed_library": mgvi.model.observed_library,
-    }
     names = cell_index(data, adata).to_numpy()
-    return HeldOut(log_marginal_n, elbo_n, doubling_n, ess_n, n_draws, names, measure)
+    return HeldOut(log_marginal_n, elbo_n, doubling_n, ess_n, n_draws, names, measure_of(mgvi))
 
 
 def compare(

@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from torch import Tensor
 
+from pyro_mgvi.analysis.expression import has_genes
 from pyro_mgvi.core import DataKind
 from pyro_mgvi.criticism.draws import dense_posteriors, draw, seeded
 from pyro_mgvi.data import GroupedCounts
@@ -126,17 +127,16 @@ def predictive_checks(
             "pyro_mgvi.criticism.to_arviz and arviz's predictive plots"
         )
     data = mgvi.read_for_results(adata)
-    n, n_genes = data.shape
-    n_g = np.full(n_genes, n)  # cells that have the gene
-    if mgvi.schema.measured_bg is not None:
-        n_g = np.maximum(mgvi.schema.measured_bg[data.group_n].sum(0), 1)
+    n_genes = data.shape[1]
+    n_g = np.zeros(n_genes)  # cells that have the gene
     # sums over cells of the count, its square and its being zero: observed, and per replicate
     observed_3g, replicate_d3g = np.zeros((3, n_genes)), np.zeros((n_draws, 3, n_genes))
     per_cell = []
     with seeded(seed):
         for _, posterior in dense_posteriors(mgvi, data, progress, "predictive checks"):
-            counts = posterior.batch.counts
-            measured_ng = mgvi.model.measured(posterior.batch.group)
+            counts = mgvi.model.likelihood.observed(posterior.batch.counts)
+            measured_ng = has_genes(mgvi.model, posterior.batch)
+            n_g += len(counts) if measured_ng is None else measured_ng.sum(0).cpu().numpy()
             observed_3g += _gene_sums(counts, measured_ng)
             replicate_d2n = np.empty((n_draws, 2, len(counts)))
             for i in range(n_draws):
@@ -145,6 +145,7 @@ def predictive_checks(
                 replicate_d2n[i] = _cell_statistics(replicate, measured_ng)
             found_2n = _cell_statistics(counts, measured_ng)
             per_cell.append(_table(("library", "zeros"), found_2n, replicate_d2n))
+    n_g = np.maximum(n_g, 1)
     genes = _table(
         ("mean", "variance", "zeros"), _moments(observed_3g, n_g), _moments(replicate_d3g, n_g)
     )
@@ -176,7 +177,8 @@ def _cell_statistics(counts_ng: Tensor, measured_ng: Tensor | None) -> np.ndarra
     if measured_ng is None:
         return np.stack([counts.sum(1).numpy(), zeros.mean(1).numpy()])
     has = measured_ng.cpu().double()
-    return np.stack([counts.sum(1).numpy(), ((zeros * has).sum(1) / has.sum(1)).numpy()])
+    share = (zeros * has).sum(1) / has.sum(1).clamp(min=1)
+    return np.stack([counts.sum(1).numpy(), share.numpy()])
 
 
 def _table(names: Sequence[str], observed_s: np.ndarray, replicate_ds: np.ndarray) -> pd.DataFrame:

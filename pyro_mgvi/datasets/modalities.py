@@ -67,7 +67,7 @@ def two_modalities(
         "rna": whole_number("n_genes", n_genes, least=20),
         "prot": whole_number("n_proteins", n_proteins, least=20),
     }
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(whole_number("seed", seed, least=0))
     group_n = np.arange(n_cells) % len(GROUPS)
     states = {name: rng.integers(n, size=n_cells) for name, (n, _) in PROGRAMS.items()}
     states["private"][group_n == 0] = -1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import anndata as ad
@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.support.values import number, whole_number
 
 Seed = int | np.random.Generator | None
 
@@ -39,7 +40,7 @@ class SplatParams:
     Raises
     ------
     SettingsError
-        If a probability is not within [0, 1] or a scale is not positive.
+        If a probability is not within [0, 1], or a scale is negative or zero.
     """
 
     mean_shape: float = 0.6
@@ -65,6 +66,8 @@ class SplatParams:
         for name in ("mean_shape", "mean_rate", "lib_scale", "bcv_df"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be positive, not {getattr(self, name)}")
+        for name in ("out_fac_scale", "de_fac_scale", "bcv_common"):
+            number(name, getattr(self, name), least=0.0)
 
 
 def splat(
@@ -184,8 +187,11 @@ def grouped(
     ((60, 60), ['A', 'B', 'none'])
     """
     rng = np.random.default_rng(seed)
-    if isinstance(groups, int):
-        groups = [f"group{i + 1}" for i in range(groups)]
+    n_cells, n_types = whole_number("n_cells", n_cells, 1), whole_number("n_types", n_types, 1)
+    if isinstance(groups, str) or not isinstance(groups, Iterable):
+        groups = [f"group{i + 1}" for i in range(whole_number("groups", groups, least=1))]
+    if len(set(groups)) < len(groups):
+        raise SettingsError(f"groups have names of their own, not {list(groups)}")
     weights = np.ones(len(groups)) if group_weights is None else np.asarray(group_weights, float)
     if min(len(groups), n_types, n_programs, n_cells) < 1 or n_shared_genes < 1:
         raise SettingsError("groups, types, programs, cells and genes must be at least 1")

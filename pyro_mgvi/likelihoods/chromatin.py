@@ -50,6 +50,10 @@ class Bernoulli(Likelihood, HandlesAbsent):
     def __init__(self, initial: InitialValues):
         super().__init__()
 
+    def observed(self, values: Tensor) -> Tensor:
+        """Return whether there is any count."""
+        return (values > 0).to(values.dtype)
+
     def forward(self, parts: list[Part], log_library: Tensor | None) -> dist.TorchDistribution:
         """Return the distribution of the regions from the decoder's parts and the library."""
         regions: dist.TorchDistribution = _regions(_log_mean(parts, log_library)).to_event(1)

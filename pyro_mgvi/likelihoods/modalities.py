@@ -170,6 +170,11 @@ class ModalityLikelihoods(Likelihood, HandlesAbsent):
                 made.append(each.of_measured(of_it, log_n, has_ng))
         return SideBySide(made)
 
+    def observed(self, values: Tensor) -> Tensor:
+        """Return what each modality's likelihood gives the probability of."""
+        split = self.modalities.split(values)
+        return torch.cat([each.observed(of_it) for each, of_it in zip(self.each, split)], -1)
+
     def expression(self, parts: list[Part]) -> Tensor:
         """Return shares of the counts of each modality: they add up to 1 within each."""
         return torch.cat([each.expression(of_it) for each, of_it in self._of_each(parts)], -1)

@@ -51,7 +51,7 @@ class AdditiveDecoder(Decoder):
         if not latents.shared:
             raise SettingsError("an additive decoder needs a latent that all groups own")
         self.shared = JointDecoder(
-            Latents(latents.shared, latents.design),
+            Latents(latents.shared, latents.design, latents.having),
             initial,
             n_outputs,
             hidden,

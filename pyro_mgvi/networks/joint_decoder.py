@@ -131,7 +131,8 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
     def typical_shift(self, start_tg: Tensor) -> Tensor:
         """Return how far the median gene differs between the groups that have it."""
         shift_tg = start_tg.abs()
-        return (shift_tg if self.comparable is None else self.comparable.known(shift_tg)).median()
+        known = shift_tg if self.comparable is None else self.comparable.known(shift_tg)
+        return known.median() if known.numel() else known.new_zeros(())  # one group has them all
 
     def further_layers(self, hidden: int) -> nn.Module:
         """Return what lies between the hidden layer and the heads, both ``hidden`` wide."""

@@ -9,6 +9,7 @@ import numpy as np
 from anndata import AnnData
 
 from pyro_mgvi.analysis.expression import normalized_expression
+from pyro_mgvi.core import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.cells.selection import Cells, cells_of_group
 from pyro_mgvi.data.masks.notes import lacking, prediction_note
@@ -76,10 +77,12 @@ def expression(
     found = (normalized_expression(mgvi, data, k, genes, predict_absent=True) for _, k, _ in sides)
     tables = [table.to_numpy() for table in found]
     of_gene = [_boxes(mgvi.schema, gene, data.group_n, (own, others)) for gene in genes]
+    counts = mgvi.data_kind is DataKind.COUNTS
+    scale = 1e4 if counts else 1.0
     figure = new_figure(2.6 * len(genes), 3.2, show)
     axes = axes_grid(figure, 1, len(genes))
     for side, ((name, _, colour), table) in enumerate(zip(sides, tables)):
-        for ax, values, (drawn, hatches, _) in zip(axes, 1e4 * table.T, of_gene):
+        for ax, values, (drawn, hatches, _) in zip(axes, scale * table.T, of_gene):
             boxes = ax.boxplot(
                 [values[cells] for cells in drawn],
                 positions=[side, side + 3],
@@ -94,7 +97,7 @@ def expression(
     for ax, gene, (_, _, note) in zip(axes, genes, of_gene):
         ax.set_xticks([0.5, 3.5], [group, "others"])
         ax.set_title(f"{gene}\n({note})" if note else gene)
-    axes[0].set_ylabel("expected counts per 10,000")
+    axes[0].set_ylabel("expected counts per 10,000" if counts else "expected value")
     axes[-1].legend(frameon=False, fontsize=8)
     finish(axes, show, save)
     return axes

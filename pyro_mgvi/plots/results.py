@@ -91,7 +91,7 @@ def ranking(
     Raises
     ------
     DataError
-        If the table lacks a column.
+        If the table lacks a column, or is of several labels (``by=``).
     SettingsError
         If the figure cannot be shown or saved.
 
@@ -103,6 +103,9 @@ def ranking(
     """
     check(show, save)
     _needs(table, "what rank_genes returns", "per_cell", "q_value")
+    if table.index.nlevels > 1:
+        first = table.index[0][0]
+        raise DataError(f"the ranking is of several labels: draw that of one, table.loc[{first!r}]")
     table, level = table.head(whole_number("top", top, least=1)), number("level", level)
     if ax is None:
         ax = new_figure(4, 1 + 0.2 * len(table), show).subplots()

@@ -163,7 +163,8 @@ def _private(result: Result, said: FitSummary | None) -> Iterator[str]:
             text += f", {order[copy.key]:.1f} nats per cell"
         text += "."
         if genes.get(copy.key):
-            text += f" First genes: {genes[copy.key].replace(' | ', '; next dimension: ')}."
+            said_so = genes[copy.key].replace(" | and ", "; and ")  # ... 2 more dimensions
+            text += f" First genes: {said_so.replace(' | ', '; next dimension: ')}."
         name = result.first_label
         if name is not None:
             labels = result.column(name)[own.own_n]

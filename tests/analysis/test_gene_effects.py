@@ -276,3 +276,14 @@ def test_planted_programs_are_found_with_few_errors_and_none_where_there_are_non
     mgvi = shaken(adata, 0)  # untrained: dimensions of noise
     table = mgvi.programs(adata, calibration=cross_fit(mgvi, adata, max_epochs=20, progress=False))
     assert len(table) and (table["q_value"] > 0.05).mean() > 0.99
+
+
+def test_a_column_called_depth_keeps_its_correlation(adata):
+    copy = adata.copy()
+    copy.obs["depth"] = np.random.default_rng(3).normal(size=120)
+    mgvi = MGVI.from_anndata(copy, "group", latents=["z:1", "t:1"])
+    row, z = mgvi.program_summary(copy, latents="z").iloc[0], mgvi.latents(copy)["z"].iloc[:, 0]
+    counts = np.asarray(copy.X.sum(1)).ravel()
+    for key, values in {"depth": copy.obs["depth"], "depth_of_counts": counts}.items():
+        expected = row["orientation"] * spearmanr(z, values)[0]
+        assert row[f"{key}_correlation"] == pytest.approx(expected, abs=1e-6)

@@ -122,3 +122,14 @@ def test_bad_input_is_refused():
         MGFA(1, 1).fit(np.full((6, 3), np.nan), group)
     with pytest.raises(DataError, match="fewer than 2"):
         MGFA(1, 1).fit(x, np.array([0, 0, 0, 0, 0, 2]))
+
+
+def test_groups_are_codes_that_it_has_seen():
+    x, group = np.random.default_rng(0).normal(size=(40, 6)), np.repeat([0, 1], 20)
+    mgfa = MGFA(2, 1).fit(x, group)
+    for ask in (mgfa.log_likelihood, mgfa.scores):
+        with pytest.raises(DataError, match="fitted on 2 groups: there is none of code 3"):
+            ask(x, group + 2)
+    for bad in (np.where(group, "b", "a"), group - 1, group * 1.0):
+        with pytest.raises(DataError, match="integer codes from 0"):
+            MGFA(2, 1).fit(x, bad)

@@ -14,6 +14,7 @@ from pyro_mgvi.cli.files import read_cells
 from pyro_mgvi.cli.outputs import (
     Kind,
     Output,
+    check_cells,
     check_outputs,
     write_cells,
     write_table,
@@ -198,3 +199,27 @@ def test_what_a_zarr_folder_holds(disk):
     found = {name: zarr_encoding(disk / name) for name in ("in.zarr", "other.zarr", "folder")}
     assert found == {"in.zarr": "anndata", "other.zarr": "unknown", "folder": None}
     assert zarr_encoding(disk / "in.h5ad") is None
+
+
+def test_cells_that_cannot_be_written_are_refused_before_training(adata, tmp_path):
+    named = adata.copy()
+    named.raw = adata
+    named.raw.var["_index"] = "x"  # as SeuratDisk leaves it
+    with pytest.raises(SettingsError, match=r"cannot be .*'_index' is a reserved.*raw\.var"):
+        check_cells(named, tmp_path / "out.h5ad")
+    check_cells(adata, tmp_path / "out.h5ad")
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_last_suffix_of_a_table_says_what_divides_it(tmp_path):
+    table = pd.DataFrame({"a": [1], "b": [2]})
+    for name, head in {
+        "t.TSV": "a\tb",
+        "t.tsv.csv": "a,b",
+        "t.csv": "a,b",
+        "t.tsv": "a\tb",
+    }.items():
+        write_table(table, tmp_path / name, index=False)
+        assert (tmp_path / name).read_text().splitlines()[0] == head
+    write_table(table, tmp_path / "t.tsv.gz", index=False)
+    assert list(pd.read_csv(tmp_path / "t.tsv.gz", sep="\t")) == ["a", "b"]

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.modalities import LIKELIHOODS, small
 from scipy import stats
 from scipy.special import logsumexp
 
@@ -236,3 +237,20 @@ def test_draws_that_all_weigh_the_same_have_no_error(adata):
     assert (score.ess_n <= 50).all()
     assert score.monte_carlo_error == pytest.approx(0.0, abs=1e-3)
     np.testing.assert_allclose(score.log_marginal_n, score.elbo_n, rtol=1e-6)
+
+
+def test_what_is_counted_otherwise_is_not_compared(adata):
+    models = {
+        kind.__name__: pyro_mgvi.MGVI.from_anndata(adata, "group", likelihood=kind)
+        for kind in (pyro_mgvi.NB, pyro_mgvi.Bernoulli)
+    }
+    with pytest.raises(SettingsError, match="differ in what is open or closed"):
+        compare(models, adata, n_draws=2, progress=False)
+    mdata = small()
+    mdata["rna"].layers["other"] = 3 * mdata["rna"].X
+    models = {
+        name: pyro_mgvi.MGVI.from_mudata(mdata, "donor", LIKELIHOODS, layers=layers)
+        for name, layers in {"X": None, "other": {"rna": "other"}}.items()
+    }
+    with pytest.raises(SettingsError, match="differ in layer"):
+        compare(models, mdata, n_draws=2, progress=False)

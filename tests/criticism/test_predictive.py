@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from helpers.modalities import model, small
 from scipy import stats
 
 import pyro_mgvi
@@ -111,3 +112,25 @@ def test_predictive_checks_refuse_transformed_data_and_few_draws(mgvi, adata):
     gaussian = pyro_mgvi.MGVI.from_anndata(log, "group", likelihood=Gaussian)
     with pytest.raises(SettingsError, match="Gaussian"):
         predictive_checks(gaussian, log)
+
+
+def test_open_regions_are_compared_with_open_ones(adata):
+    mgvi = pyro_mgvi.MGVI.from_anndata(adata, "group", likelihood=pyro_mgvi.Bernoulli)
+    checks = predictive_checks(mgvi, adata, n_draws=20, progress=False)
+    is_open = (adata.X.toarray() > 0).mean(0)
+    np.testing.assert_allclose(checks.genes["mean_observed"], is_open, rtol=1e-6)
+    assert checks.genes["mean_predicted"].between(0, 1).all()
+
+
+def test_cells_without_a_modality_are_no_cells_without_a_protein():
+    mdata = small()
+    lacks = np.arange(mdata.n_obs) < 20
+    mdata["prot"].X[lacks] = 0
+    mgvi = model(mdata)
+    checks = predictive_checks(mgvi, mdata, n_draws=20, progress=False)
+    proteins = checks.genes.filter(like="prot:", axis=0)
+    counts = mdata["prot"].X[~lacks]
+    np.testing.assert_allclose(proteins["mean_observed"], counts.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(proteins["zeros_observed"], (counts == 0).mean(0), atol=1e-6)
+    rna_zeros = (mdata["rna"].X[lacks] == 0).mean(1)
+    np.testing.assert_allclose(checks.cells["zeros_observed"][lacks], rna_zeros, atol=1e-6)

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from pyro_mgvi.metrics import program_score
 
-from pyro_mgvi import SettingsError
+from pyro_mgvi import DataError, SettingsError
+from pyro_mgvi.baselines import method
+from pyro_mgvi.datasets import two_modalities
 from pyro_mgvi.datasets.simulate import SplatParams, clear_recipe, grouped, paper_recipe, splat
 
 
@@ -128,3 +131,29 @@ def statistics(adata):
     out["program DE fraction"] = np.array([len(changed) / factors.size])
     out["program log DE factor"] = np.quantile(np.log(changed), quantiles)
     return out
+
+
+def test_bad_settings_are_named(adata):
+    sizes = {"n_cells": 40, "n_shared_genes": 20, "n_program_genes": 5}
+    cases = [
+        ({"groups": ["a", "a"]}, "names of their own"),
+        ({"groups": "ab"}, "groups must be a whole number"),
+        ({"n_cells": 40.5}, "n_cells must be a whole number"),
+        ({"n_types": 0}, "n_types must be at least 1"),
+    ]
+    for bad, message in cases:
+        with pytest.raises(SettingsError, match=message):
+            clear_recipe(**sizes | bad)
+    assert clear_recipe(**sizes, groups=np.int64(2)).obs["group"].nunique() == 2
+    with pytest.raises(SettingsError, match="de_fac_scale"):
+        SplatParams(de_fac_scale=-1.0)
+    with pytest.raises(SettingsError, match="seed must be at least 0"):
+        two_modalities(seed=-1, n_cells=40)
+    with pytest.raises(DataError, match="no cell is of group 'x'"):
+        program_score(adata, "x")
+    without = adata.copy()
+    del without.obs["program"]
+    with pytest.raises(DataError, match="obs has no program"):
+        program_score(without, "group1")
+    with pytest.raises(DataError, match=r"GroupedCounts\.from_anndata"):
+        method("MGFA").fit(adata)

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from helpers.modalities import LATENTS, model, mosaic, small
+from helpers.modalities import LATENTS, LIKELIHOODS, model, mosaic, mudata_of, small
 
 from pyro_mgvi import (
+    MGVI,
+    AdditiveDecoder,
+    JointDecoder,
     LogLinearDecoder,
     SettingsError,
     WassersteinTraceELBO,
@@ -79,3 +82,14 @@ def test_data_of_one_modality_are_refused():
     for component in (ModalityEncoders, lambda *given: ModalityDecoders(*given, n_outputs=1)):
         with pytest.raises((SettingsError, TypeError), match="several modalities"):
             component(latents, initial)
+
+
+@pytest.mark.parametrize("decoder", [JointDecoder, AdditiveDecoder])
+def test_a_modality_that_one_group_alone_has_is_trained(decoder):
+    mdata = mosaic(prot="d0")
+    keep = (mdata["prot"].obs["donor"] == "d1").to_numpy()
+    mdata = mudata_of({"rna": mdata["rna"].copy(), "prot": mdata["prot"][keep].copy()})
+    mgvi = MGVI.from_mudata(mdata, "donor", LIKELIHOODS, decoder=decoder, latents=LATENTS)
+    assert all(torch.isfinite(value).all() for value in mgvi.model.state_dict().values())
+    mgvi.fit(mdata, max_epochs=2, progress=False)
+    assert np.isfinite(mgvi.history[["train", "validation"]]).all(axis=None)

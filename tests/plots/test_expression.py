@@ -5,7 +5,7 @@ import pytest
 from helpers.masked import masked, masks_of
 
 import pyro_mgvi
-from pyro_mgvi import MGVI, plots
+from pyro_mgvi import MGVI, Gaussian, plots
 
 
 def test_expression_draws_all_and_shared_for_the_group_and_for_the_others(mgvi, adata):
@@ -54,3 +54,14 @@ def test_what_a_group_has_not_got_is_marked_as_predicted(adata):
         truth = [np.median(x[side, i]) for x in predicted for side in cells]
         np.testing.assert_allclose(medians, truth, rtol=1e-5)
         assert found == hatch
+
+
+def test_transformed_values_are_drawn_as_they_are(adata):
+    logs = adata.copy()
+    logs.X = np.log1p(adata.X.toarray())
+    mgvi = MGVI.from_anndata(logs, "group", likelihood=Gaussian)
+    (ax,) = plots.expression(mgvi, logs, "group2", ["shared_1"])
+    assert ax.get_ylabel() == "expected value"
+    expected = mgvi.normalized_expression(logs, genes="shared_1").to_numpy()
+    low, high = ax.dataLim.intervaly
+    assert expected.min() - 1 < low <= high < expected.max() + 1

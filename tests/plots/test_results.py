@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import pyro_mgvi
-from pyro_mgvi import Diagnosis, plots
+from pyro_mgvi import DataError, Diagnosis, plots
 
 
 def test_history_plot():
@@ -74,3 +74,11 @@ def test_every_latent_of_many_groups_is_told_apart_in_the_diagnostics():
     looks = {(line.get_color(), line.get_marker()) for line in kl.lines}
     assert len(looks) == 42
     kl.figure.draw_without_rendering()
+
+
+def test_a_ranking_of_several_labels_is_not_drawn_as_one():
+    index = pd.MultiIndex.from_product([["T1", "T2"], ["a", "b"]], names=["label", "gene"])
+    table = pd.DataFrame({"per_cell": 0.1, "q_value": 0.5}, index=index)
+    with pytest.raises(DataError, match=r"table\.loc\['T1'\]"):
+        plots.ranking(table)
+    assert len(plots.ranking(table.loc["T2"]).get_yticklabels()) == 2

@@ -7,7 +7,7 @@ import torch
 from helpers.fitting import PLAN, fitted, same
 from helpers.masked import masked, masks_of
 
-from pyro_mgvi import MGVI, NB, DataError, Discovery, SettingsError
+from pyro_mgvi import MGVI, NB, DataError, DataWarning, Discovery, SettingsError
 from pyro_mgvi.analysis.discovery.discovery import COLUMNS
 
 
@@ -80,3 +80,9 @@ def test_who_shares_what_and_how_well_trainings_agree_stay(trained, donors):
     trained.discovery = Discovery(pd.DataFrame(columns=list(COLUMNS)), (), {}, np.zeros(0))
     larger = trained.add_samples(donors, PLAN, progress=False)
     assert larger.discovery is trained.discovery and larger.agreement is trained.agreement
+
+
+def test_training_on_with_samples_that_are_not_known_is_said(known, donors):
+    mgvi = fitted(known, likelihood=NB, sample_key="donor")
+    with pytest.warns(DataWarning, match=r"10 cells are of samples .*\(group2\.1\).*add_samples"):
+        mgvi.fit(donors, PLAN, progress=False)

@@ -65,10 +65,13 @@ def test_fit_changes_nothing_of_the_caller(adata):
     pd.testing.assert_frame_equal(adata.obs, obs)
 
 
-def test_works_under_another_default_dtype(adata):
+def test_works_under_another_default_dtype(adata, tmp_path):
     torch.set_default_dtype(torch.float64)
     try:
-        assert (fitted(adata).latents(adata)["z"].dtypes == np.float32).all()
+        mgvi = fitted(adata)
+        assert (mgvi.latents(adata)["z"].dtypes == np.float32).all()
+        mgvi.save(tmp_path / "model")
+        assert same(MGVI.load(tmp_path / "model").latents(adata), mgvi.latents(adata))
     finally:
         torch.set_default_dtype(torch.float32)
 

@@ -10,7 +10,7 @@ from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.moments import EXTREME, extreme_cells
-from pyro_mgvi.training.plan import SearchSettings
+from pyro_mgvi.training.plan import SearchSettings, TrainingPlan
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.residuals import searched_groups
 
@@ -42,12 +42,14 @@ def hints(program: Program, data: GroupedCounts, sampled: GroupedCounts) -> Iter
             "fit with fewer cells of it, and compare"
         )
     least = SearchSettings.least_cells
-    searched = searched_groups(program.families.design, sizes, least)
+    validation = (program.plan or TrainingPlan()).validation_fraction
+    trained_on = sizes - np.round(validation * sizes).astype(int)  # as the search counts them
+    searched = searched_groups(program.families.design, trained_on, least)
     small = [f"{groups[i]} ({sizes[i]})" for i in np.flatnonzero((sizes > 0) & ~searched)]
     if small:
         yield (
-            f"groups of fewer than {least} cells are not searched for programs, and what is found "
-            f"in them is doubtful: {', '.join(small)}"
+            f"groups of fewer than {least} cells to train on are not searched for programs, and "
+            f"what is found in them is doubtful: {', '.join(small)}"
         )
     if program.schema.batch_key is not None and _nested(data):
         yield (

@@ -56,7 +56,8 @@ def program_summary(
     with labels, ``labels_explain``, the share of its variance that lies between them (near 1, it
     tells labels and nothing else), and ``varies_in``, the labels within which its standard
     deviation is largest, and that; ``depth_correlation``, of ranks (Spearman), with the counts of
-    a cell; and ``<column>_correlation`` with each numeric column of ``obs`` that varies.
+    a cell (``depth_of_counts_correlation`` beside a column ``depth``); and
+    ``<column>_correlation`` with each numeric column of ``obs`` that varies.
 
     Raises
     ------
@@ -88,7 +89,8 @@ def program_summary(
         nats_d = dimension_divergence(mgvi, cells)[copy.latent][copy.index].numpy()
         beside = {key: values[own] for key, values in numbers.items()}
         if mgvi.data_kind is DataKind.COUNTS:
-            beside["depth"] = np.asarray(cells.x.sum(1), float).ravel()
+            name = "depth" if "depth" not in beside else "depth_of_counts"
+            beside[name] = np.asarray(cells.x.sum(1), float).ravel()
         labels = None if label_key is None else obs[label_key].iloc[own]
         rows += [
             {"latent": copy.key, "dimension": int(dim) + 1, "cells": len(own)}

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from pyro_mgvi.analysis.metrics.named import cells_with, check_names
+from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.names import Labels, known_labels
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.kernels.sparse import is_sparse
@@ -255,7 +256,16 @@ def program_score(adata: AnnData, group: str) -> tuple[np.ndarray, np.ndarray]:
         From :mod:`pyro_mgvi.datasets.simulate`, with two programs in the group.
     group
         Name of the group.
+
+    Raises
+    ------
+    DataError
+        If no cell is of that group, or the data have no programs.
     """
+    if missing := {"group", "program"} - {*adata.obs}:
+        raise DataError(f"obs has no {some(sorted(missing))}: these are no simulated cells")
+    if group not in set(adata.obs["group"]):
+        raise DataError(f"no cell is of group {group!r}: there are {some(set(adata.obs['group']))}")
     cells = adata[(adata.obs["group"] == group).to_numpy()]
     programs = sorted(cells.obs["program"].unique())
     cells = cells[:, cells.var["is_program"].to_numpy(bool)]

@@ -117,6 +117,7 @@ def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: objec
         Further settings, such as the command that was run.
     """
     schema, families = program.schema, program.families
+    lacking = {} if schema.modalities else {k: len(v) for k, v in schema.absent.items()}
     switches = {**schema.source.flags(), "drop_empty": schema.drop_empty}
     settings = {
         "group_key": schema.group_key,
@@ -127,6 +128,7 @@ def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: objec
         **({} if schema.sample_key is None else {"sample_key": schema.sample_key}),
         **_modalities(schema),
         **({"genes_left_out": schema.left_out} if schema.left_out else {}),
+        **({"genes_absent": lacking} if lacking else {}),
         "latents": [as_text(family, schema.groups) for family in families],
         "seed": program.seed,
     }

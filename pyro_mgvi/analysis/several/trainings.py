@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
+from pyro_mgvi.support.whole_files import read_tensors
 from pyro_mgvi.training import Trainer
 from pyro_mgvi.training.checkpoint import states, usable_folder
 from pyro_mgvi.training.program import Program
@@ -88,7 +90,17 @@ def check_several(
     if checkpoint is None:
         return
     usable_folder(_folder(checkpoint, 0), resume)
-    if states(Path(checkpoint)) and not _folder(checkpoint, 0).exists():
+    found = [*states(Path(checkpoint)).values()]
+    if found and _folder(checkpoint, 0).exists():
+        earlier: dict[str, str] = {}
+        with suppress(Exception):  # a damaged one is refused where it is resumed
+            earlier = dict(read_tensors(found[-1], torch.device("cpu"))["identity"])
+        if earlier.get("n_trainings", repr(n_trainings)) != repr(n_trainings):
+            raise SettingsError(
+                f"checkpoint {checkpoint} is of another training, with other n_trainings "
+                f"({earlier['n_trainings']}): name another folder, or ask for as many"
+            )
+    if found and not _folder(checkpoint, 0).exists():
         raise SettingsError(
             f"checkpoint {checkpoint} is of another training, of a single one: name another "
             "folder, or use n_trainings=1"

@@ -27,8 +27,8 @@ def without_model(result: Result, what: str) -> Hint:
     """Say that the model is missing, and what to run."""
     columns = result.group_columns
     return Hint(
-        f"{what}: not here, because this report was made without the trained model. Save the "
-        "model with the fit, and name it:",
+        f"{what}: not here, because this report was made without the trained model. Run the fit "
+        "again, with what else it was told, and let it save the model; then name it:",
         NEEDS_MODEL.format(_options(columns[1:] or columns, result.settings), form=_form(result))
         + "\n"
         + with_model(result),

@@ -18,6 +18,7 @@ from pyro_mgvi.data.schema import Source
 from pyro_mgvi.data.stores.in_memory import Counts
 from pyro_mgvi.data.stores.on_disk import in_memory
 from pyro_mgvi.errors import DataError
+from pyro_mgvi.kernels.sparse import is_sparse
 from pyro_mgvi.plots.colours import Levels
 from pyro_mgvi.report.blocks import Block, Hint, Paragraph, Picture, Row, Section, Table
 from pyro_mgvi.report.result import Result
@@ -27,23 +28,22 @@ WIDE = 8  # groups that are columns of a table; more are rows, if labels are few
 
 def data(result: Result) -> Section:
     """Show how many cells each group has, and how deep they are."""
-    adata, group = result.adata, result.group
+    group = result.group
     key = result.settings["group_key"]
     sizes = group.value_counts().reindex(list(result.groups))
     table = pd.DataFrame({"cells": sizes.to_numpy()})
     blocks: list[Block] = []
     items: list[Picture | Table] = []
+    x: Counts | None = None
     try:
-        where = Source(result.settings.get("layer"), bool(result.settings.get("use_raw")))
-        where = where.resolved(adata)
-        genes = where.var_names(adata)
-        found = checked(matrix(adata, where), adata, genes, where, DataKind.VALUES, known=True)
-        x = in_memory(found)
+        x = _values(result)
     except DataError as error:
         blocks.append(Hint(f"Depth cannot be shown: {error}."))
-    else:
+    if x is not None:
         group_n = group.cat.codes.to_numpy()
-        if result.modalities is None:
+        if not result.settings.get("round_counts") and (_entries(x) % 1).any():
+            blocks.append(Paragraph("The values are transformed: they have no depth."))
+        elif result.modalities is None:
             columns, picture = _depth(x, group_n, result.groups)
             items.append(picture)
             table = table.assign(**columns)
@@ -57,6 +57,25 @@ def data(result: Result) -> Section:
     if result.first_label is not None:
         items.append(_by_group(result, result.first_label))
     return Section("data", "Data", "What went in?", (*blocks, Row(tuple(items))))
+
+
+def _values(result: Result) -> Counts:
+    """Return what was fitted; of genes that a group has not got, nothing, if the model says so."""
+    if result.data is not None and result.data.schema.absent:
+        return in_memory(result.data.x)
+    if result.settings.get("genes_absent"):
+        raise DataError("groups have not got the same genes, and the model knows which")
+    adata = result.adata
+    where = Source(result.settings.get("layer"), bool(result.settings.get("use_raw")))
+    where = where.resolved(adata)
+    found = matrix(adata, where)
+    return in_memory(
+        checked(found, adata, where.var_names(adata), where, DataKind.VALUES, known=True)
+    )
+
+
+def _entries(x: Counts) -> np.ndarray:
+    return np.asarray(x.data if is_sparse(x) else x)
 
 
 def _of_modalities(

@@ -290,3 +290,14 @@ def test_two_fits_with_other_seeds_find_the_programs_alike():
         assert (mgvi.agreement.query("latent == 't_group1'")["found_by"] == 2).all()
     assert linear_cka(found[0]["t_group1"][own], found[1]["t_group1"][own]) > 0.9
     assert linear_cka(found[0]["z"], found[1]["z"]) > 0.93
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_other_trainings_is_refused_before_one_more(adata, tmp_path):
+    folder, settings = tmp_path / "states", {"latents": LATENTS, "seed": 1}
+    done = {"max_epochs": 2, "checkpoint": folder, "progress": False}
+    MGVI.from_anndata(adata, "group", **settings).fit(adata, n_trainings=2, **done)
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(SettingsError, match=r"with other n_trainings \(2\)"):
+        MGVI.from_anndata(adata, "group", **settings).fit(adata, n_trainings=3, **done)
+    assert sorted(folder.rglob("*")) == before

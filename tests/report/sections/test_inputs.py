@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.fitting import fitted as fitted_model
 from helpers.html_reader import Reader, number
+from helpers.masked import masked, masks_of
 
 import pyro_mgvi
 from pyro_mgvi.report import render
@@ -127,3 +129,21 @@ def test_many_groups_are_rows(adata):
     truth = pd.crosstab(cells.obs["group"], cells.obs["celltype"])
     assert list(table.frame["group"]) == list(truth.index) and len(truth) == 10
     np.testing.assert_array_equal(table.frame[list(truth.columns)], truth)
+
+
+def test_depth_is_of_the_genes_that_a_group_has_and_transformed_values_have_none(adata):
+    has_bg = (np.arange(60) % np.array([[2], [3], [5]]) > 0) | (np.arange(60) % 30 == 0)
+    cells = masked(adata, has_bg, fill=np.nan)
+    mgvi = fitted_model(cells, feature_masks=masks_of(cells))
+    mgvi.write_latents(cells, progress=False)
+    found = Reader(render(cells, mgvi, progress=False)).table("group", "cells").set_index("group")
+    for group in found.index:
+        mine = np.nan_to_num(cells.X[(cells.obs["group"] == group).to_numpy()])
+        assert number(found.at[group, "counts per cell"]) == round(np.median(mine.sum(1)))
+    assert "the model knows which" in render(cells, progress=False)
+    logs = adata.copy()
+    logs.X = np.log1p(adata.X.toarray())
+    gaussian = fitted_model(logs, likelihood=pyro_mgvi.Gaussian)
+    gaussian.write_latents(logs, progress=False)
+    page = render(logs, gaussian, progress=False)
+    assert "transformed: they have no depth" in page and "counts per cell" not in page
