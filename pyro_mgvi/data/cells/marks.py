@@ -21,10 +21,10 @@ def marks(data: GroupedCounts) -> np.ndarray:
 
     Examples
     --------
-    >>> import anndata as ad
-    >>> adata = ad.AnnData(np.array([[1.0, 2.0], [2.0, 1.0]]), obs={"tissue": ["a", "b"]})
-    >>> one, other = (GroupedCounts.from_anndata(x, "tissue") for x in (adata, adata[::-1]))
-    >>> differing(marks(one), marks(one)), differing(marks(one), marks(other))
+    >>> from pyro_mgvi.datasets import clear_recipe
+    >>> adata = clear_recipe(seed=0, n_cells=40, n_shared_genes=30, n_program_genes=10)
+    >>> cells, turned = (GroupedCounts.from_anndata(x, "group") for x in (adata, adata[::-1]))
+    >>> differing(marks(cells), marks(cells)), differing(marks(cells), marks(turned))
     ([], ['counts', 'groups'])
     """
     if data in KNOWN:
