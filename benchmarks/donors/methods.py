@@ -60,7 +60,7 @@ def pseudobulk(adata: ad.AnnData, group: str, sample: str) -> np.ndarray:
     if df < 1:
         return np.full(adata.n_vars, np.nan)
     found, *_ = np.linalg.lstsq(x_uk, y_ug, rcond=None)
-    variance_g, prior = squeezed(((y_ug - x_uk @ found) ** 2).sum(0) / df, df)
+    variance_g, prior = squeezed(((y_ug - x_uk @ found) ** 2).sum(0) / df, df, tails=())
     unscaled = np.linalg.inv(x_uk.T @ x_uk)[-1, -1]
     return 2 * student.sf(np.abs(found[-1]) / np.sqrt(variance_g * unscaled), min(df + prior, 1e9))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from pyro_mgvi.analysis.efficient_scores import ROUNDING
 
 ALIKE = 100  # genes of similar information, whose variances are shrunk towards each other
+TAILS = (0.95, 0.99)  # where the genes' variances must not spread wider than their prior
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,9 @@ def sample_scores(units: Units) -> np.ndarray:
     The effect :math:`y_u = U_u / I_u` of a unit varies by :math:`\tau^2 + \phi / I_u`: between
     samples, and from cell to cell. One ratio of the two (the median over genes, by moments) weighs
     the units of each gene. The residual variance of a gene, of few degrees of freedom, is shrunk
-    towards that of genes of similar information, by as much as their spread says (Smyth 2004): the
-    more is known of a gene, the more its own variance between samples counts. The moderated t
+    towards that of genes of similar information, by as much as the spread of all genes says (Smyth
+    2004), and no more than their upper tail allows: the more is known of a gene, the more its own
+    variance between samples counts. The moderated t
     statistic is turned into the normal score of the same tail.
 
     Returns
@@ -67,11 +70,10 @@ def sample_scores(units: Units) -> np.ndarray:
     ratio = _between_to_within(effect_ug, information_ug, units.design_uk)
     weight_ug = information_ug / (1.0 + ratio * information_ug)
     coefficient_g, unscaled_g, variance_g = _regressed(effect_ug, weight_ug, units.design_uk)
-    moderated_g, df_g = np.empty_like(variance_g), np.empty_like(variance_g)
     order = np.argsort(information_ug.sum(0), kind="stable")
-    for alike in np.array_split(order, max(1, len(order) // ALIKE)):
-        moderated_g[alike], prior = squeezed(variance_g[alike], df)
-        df_g[alike] = min(df + prior, df * len(alike))  # no more than all of them have
+    alike = np.array_split(order, max(1, len(order) // ALIKE))
+    moderated_g, prior = squeezed(variance_g, df, alike)
+    df_g = min(df + prior, df * len(order))  # no more than all of them have
     t_g = coefficient_g / np.sqrt(np.maximum(moderated_g * unscaled_g, np.finfo(float).tiny))
     tail_g = norm.isf(np.maximum(t.sf(np.abs(t_g), df_g), np.finfo(float).tiny))
     z_g[informed_g] = np.sign(t_g) * tail_g
@@ -116,10 +118,27 @@ def _between_to_within(
     return max(0.0, float(np.median(found_g)))
 
 
-def squeezed(variance_g: np.ndarray, df: int) -> tuple[np.ndarray, float]:
-    """Return variances shrunk towards their common value, and how many degrees it counts for.
+def squeezed(
+    variance_g: np.ndarray,
+    df: int,
+    alike: Sequence[np.ndarray] | None = None,
+    tails: Sequence[float] = TAILS,
+) -> tuple[np.ndarray, float]:
+    """Return variances shrunk towards common values, and how many degrees these count for.
 
-    Moments of the log variances, as in limma (Smyth 2004, section 6.2).
+    Moments of the log variances, as in limma (Smyth 2004, section 6.2), over all genes: of a
+    hundred they are too uncertain. Where some genes vary far more between samples than others,
+    moments miss it, and a test of few samples calls such genes: so the prior is at least as wide
+    as the upper tail.
+
+    Parameters
+    ----------
+    variance_g, df
+        Variances, and the degrees of freedom of each.
+    alike
+        Positions of genes that have a common value; all by default.
+    tails
+        Shares of variances below which the prior must not be narrower than they are.
 
     Examples
     --------
@@ -128,16 +147,54 @@ def squeezed(variance_g: np.ndarray, df: int) -> tuple[np.ndarray, float]:
     >>> bool(prior > 50), bool(np.abs(found - 1).max() < 0.3)
     (True, True)
     """
-    from scipy.optimize import brentq
     from scipy.special import digamma, polygamma
 
-    positive = variance_g[variance_g > ROUNDING * np.median(variance_g)]
-    if len(positive) < 2:
+    alike = [np.arange(len(variance_g))] if alike is None else alike
+    varies_g = variance_g > ROUNDING * np.median(variance_g)
+    classes = [positions[varies_g[positions]] for positions in alike]
+    classes = [positions for positions in classes if len(positions)]
+    n = sum(map(len, classes))
+    if n < len(classes) + 1:
         return variance_g, 0.0
-    log_g = np.log(positive) - digamma(df / 2) + np.log(df / 2)
-    excess = float(np.var(log_g, ddof=1) - polygamma(1, df / 2))
+    log_g = np.log(np.where(varies_g, variance_g, 1.0)) - digamma(df / 2) + np.log(df / 2)
+    squares = sum(((log_g[c] - log_g[c].mean()) ** 2).sum() for c in classes)
+    excess = float(squares / (n - len(classes)) - polygamma(1, df / 2))
+    ratio_g = np.concatenate([variance_g[c] / np.median(variance_g[c]) for c in classes])
+    prior = min([_of_excess(excess), *(_of_tail(ratio_g, df, share) for share in tails)])
+    found_g = variance_g.astype(float)
+    for positions, kept in zip(alike, [varies_g[positions] for positions in alike]):
+        mean = log_g[positions[kept]].mean() if kept.any() else log_g[varies_g].mean()
+        if np.isinf(prior):
+            found_g[positions] = np.exp(mean)
+            continue
+        common = np.exp(mean + digamma(prior / 2) - np.log(prior / 2))
+        found_g[positions] = (prior * common + df * variance_g[positions]) / (prior + df)
+    return found_g, prior
+
+
+def _of_excess(excess: float) -> float:
+    """Return the degrees of a prior whose log variances vary so much."""
+    from scipy.optimize import brentq
+    from scipy.special import polygamma
+
     if excess <= polygamma(1, 1e6):
-        return np.full(len(variance_g), np.exp(log_g.mean())), np.inf
-    half = float(brentq(lambda x: polygamma(1, x) - excess, 1e-8, 1e6))
-    common = np.exp(log_g.mean() + digamma(half) - np.log(half))
-    return (2 * half * common + df * variance_g) / (2 * half + df), 2 * half
+        return np.inf
+    return 2 * float(brentq(lambda half: polygamma(1, half) - excess, 1e-8, 1e6))
+
+
+def _of_tail(ratio_g: np.ndarray, df: int, share: float) -> float:
+    """Return the degrees of a prior under which so large a share of variances is below theirs.
+
+    ``ratio_g`` are variances by their median.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import f
+
+    def wider(log_prior: float) -> float:
+        prior = np.exp(log_prior)
+        return float(np.log(f.ppf(share, df, prior) / f.ppf(0.5, df, prior)) - np.log(seen))
+
+    seen, ends = np.quantile(ratio_g, share), (np.log(0.5), np.log(1e6))
+    if wider(ends[1]) >= 0:  # as if all true variances were the same
+        return np.inf
+    return 0.5 if wider(ends[0]) <= 0 else float(np.exp(brentq(wider, *ends)))

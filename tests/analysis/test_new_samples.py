@@ -71,7 +71,7 @@ def test_a_ranking_says_that_it_is_for_new_samples(fits, nested, key, offset):
 
 def test_a_paired_shift_is_the_paired_t_test_of_residuals(fits, nested, monkeypatch):
     mgvi, refits = fits["crossed"]
-    monkeypatch.setattr(sample_tests, "squeezed", lambda variance_g, df: (variance_g, 0.0))
+    monkeypatch.setattr(sample_tests, "squeezed", lambda variance_g, df, alike: (variance_g, 0.0))
     monkeypatch.setattr(sample_tests, "_between_to_within", lambda *_: 1e12)  # all count the same
     monkeypatch.setattr(new_samples, "shrunk", lambda z_g: z_g)
     data, without = mgvi.read(nested), Decoding.leaving_out(mgvi.families)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers.donors import nested_units
 from scipy.stats import kstest, norm, ttest_ind, ttest_rel
+from scipy.stats import t as student
 
 from pyro_mgvi.analysis import sample_tests
 from pyro_mgvi.analysis.efficient_scores import q_values
@@ -49,7 +50,7 @@ def units_of(effect_ug, design_uk):
 
 
 def test_without_sharing_it_is_the_t_test_nested_and_paired(monkeypatch):
-    monkeypatch.setattr(sample_tests, "squeezed", lambda variance_g, df: (variance_g, 0.0))
+    monkeypatch.setattr(sample_tests, "squeezed", lambda variance_g, df, alike: (variance_g, 0.0))
     effect = np.random.default_rng(0).normal(size=(8, 60)) + np.arange(8)[:, None] // 2
     own = np.tile([0.0, 1.0], 4)
     nested = sample_scores(units_of(effect, np.column_stack([np.ones(8), own])))
@@ -97,3 +98,28 @@ def test_shrunk_variances_follow_their_prior():
     np.testing.assert_allclose(constant[:-1], found, rtol=1e-3)
     alone, none = squeezed(np.array([0.0, 2.0]), 3)
     assert none == 0 and list(alone) == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("wide", [0.0, 0.05])
+@pytest.mark.parametrize("n_samples", [3, 5])
+def test_genes_that_samples_differ_in_more_are_no_discovery(wide, n_samples):
+    """Some genes vary three times as much between samples: a prior of moments calls them."""
+    rng = np.random.default_rng(0)
+    own = np.repeat([0.0, 1.0], n_samples)
+    design = np.column_stack([np.ones(len(own)), own])
+    called, by_moments = [], []
+    for _ in range(60):
+        sd_g = np.where(rng.random(400) < wide, 0.9, 0.3)
+        units = units_of(rng.normal(0.0, sd_g, (len(own), 400)), design)
+        called.append((q_values(np.abs(sample_scores(units))) < 0.05).any())
+        variance_g, prior = squeezed(
+            (units.score_ug / 50).reshape(2, n_samples, -1).var(1, ddof=1).mean(0),
+            2 * n_samples - 2,
+            tails=(),
+        )
+        difference_g = np.diff((units.score_ug / 50).reshape(2, n_samples, -1).mean(1), axis=0)[0]
+        t_g = difference_g / np.sqrt(variance_g * 2 / n_samples)
+        tail_g = norm.isf(student.sf(np.abs(t_g), min(2 * n_samples - 2 + prior, 1e6)))
+        by_moments.append((q_values(tail_g) < 0.05).any())
+    assert np.mean(called) <= 0.1
+    assert wide == 0.0 or np.mean(by_moments) > np.mean(called)

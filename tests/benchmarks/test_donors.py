@@ -102,7 +102,7 @@ def test_the_table_tells_null_from_planted():
 
 @pytest.mark.parametrize("paired", [False, True])
 def test_pseudobulk_without_moderation_is_the_textbook_t_test(paired, monkeypatch):
-    monkeypatch.setattr(methods, "squeezed", lambda variance_g, df: (variance_g, 0.0))
+    monkeypatch.setattr(methods, "squeezed", lambda variance_g, df, tails: (variance_g, 0.0))
     adata = nested_donors(4, 1, planted=False)[:, :50].copy()
     names = adata.obs["donor"].astype(str)
     adata.obs["donor"] = names.str[-1] if paired else names
