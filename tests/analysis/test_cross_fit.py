@@ -101,6 +101,7 @@ def test_what_a_component_cannot_do_is_not_said_of_each_refit(adata):
         cross_fit(mgvi, adata, max_epochs=1, progress=False)
 
 
+@pytest.mark.slow
 def test_refits_are_of_their_cells_in_their_order_and_of_their_model(trained, adata):
     refits = cross_fit(trained, adata, max_epochs=1, progress=False)
     own, again = {"calibration": refits, "progress": False}, adata.copy()

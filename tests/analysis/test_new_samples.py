@@ -196,6 +196,7 @@ def test_slopes_that_differ_between_donors_are_no_discovery_and_common_ones_are(
     assert called[:20].sum() > 14 and called[20:].sum() < 5
 
 
+@pytest.mark.slow
 def test_without_a_common_gene_the_reason_is_said(nested):
     adata, masks = nested.copy(), {}
     counts = adata.X.toarray()

@@ -100,6 +100,7 @@ def test_shrunk_variances_follow_their_prior():
     assert none == 0 and list(alone) == [0.0, 2.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wide", [0.0, 0.05])
 @pytest.mark.parametrize("n_samples", [3, 5])
 def test_genes_that_samples_differ_in_more_are_no_discovery(wide, n_samples):

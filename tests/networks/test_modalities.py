@@ -84,6 +84,7 @@ def test_data_of_one_modality_are_refused():
             component(latents, initial)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", [JointDecoder, AdditiveDecoder])
 def test_a_modality_that_one_group_alone_has_is_trained(decoder):
     mdata = mosaic(prot="d0")

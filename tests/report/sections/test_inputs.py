@@ -131,6 +131,7 @@ def test_many_groups_are_rows(adata):
     np.testing.assert_array_equal(table.frame[list(truth.columns)], truth)
 
 
+@pytest.mark.slow
 def test_depth_is_of_the_genes_that_a_group_has_and_transformed_values_have_none(adata):
     has_bg = (np.arange(60) % np.array([[2], [3], [5]]) > 0) | (np.arange(60) % 30 == 0)
     cells = masked(adata, has_bg, fill=np.nan)
