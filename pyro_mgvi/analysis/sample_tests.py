@@ -162,8 +162,9 @@ def squeezed(
     ratio_g = np.concatenate([variance_g[c] / np.median(variance_g[c]) for c in classes])
     prior = min([_of_excess(excess), *(_of_tail(ratio_g, df, share) for share in tails)])
     found_g = variance_g.astype(float)
-    for positions, kept in zip(alike, [varies_g[positions] for positions in alike]):
-        mean = log_g[positions[kept]].mean() if kept.any() else log_g[varies_g].mean()
+    for positions in alike:
+        kept_g = positions[varies_g[positions]]
+        mean = log_g[kept_g if len(kept_g) else varies_g].mean()
         if np.isinf(prior):
             found_g[positions] = np.exp(mean)
             continue

@@ -34,12 +34,11 @@ def data(result: Result) -> Section:
     table = pd.DataFrame({"cells": sizes.to_numpy()})
     blocks: list[Block] = []
     items: list[Picture | Table] = []
-    x: Counts | None = None
     try:
         x = _values(result)
     except DataError as error:
         blocks.append(Hint(f"Depth cannot be shown: {error}."))
-    if x is not None:
+    else:
         group_n = group.cat.codes.to_numpy()
         if not result.settings.get("round_counts") and (_entries(x) % 1).any():
             blocks.append(Paragraph("The values are transformed: they have no depth."))
