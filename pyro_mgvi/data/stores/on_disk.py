@@ -165,7 +165,7 @@ class OnDisk:
             ) from error
         x = columns(x, self.columns)
         if self.rounded:
-            np.rint(_values(x), out=_values(x))
+            np.rint(entries(x), out=entries(x))
         x = x if len(back) == len(wanted) and (np.diff(back) > 0).all() else x[back]
         if self.group_n is not None and self.measured_bg is not None:
             x, _ = without_absent(x, self.group_n[cells], self.measured_bg)
@@ -207,7 +207,8 @@ class OnDisk:
         )
 
 
-def _values(x: Counts) -> np.ndarray:
+def entries(x: Counts) -> np.ndarray:
+    """Return the values that are stored: of sparse counts, those that are not zero."""
     values: np.ndarray = x.data if is_sparse(x) else np.asarray(x)
     return values
 

@@ -16,9 +16,8 @@ from pyro_mgvi.core.modalities import Modalities
 from pyro_mgvi.data.counts import checked, matrix
 from pyro_mgvi.data.schema import Source
 from pyro_mgvi.data.stores.in_memory import Counts
-from pyro_mgvi.data.stores.on_disk import in_memory
+from pyro_mgvi.data.stores.on_disk import entries, in_memory
 from pyro_mgvi.errors import DataError
-from pyro_mgvi.kernels.sparse import is_sparse
 from pyro_mgvi.plots.colours import Levels
 from pyro_mgvi.report.blocks import Block, Hint, Paragraph, Picture, Row, Section, Table
 from pyro_mgvi.report.result import Result
@@ -40,7 +39,7 @@ def data(result: Result) -> Section:
         blocks.append(Hint(f"Depth cannot be shown: {error}."))
     else:
         group_n = group.cat.codes.to_numpy()
-        if not result.settings.get("round_counts") and (_entries(x) % 1).any():
+        if not result.settings.get("round_counts") and (entries(x) % 1).any():
             blocks.append(Paragraph("The values are transformed: they have no depth."))
         elif result.modalities is None:
             columns, picture = _depth(x, group_n, result.groups)
@@ -71,10 +70,6 @@ def _values(result: Result) -> Counts:
     return in_memory(
         checked(found, adata, where.var_names(adata), where, DataKind.VALUES, known=True)
     )
-
-
-def _entries(x: Counts) -> np.ndarray:
-    return np.asarray(x.data if is_sparse(x) else x)
 
 
 def _of_modalities(
