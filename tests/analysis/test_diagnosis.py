@@ -28,7 +28,7 @@ from pyro_mgvi.analysis.diagnosis.probes import (
 )
 from pyro_mgvi.analysis.diagnosis.verdict import verdict
 from pyro_mgvi.analysis.metrics import probe
-from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
+from pyro_mgvi.datasets import clear_recipe
 from pyro_mgvi.training.search.clusters import clusters
 
 
@@ -240,18 +240,12 @@ def test_composition_is_no_leak_of_the_group():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("planted", [True, False])
-def test_the_verdict_knows_programs_from_none(planted):
-    if planted:
-        adata = clear_recipe(3, n_cells=700, n_shared_genes=300, n_program_genes=150)
-    else:
-        shared, none = SplatParams(lib_loc=10.0), SplatParams(lib_loc=7.0, de_prob=0.0)
-        adata = grouped(3, shared, none, 700, 300, 150)
-    mgvi = MGVI.from_anndata(adata, "group")
-    mgvi.fit(adata, progress=False)
-    report = mgvi.diagnose(adata, labels="celltype", progress=False)
-    found = [f"t_{g}" for g in mgvi.schema.groups if f"belongs to {g}" in str(report)]
-    assert found == (["t_group1", "t_group2"] if planted else []), str(report)
+@pytest.mark.parametrize("trial", ["planted", "nothing_planted"])
+def test_the_verdict_knows_programs_from_none(trial, request):
+    its = request.getfixturevalue(trial)
+    report = diagnose(its.mgvi, its.adata, "celltype", its.refits, its.shuffled, progress=False)
+    found = [f"t_{g}" for g in its.mgvi.schema.groups if f"belongs to {g}" in str(report)]
+    assert found == (["t_group1", "t_group2"] if trial == "planted" else []), str(report)
     nothing = "hold nothing for unseen cells that the shuffled refit does not also find"
-    assert str(report).count(nothing) == (0 if planted else 2)
+    assert str(report).count(nothing) == (0 if trial == "planted" else 2)
     assert "z: leaks" not in str(report) and "z: two refits disagree" not in str(report)

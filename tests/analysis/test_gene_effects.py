@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from pyro_mgvi import MGVI, CrossFit, DataError, LogLinearDecoder, SettingsError, cross_fit
+from pyro_mgvi import MGVI, CrossFit, DataError, LogLinearDecoder, SettingsError
 from pyro_mgvi.analysis.gene_effects import unseen
 from pyro_mgvi.analysis.gene_effects.table import _p_values
 from pyro_mgvi.analysis.gene_effects.unseen import _fold_scores, shrunk
-from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
+from pyro_mgvi.datasets import clear_recipe
 
 
 def wide(table, key):
@@ -111,9 +111,9 @@ def noise(seed=0, n=400, genes=60):
     return adata
 
 
-def shaken(adata, seed):
+def shaken(adata, seed, latents=("z:2", "t:2")):
     """Return a model whose encoders say something about every gene, and are never trained."""
-    mgvi = MGVI.from_anndata(adata, "group", latents=["z:2", "t:2"], seed=seed)
+    mgvi = MGVI.from_anndata(adata, "group", latents=latents, seed=seed)
     torch.manual_seed(seed)
     for parameter in mgvi.guide.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
@@ -257,12 +257,11 @@ def test_a_calibration_is_refits_or_yes_or_no(trained, adata):
 
 
 @pytest.mark.slow
-def test_planted_programs_are_found_with_few_errors_and_none_where_there_are_none():
-    adata = clear_recipe(8, n_cells=1000, n_shared_genes=400, n_program_genes=100)
-    mgvi = MGVI.from_anndata(adata, "group")
-    mgvi.fit(adata, progress=False)
-    refits = cross_fit(mgvi, adata, progress=False)
-    table = mgvi.programs(adata, calibration=refits)
+def test_planted_programs_are_found_with_few_errors_and_none_where_there_are_none(
+    planted, nothing_planted
+):
+    adata = planted.adata
+    table = planted.mgvi.programs(adata, calibration=planted.refits)
     assert len(table)
     for latent, rows in table.groupby("latent"):
         factors = [f"DEFac{p}" for p in adata.obs["program"][adata.obs["group"] == latent[2:]]]
@@ -271,11 +270,10 @@ def test_planted_programs_are_found_with_few_errors_and_none_where_there_are_non
         assert called.sum() > 20 and truth[called].mean() > 0.85
         assert truth[:20].mean() >= 0.9
 
-    null = SplatParams(lib_loc=7.0, de_prob=0.0)
-    adata = grouped(7, SplatParams(lib_loc=10.0), null, 1000, 400, 100)
-    mgvi = shaken(adata, 0)  # untrained: dimensions of noise
-    table = mgvi.programs(adata, calibration=cross_fit(mgvi, adata, max_epochs=20, progress=False))
-    assert len(table) and (table["q_value"] > 0.05).mean() > 0.99
+    null = nothing_planted
+    untrained = shaken(null.adata, 0, latents=("z:10", "t:10"))  # dimensions of noise, all of them open
+    table = untrained.programs(null.adata, calibration=null.refits)
+    assert table["dimension"].max() == 10 and (table["q_value"] > 0.05).mean() > 0.99
 
 
 def test_a_column_called_depth_keeps_its_correlation(adata):

@@ -11,7 +11,7 @@ from scipy.stats import nbinom, poisson
 import pyro_mgvi
 from pyro_mgvi import MGVI, DataError, Gaussian, Poisson, SettingsError, cross_fit, private, shared
 from pyro_mgvi.analysis.cross_fit import q_values
-from pyro_mgvi.datasets import SplatParams, clear_recipe, grouped
+from pyro_mgvi.datasets import clear_recipe
 from pyro_mgvi.training.program import Program
 
 
@@ -173,21 +173,19 @@ def test_bad_input_is_explained(trained, adata):
 
 
 @pytest.mark.slow
-def test_planted_genes_are_found_with_few_errors_and_none_where_there_are_none():
-    adata = clear_recipe(8, n_cells=1000, n_shared_genes=400, n_program_genes=100)
-    mgvi = MGVI.from_anndata(adata, "group")
-    mgvi.fit(adata, progress=False)
-    table = mgvi.rank_genes(adata, "group1", progress=False)
+def test_planted_genes_are_found_with_few_errors_and_none_where_there_are_none(
+    planted, nothing_planted
+):
+    adata = planted.adata
+    table = planted.mgvi.rank_genes(adata, "group1", calibration=planted.refits)
     factors = adata.var[["DEFacP1", "DEFacP2", "DEFacP3", "DEFacP4"]]
     affected = (factors.nunique(axis=1) > 1).loc[table.index]
     found = table["q_value"] < 0.1
     assert found.sum() > 20 and affected[found].mean() > 0.85
     assert affected[:20].mean() > 0.9
 
-    null = SplatParams(lib_loc=7.0, de_prob=0.0)
-    adata = grouped(7, SplatParams(lib_loc=10.0), null, 1000, 400, 100)
-    mgvi = MGVI.from_anndata(adata, "group")
-    table = mgvi.rank_genes(adata, "group1", progress=False)
+    null = nothing_planted
+    table = null.mgvi.rank_genes(null.adata, "group1", calibration=null.refits)
     assert (table["q_value"] > 0.05).all()
 
 
