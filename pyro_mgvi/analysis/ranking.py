@@ -15,6 +15,7 @@ from pyro_mgvi.analysis.new_samples import NEW, SAME, common_genes, new_sample_s
 from pyro_mgvi.core.interfaces import DataKind, gene_log_prob
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.cells.selection import Cells, cells_of_group
+from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.masks.notes import measured_in, notes_of
 from pyro_mgvi.data.names import Labels, NamedGroups, labels_of, named_groups
 from pyro_mgvi.errors import DataError, SettingsError
@@ -132,25 +133,58 @@ def rank_genes(
     without = Decoding.leaving_out(mgvi.families, latents, offset, named.columns)
     data = mgvi.read_for_results(adata)
     chosen, own = cells_of_group(adata, data, named, cells)
+    label_n = None if by is None else labels_within(adata, by, data, own)
     refits = (cross_fit(mgvi, data, progress=progress),) if given is None else given
     for split in given or ():
         split.check(data, mgvi)
-    if by is None:
+    if label_n is None:
         return _ranking(mgvi, data, named, without, chosen, own, refits, progress)
-    label_n = labels_of(adata, by, data, "by")
-    sizes = pd.Series(label_n[own]).value_counts()  # None is no label
-    if not len(sizes):
-        raise DataError(f"no cell of group {str(group)!r} has a label: say another column (by)")
+    labels = pd.Series(label_n[own]).value_counts().index  # the largest first; None is no label
     tables = {}
-    for label in sizes.index:
+    for label in labels:
         mine, mine_own = (cells[label_n[cells] == label] for cells in (chosen, own))
         of_label = mine, mine_own, refits, progress
         tables[str(label)] = _ranking(mgvi, data, named, without, *of_label)
     table = pd.concat(tables, names=["label", "gene"])
     table["q_value"] = q_values(table["z_score"].to_numpy())
-    table.attrs = tables[str(sizes.index[0])].attrs
-    table.attrs["left_out"] = sorted({*label_n[chosen]} - {*sizes.index, None})
+    table.attrs = tables[str(labels[0])].attrs
+    table.attrs["left_out"] = sorted({*label_n[chosen]} - {*labels, None})
     return table
+
+
+def labels_within(
+    adata: AnnData | GroupedCounts, by: Labels | str, data: GroupedCounts, own: np.ndarray
+) -> np.ndarray:
+    """Return the label of each cell of ``data``, if they are classes of a group's cells.
+
+    Parameters
+    ----------
+    adata
+        What ``data`` were read from.
+    by
+        As for :func:`rank_genes`.
+    data
+        The cells that the model uses.
+    own
+        Positions of those of the group.
+
+    Raises
+    ------
+    DataError
+        If none of the group's cells has a label, or most of those that have one are alone with it,
+        as with numbers or names of cells.
+    """
+    label_n = labels_of(adata, by, data, "by")
+    sizes = pd.Series(label_n[own]).value_counts()
+    if not len(sizes):
+        raise DataError("no cell of the group has a label: say another column (by)")
+    if (sizes == 1).sum() > max(2, sizes.sum() / 2):
+        raise DataError(
+            f"by tells {len(sizes):,} labels apart among {sizes.sum():,} cells of the group, such "
+            f"as {some(sizes.index, 3)}: these are no classes of cells; make some first "
+            "(pandas.cut for numbers)"
+        )
+    return label_n
 
 
 def _given(calibration: CrossFit | Sequence[CrossFit] | bool) -> tuple[CrossFit, ...] | None:

@@ -208,7 +208,6 @@ def _add_rank(commands: Commands) -> None:
     rank.add_argument(
         "--splits",
         type=int,
-        default=1,
         metavar="N",
         help="ways to split the cells for q-values, which are averaged: what is called hangs less "
         "on one of them (default: 1, about one training each)",

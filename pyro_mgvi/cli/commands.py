@@ -8,6 +8,7 @@ from typing import Any
 from anndata import AnnData
 
 from pyro_mgvi.analysis.cross_fit import cross_fit
+from pyro_mgvi.analysis.ranking import labels_within
 from pyro_mgvi.analysis.scverse.written import PREFIX, record, stale_latents
 from pyro_mgvi.cli.files import feature_masks, query, read_cells
 from pyro_mgvi.cli.fit_options import check_options, chosen_genes, say
@@ -29,7 +30,7 @@ from pyro_mgvi.core.latents.text import parse
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.cells.selection import cells_of_group
 from pyro_mgvi.data.modalities import labelled
-from pyro_mgvi.data.names import labels_of, named_groups
+from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.support.launched import launched
@@ -195,17 +196,20 @@ def rank_genes(arguments: Namespace) -> int:
         [Output("--out", arguments.out, Kind.TABLE), *sets.outputs],
         [arguments.input, arguments.model, *sets.inputs],
     )
-    n_splits = whole_number("--splits", arguments.splits, least=1)
+    if arguments.no_q and arguments.splits is not None:
+        raise SettingsError("--splits is of the q-values that --no-q leaves out: leave one out")
+    n_splits = (
+        1 if arguments.splits is None else whole_number("--splits", arguments.splits, least=1)
+    )
     mgvi = MGVI.load(arguments.model).to(arguments.accelerator)
     sets.check(mgvi)
     adata = read_any(arguments.input)
     data = mgvi.read(adata)
     cells = None if arguments.where is None else query(labelled(adata), arguments.where)
-    cells_of_group(
-        adata, data, named_groups(mgvi.families, arguments.group), cells
-    )  # refused before the refits
+    # refused before the refits
+    _, own = cells_of_group(adata, data, named_groups(mgvi.families, arguments.group), cells)
     if arguments.by is not None:
-        labels_of(adata, arguments.by, data, "--by")
+        labels_within(adata, arguments.by, data, own)
     progress = not arguments.quiet
     splits = range(0 if arguments.no_q else n_splits)
     table = mgvi.rank_genes(

@@ -200,7 +200,7 @@ def plotly_script() -> Markup | None:
 
 def _tiles(result: Result) -> list[tuple[str, str]]:
     several = result.modalities
-    features = [(f"{result.adata.n_vars:,}", "genes")]
+    features = [(f"{result.n_genes:,}", "genes")]
     if several is not None:
         features = [
             (f"{n:,}", f"features of {name}") for name, n in zip(several.names, several.sizes)

@@ -271,7 +271,9 @@ def test_planted_programs_are_found_with_few_errors_and_none_where_there_are_non
         assert truth[:20].mean() >= 0.9
 
     null = nothing_planted
-    untrained = shaken(null.adata, 0, latents=("z:10", "t:10"))  # dimensions of noise, all of them open
+    untrained = shaken(
+        null.adata, 0, latents=("z:10", "t:10")
+    )  # dimensions of noise, all of them open
     table = untrained.programs(null.adata, calibration=null.refits)
     assert table["dimension"].max() == 10 and (table["q_value"] > 0.05).mean() > 0.99
 

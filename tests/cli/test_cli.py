@@ -359,6 +359,8 @@ def test_several_splits_are_averaged_and_their_spread_is_said(tmp_path, capsys):
     assert "  z_sd: " in capsys.readouterr().out and "z_sd" in table
     assert rank(model, h5ad, "--group", "group1", "--splits", "0", "--out", out) == 2
     assert "--splits" in capsys.readouterr().err
+    assert rank(model, h5ad, "--group", "group1", "--splits", "2", "--no-q", "--out", out) == 2
+    assert "leave one out" in capsys.readouterr().err
 
 
 def test_rank_genes_reports_a_missing_q_value(h5ad, model, tmp_path, capsys):

@@ -155,3 +155,13 @@ def test_the_advised_fit_reads_the_same_cells(fitted):
     assert {key: found[key] for key in asked} == {key: settings.get(key, False) for key in asked}
     assert found["covariate_key"] == ["age", "a b"]
     assert parser().parse_args(shlex.split(report)[1:]).model == found["model"]
+
+
+@pytest.mark.slow
+def test_the_number_of_genes_is_of_those_that_were_chosen(adata):
+    cells = adata.copy()
+    genes = list(cells.var_names[::2])
+    mgvi = MGVI.from_anndata(cells, "group", genes=genes, latents=[shared(2), private(1)])
+    mgvi.fit(cells, max_epochs=1, progress=False)
+    mgvi.write_latents(cells)
+    assert Result.read(cells).n_genes == Result.read(cells, mgvi).n_genes == len(genes)

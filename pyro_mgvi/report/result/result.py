@@ -144,6 +144,13 @@ class Result:
         return (self.settings["group_key"], *(keys if len(keys) > 1 else ()))
 
     @property
+    def n_genes(self) -> int:
+        """How many genes the fit is of: those that were chosen, where some were."""
+        if self.mgvi is not None:
+            return len(self.mgvi.schema.genes)
+        return int(self.adata.n_vars) - int(self.settings.get("genes_left_out", 0))
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """Names of the groups."""
         return tuple(self.group.cat.categories)
