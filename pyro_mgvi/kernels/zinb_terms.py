@@ -1,18 +1,19 @@
 """The zero-inflated negative binomial log-probability of whole cells, with its gradients.
 
-With theta the inverse dispersion, m the log mean and gap = log(1 + exp(m) / theta):
-log NB(0) = -theta gap  and
-log NB(x) = log NB(0) + x (m - log theta - gap) + lgamma(x + theta) - lgamma(theta) - lgamma(x + 1).
+With theta the inverse dispersion, m the log mean, gap = log(1 + exp(m) / theta) and
+lost = log(1 + theta / exp(m)):  log NB(0) = -theta gap  and
+log NB(x) = log NB(0) - x lost + lgamma(x + theta) - lgamma(theta) - lgamma(x + 1).
 
 One pass over the counts gives value and gradients, which share their logarithms and exponentials;
 where means are a cell's total times the softmax of a location, that softmax is part of the pass.
-All is elementary arithmetic, which a compiler turns into vector instructions: gamma functions are
-Stirling's series after a shift by 4 (relative error under 1e-9), and the difference of the two at
-x + theta and x + 1 is formed before rounding, so that single precision is enough for large counts.
+All is elementary arithmetic, which a compiler turns into vector instructions. No term is much
+larger than the count, and what multiplies one is formed before rounding, so that single precision
+is enough for counts of millions, and for a theta as large: see :func:`_gammas`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ from pyro_mgvi.kernels.compiled import compilable
 
 #: Log-probability of each cell; its derivatives by location, gate, log theta and log total.
 Terms = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]
+#: Of m - log theta: gap and lost, the sigmoid and one minus it.
+Odds = tuple[Tensor, Tensor, Tensor, Tensor]
 
 BLOCK = 80_000  # counts at a time without a compiler: intermediate values stay in the cache
 
@@ -33,12 +36,11 @@ def gene_log_prob(x_ng: Tensor, log_mean: Tensor, log_theta: Tensor, gate: Tenso
     """Return the log-probability of each count as the formula says, in nats."""
     theta = log_theta.exp()
     odds = log_mean - log_theta
-    gap = softplus(odds)
-    log_zero = -theta * gap
-    gammas = torch.lgamma(x_ng + theta) - torch.lgamma(theta) - torch.lgamma(x_ng + 1)
-    log_p = log_zero + x_ng * (odds - gap) + gammas
+    log_zero = -theta * softplus(odds)
+    gammas, unshift, _ = _gammas(x_ng, theta, *_of_theta(theta))
+    log_p = log_zero - x_ng * softplus(-odds) + (gammas + unshift.log())
     if gate is None:
-        return log_p
+        return torch.where(x_ng > 0, log_p, log_zero)
     return torch.where(x_ng > 0, log_p, torch.logaddexp(gate, log_zero)) - softplus(gate)
 
 
@@ -48,36 +50,59 @@ def _stirling(r: Tensor) -> Tensor:
     return r * (1 / 12 - r2 * (1 / 360 - r2 * (1 / 1260 - r2 / 1680)))
 
 
-def _values(
-    x: Tensor,
-    odds: Tensor,
-    gap: Tensor,
-    slope: Tensor,
-    theta: Tensor,
-    lgamma_theta: Tensor,
-    digamma_theta: Tensor,
-    gate: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """Return log-probability and its derivatives by log mean, gate and log theta, per count.
+def _below_log(y: Tensor, r: Tensor, low: Tensor, per_product: Tensor) -> Tensor:
+    """Return digamma(y) - log(y + 4), given what :func:`_gammas` has of y."""
+    r2 = r * r
+    series = r * (0.5 + r * (1 / 12 - r2 * (1 / 120 - r2 * (1 / 252 - r2 / 240))))
+    return -series - (2 * y + 3) * (2 * low + 2) * per_product
 
-    ``odds`` is m - log theta, ``gap`` and ``slope`` its softplus and sigmoid. With a = x + theta
-    + 4 and b = x + 5, the shifted arguments of the two gamma functions.
+
+def _of_theta(theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what :func:`_gammas` needs of theta alone: it is the same for all cells."""
+    r, low = 1 / (theta + 4), theta * (theta + 3)
+    product = low * (low + 2)  # theta (theta + 1) (theta + 2) (theta + 3)
+    constant = product.log() + 4.5 * r.log() - _stirling(r) + (5 - 0.5 * math.log(2 * math.pi))
+    return constant, _below_log(theta, r, low, 1 / product)
+
+
+def _gammas(
+    x: Tensor, theta: Tensor, constant: Tensor, below_log: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Return lgamma(x + theta) - lgamma(theta) - lgamma(x + 1), and its derivative by theta.
+
+    The first is without the logarithm of the second. Each gamma function is Stirling's series after
+    a shift by 4 (relative error under 1e-9). Of the three, what would cancel is taken together:
+    with a = x + theta + 4, b = x + 5 and c = theta + 4,
+
+    .. math:: (a - 1/2) \log a - (c - 1/2) \log c - (b - 1/2) \log b
+              = (b - 1/2) \log(a/b) + (a - b) \log(1 + x/c) - 9/2 \log c
     """
-    log_zero, chosen = -theta * gap, _positive(x)
-    y, b = x + theta, x + 5
-    a, excess = y + 4, theta - 1  # a - b
+    y, b, excess = x + theta, x + 5, theta - 1  # a - b
+    ra, rb = 1 / (y + 4), 1 / b
+    by_c = torch.log1p(x * (1 / (theta + 4)))
     low, low_b = y * (y + 3), (x + 1) * (x + 4)
     high, high_b = low + 2, low_b + 2  # (y + 1) (y + 2), (x + 2) (x + 3)
-    log_a, ra, rb = a.log(), 1 / a, 1 / b
-    r2 = ra * ra
-    digamma = log_a - ra * (0.5 + ra * (1 / 12 - r2 * (1 / 120 - r2 * (1 / 252 - r2 / 240))))
     per_product = 1 / (low * high)
-    digamma = digamma - (2 * y + 3) * (low + high) * per_product - digamma_theta
-    gammas = (b - 0.5) * (1 + excess * rb).log() + excess * log_a - (excess + lgamma_theta)
+    gammas = (b - 0.5) * torch.log1p(excess * rb) + excess * by_c + constant
     gammas = gammas + _stirling(ra) - _stirling(rb)
-    log_p = log_zero + x * (odds - gap) + gammas
-    unshift = low_b * high_b * per_product  # its logarithm belongs to ``gammas``, too
-    d_mean = x - y * slope
+    digamma = by_c + _below_log(y, ra, low, per_product) - below_log
+    return gammas, low_b * high_b * per_product, digamma
+
+
+def _values(
+    x: Tensor,
+    odds: Odds,
+    theta: Tensor,
+    constant: Tensor,
+    below_log: Tensor,
+    gate: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Return log-probability and its derivatives by log mean, gate and log theta, per count."""
+    gap, lost, slope, rest = odds
+    log_zero, chosen = -theta * gap, _positive(x)
+    gammas, unshift, digamma = _gammas(x, theta, constant, below_log)
+    log_p = log_zero - x * lost + gammas
+    d_mean = x * rest - theta * slope
     d_theta, from_gammas = log_zero - d_mean, chosen * (theta * digamma)
     if gate is None:
         log_p = torch.where(x > 0, log_p + unshift.log(), log_zero)
@@ -91,6 +116,12 @@ def _values(
     log_p = largest + (_choose(chosen, unshift, 1 + e) * gate_likely).log()
     weight = _choose(chosen, torch.ones_like(x), from_nb)
     return log_p, d_mean * weight, 1 - weight - sigmoid_gate, d_theta * weight + from_gammas
+
+
+def _odds(odds: Tensor, slope: Tensor, rest: Tensor) -> Odds:
+    """Return softplus of m - log theta and of its negative, beside the sigmoids of both."""
+    less = torch.log1p(-torch.minimum(slope, rest))
+    return odds.clamp(min=0) - less, -odds.clamp(max=0) - less, slope, rest
 
 
 def _sigmoid(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,20 +152,20 @@ def _terms(
     log_total: Tensor | None,
     log_theta: Tensor,
     theta: Tensor,
-    lgamma_theta: Tensor,
-    digamma_theta: Tensor,
+    constant: Tensor,
+    below_log: Tensor,
     gate: Tensor | None,
 ) -> Terms:
     """Return each cell's log-probability, and its derivatives by gene and by log total.
 
     Without ``log_total``, ``location`` is the log mean itself, and the last is None.
     """
-    gammas = theta, lgamma_theta, digamma_theta
+    gammas = theta, constant, below_log
     if log_total is None:
         odds = location - log_theta
-        e, _, slope = _sigmoid(odds)
-        gap = odds.clamp(min=0) + (1 + e).log()
-        log_p, d_mean, d_gate, d_theta = _values(x, odds, gap, slope, *gammas, gate)
+        e, likely, slope = _sigmoid(odds)
+        rest = _choose(_positive(odds), e * likely, likely)
+        log_p, d_mean, d_gate, d_theta = _values(x, _odds(odds, slope, rest), *gammas, gate)
         return log_p.sum(-1), d_mean, d_gate, d_theta, None
     # The softmax's exponentials are those of the mean: mean / theta needs none of its own.
     highest = location.amax(-1, keepdim=True)
@@ -142,8 +173,8 @@ def _terms(
     n_e = e.sum(-1, keepdim=True)
     odds = location + (log_total - highest - n_e.log()) - log_theta
     ratio = (e * (log_total.exp() / n_e) / theta).clamp(max=1e30)
-    one = 1 / (1 + ratio)
-    log_p, d_mean, d_gate, d_theta = _values(x, odds, (1 + ratio).log(), ratio * one, *gammas, gate)
+    rest = 1 / (1 + ratio)
+    log_p, d_mean, d_gate, d_theta = _values(x, _odds(odds, ratio * rest, rest), *gammas, gate)
     d_total = d_mean.sum(-1, keepdim=True)
     return log_p.sum(-1), d_mean - e * (d_total / n_e), d_gate, d_theta, d_total
 
@@ -180,10 +211,9 @@ class CellLogProb(torch.autograd.Function):
         log_theta: Tensor,
         gate: Tensor | None,
     ) -> Tensor:
-        # Gamma functions of theta are one per gene here, and none per count.
-        theta = log_theta.exp()
-        gammas = torch.lgamma(theta), torch.digamma(theta)
-        log_p, *gradients = _summed(x, location, log_total, log_theta, theta, *gammas, gate)
+        x, theta = x.to(location.dtype), log_theta.exp()  # of a model in double precision, too
+        of_theta = theta, *_of_theta(theta)
+        log_p, *gradients = _summed(x, location, log_total, log_theta, *of_theta, gate)
         ctx.save_for_backward(*gradients)
         ctx.shared_theta = len(log_theta) == 1
         return log_p

@@ -1,7 +1,9 @@
 """One pass over the counts gives what the plain formula and autograd give, compiled or not."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import nbinom
 
 from pyro_mgvi.kernels import zinb_terms
 from pyro_mgvi.kernels.compiled import compilation
@@ -47,12 +49,33 @@ def test_one_pass_equals_autograd_through_the_plain_formula(shares, gated, block
         torch.testing.assert_close(ours, truth, rtol=1e-7, atol=1e-7)
 
 
-def test_single_precision_keeps_large_counts():
-    x, mean, theta, gate = random_counts(dtype=torch.float64)
-    x[:, 0] = torch.logspace(0, 6, len(x)).round()
-    truth = plain(x, mean, None, theta, gate)
-    single = CellLogProb.apply(x.float(), mean.float(), None, theta.float(), gate.float())
-    torch.testing.assert_close(single.double(), truth, rtol=1e-5, atol=1e-3)
+@pytest.mark.parametrize("theta", [0.1, 2.0, 100.0, 1e4, 1e6])
+@pytest.mark.parametrize("mean", [0.1, 10.0, 1e3, 1e5, 1e7])
+def test_single_precision_keeps_large_counts_and_large_theta(theta, mean):
+    """Against SciPy in double precision; the error allowed is that of a cell of 30 genes."""
+    rng = np.random.default_rng(0)
+    x = rng.poisson(mean * rng.gamma(theta, 1 / theta, (50, 30)))
+    log_mean, log_theta = torch.tensor(mean).log().expand(50, 30), torch.tensor([[theta]]).log()
+    log_total = (log_mean[:, :1] + torch.tensor(30.0).log()).contiguous()
+    shape = float(log_theta.double().exp())
+    x_ng, log_theta = torch.tensor(x).float(), log_theta.expand(1, 30)
+    for location, total, found in [
+        (log_mean.contiguous(), None, CellLogProb.apply),
+        (torch.zeros(50, 30), log_total, CellLogProb.apply),
+        (log_mean.contiguous(), None, plain),
+    ]:
+        of_gene = (location if total is None else location.log_softmax(-1) + total).double().exp()
+        truth = nbinom.logpmf(x, shape, shape / (shape + of_gene.numpy())).sum(1)
+        log_p = found(x_ng, location, total, log_theta, None).double().numpy()
+        np.testing.assert_allclose(log_p, truth, rtol=1e-6, atol=1e-3 + 3e-5 * min(theta, mean))
+    inputs = [each.clone().requires_grad_() for each in (log_mean, log_theta)]
+    single = CellLogProb.apply(x_ng, inputs[0], None, inputs[1], None)
+    double = [each.detach().double().requires_grad_() for each in inputs]
+    exact = CellLogProb.apply(x_ng.double(), double[0], None, double[1], None)
+    for ours, its in zip(
+        torch.autograd.grad(single.sum(), inputs), torch.autograd.grad(exact.sum(), double)
+    ):
+        assert (ours.double() - its).abs().max() < 1e-4 * (its.abs().max() + min(theta, mean))
 
 
 def test_extreme_shares_are_finite():
