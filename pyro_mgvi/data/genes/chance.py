@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import gammaln, ndtri
 
 STEP = 0.05
-LOG_MEAN = np.arange(-18.0, 12.0, STEP)  # of a gene in a cell
+LOG_MEAN = np.arange(-18.0, 18.5, STEP)  # of a gene in a cell: up to the largest count there is
 POINTS = 500  # counts at which a distribution is looked at, at most
 LEAST_DISPERSION = 1e-4  # below it, counts are Poisson
 LOUD, LOUD_GENES = 0.05, 10  # share of the genes that tell the dispersion, and the least number
@@ -94,7 +94,8 @@ def gene_moments(
     least, total_g = log_library.min(), np.maximum(total_g, 1)
     cells = np.bincount(np.round((log_library - least) / STEP).astype(int))
     mean, variance, covariance = count_moments(dispersion)
-    bend = np.gradient(covariance, STEP) - covariance  # of the mean, as it curves along the share
+    slope = covariance / (1 + dispersion * np.exp(LOG_MEAN))  # of the mean, by the log share
+    bend = np.gradient(slope, STEP) - slope  # how it curves along the share
     at_g = np.log(total_g / library_n.sum()) + least
     mean_g, variance_g, covariance_g, bend_g = (
         np.interp(at_g, LOG_MEAN, _over_cells(each, cells))

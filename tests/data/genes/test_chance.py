@@ -46,6 +46,21 @@ def test_moments_given_the_total_are_those_of_draws(total, spread):
     np.testing.assert_allclose(variance[0], deviance.var(), rtol=0.12)
 
 
+@pytest.mark.parametrize("dispersion", [0.05, 0.5])
+@pytest.mark.parametrize("mean", [1.0, 100.0, 1e4, 1e6])
+def test_moments_of_genes_with_a_dispersion_are_those_of_draws(mean, dispersion):
+    """However many counts there are: loud genes are no more variable than their dispersion says."""
+    rng = np.random.default_rng(0)
+    rate = rng.gamma(1 / dispersion, dispersion * mean, (300, 1000))
+    x = rng.poisson(rate * rng.lognormal(0, 0.3, (300, 1))).astype(float)
+    library_n, total_g = x.sum(1), x.sum(0)
+    fitted = library_n[:, None] * total_g / library_n.sum()
+    deviance_g = 2 * (x * np.log(np.maximum(x, 1) / fitted)).sum(0)
+    mean_g, variance_g = gene_moments(total_g, library_n, dispersion)
+    score_g = (deviance_g - mean_g) / np.sqrt(variance_g)
+    assert abs(score_g.mean()) < 0.25 and 0.85 < score_g.std() < 1.15
+
+
 @pytest.mark.parametrize("total", [1, 2, 4])
 def test_chance_is_not_understated_of_genes_with_a_few_counts(total):
     rng = np.random.default_rng(0)
