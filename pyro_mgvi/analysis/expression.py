@@ -79,8 +79,8 @@ def normalized_expression(
         Annotated data (or :class:`~pyro_mgvi.GroupedCounts`).
     latents
         Names of families (``"t"``) or copies (``"t_Ileum"``) to decode with, the others at
-        zero; all by default. Without a group-specific latent the groups' offsets are averaged
-        ("shared only"). Where several columns make up the groups, those columns are averaged over
+        zero; all by default, with each cell's own offset. Of names without a group-specific latent
+        the groups' offsets are averaged ("shared only"). Where several columns make up the groups, those columns are averaged over
         of which no latent is kept. Effects of samples, if the model has them, are in only if all
         latents are (None): with names of latents, every cell is of an average sample.
     genes
@@ -153,8 +153,8 @@ def expression_draws(
         Annotated data (or :class:`~pyro_mgvi.GroupedCounts`).
     latents
         Names of families (``"t"``) or copies (``"t_Ileum"``) to decode with, the others at zero;
-        all by default. Without a group-specific one the groups' offsets are averaged ("shared
-        only").
+        all by default, with each cell's own offset. Of names without a group-specific one the
+        groups' offsets are averaged ("shared only").
     genes
         Genes to return; all by default.
     n_draws

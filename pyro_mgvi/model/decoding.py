@@ -47,11 +47,11 @@ class Decoding:
 
     @classmethod
     def keeping(cls, latents: Latents, names: str | Iterable[str] | None = None) -> Decoding:
-        """Return the decoding with some latents; None stands for all.
+        """Return the decoding with some latents; None stands for all, with each cell's own offset.
 
-        Without a group-specific copy among them, offsets are averaged ("shared only"). Of several
-        columns, those are averaged over of which the model has latents and none is kept. Effects of
-        samples are kept with all latents, and not with some.
+        Without a group-specific copy among those that are named, offsets are averaged ("shared
+        only"). Of several columns, those are averaged over of which the model has latents and none
+        is kept. Effects of samples are kept with all latents, and not with some.
 
         Raises
         ------
@@ -63,12 +63,14 @@ class Decoding:
         >>> Decoding.keeping(Latents(["z:2", "t:2"], ("a", "b")), "z").averaged
         True
         """
+        if names is None:
+            return cls.everything(latents)
         kept = latents.resolve(names)
         keys = frozenset(copy.key for copy in kept)
         if all(map(latents.everyones, kept)):
-            return cls(keys, averaged=True, samples=names is None)
+            return cls(keys, averaged=True, samples=False)
         columns = _left_out(latents, keys)
-        return cls(keys, bool(columns), columns, samples=names is None)
+        return cls(keys, bool(columns), columns, samples=False)
 
     @classmethod
     def leaving_out(

@@ -49,7 +49,8 @@ def reference_genes(totals_bg: np.ndarray, measured_bg: np.ndarray) -> np.ndarra
     Shares of counts add up to one. Where a group's own genes are a large part of some type's
     counts (insulin, which has no one-to-one ortholog), its other genes would have to fall by as
     much, in this group and not in others. So the library is of the genes that all groups have, if
-    these are enough; else of those that at least two groups have.
+    these are enough; else of those that at least two groups have. Groups without a cell here say
+    nothing.
 
     Parameters
     ----------
@@ -65,8 +66,9 @@ def reference_genes(totals_bg: np.ndarray, measured_bg: np.ndarray) -> np.ndarra
     array([ True, False, False])
     """
     everyones_g: np.ndarray = np.all(measured_bg, axis=0)
-    share_b = totals_bg[:, everyones_g].sum(1) / np.maximum(totals_bg.sum(1), 1.0)
-    several_g: np.ndarray = measured_bg.sum(0) > 1
+    here_b = totals_bg.sum(1) > 0
+    share_b = totals_bg[here_b][:, everyones_g].sum(1) / totals_bg[here_b].sum(1)
+    several_g: np.ndarray = (measured_bg.sum(0) > 1) & measured_bg[here_b].any(0)
     return everyones_g if (share_b >= ENOUGH).all() else several_g
 
 
@@ -104,6 +106,7 @@ def shares_of_measured(
     for _ in range(ROUNDS):
         size_b = totals_bg @ among_g / (measured_bg @ (among_g * share_g))
         exposure_g = size_b @ measured_bg
+        exposure_g[exposure_g == 0] = size_b.sum()  # of groups without a cell: as if seen nowhere
         share_g = (total_g + 0.5) / np.maximum(exposure_g, 1.0)
         share_g = share_g / (among_g @ share_g)
     return share_g

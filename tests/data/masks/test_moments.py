@@ -101,6 +101,22 @@ def test_a_library_is_of_the_genes_of_all_groups_if_they_have_a_tenth_of_the_cou
     np.testing.assert_array_equal(reference_genes(totals_bg, has_bg), truth)
 
 
+@pytest.mark.parametrize("of", [[0], [0, 1], [2]])
+def test_groups_without_a_cell_here_change_no_library(of):
+    """A model of three groups is asked about cells of some."""
+    has_bg = np.array([[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 1, 1], [1, 0, 1, 0, 1, 0]], bool)
+    share_g = np.array([0.3, 0.2, 0.1, 0.4, 0.15, 0.25])
+    totals_bg = np.array([[1e7], [3e7], [5e6]]) * share_g * has_bg
+    totals_bg[[b for b in range(3) if b not in of]] = 0
+    here_g = has_bg[of].any(0)
+    for reference_g in (reference_genes(totals_bg, has_bg), here_g):
+        found_g = shares_of_measured(totals_bg, has_bg, reference_g)
+        whole = share_g[reference_g].sum()
+        np.testing.assert_allclose(found_g[here_g], share_g[here_g] / whole, rtol=1e-4)
+        assert (found_g[~here_g] < 1e-6).all()
+    assert reference_genes(totals_bg, has_bg).tolist() == [True] + [False] * 5
+
+
 @pytest.mark.parametrize("rare", [False, True])
 def test_shares_by_the_library_are_those_that_made_the_counts(rare):
     """Also where few counts are of genes that all groups have, and the library is of others."""
