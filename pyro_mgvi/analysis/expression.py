@@ -80,9 +80,10 @@ def normalized_expression(
     latents
         Names of families (``"t"``) or copies (``"t_Ileum"``) to decode with, the others at
         zero; all by default, with each cell's own offset. Of names without a group-specific latent
-        the groups' offsets are averaged ("shared only"). Where several columns make up the groups, those columns are averaged over
-        of which no latent is kept. Effects of samples, if the model has them, are in only if all
-        latents are (None): with names of latents, every cell is of an average sample.
+        the groups' offsets are averaged ("shared only"). Where several columns make up the groups,
+        those columns are averaged over of which no latent is kept. Effects of samples, if the model
+        has them, are in only if all latents are (None): with names of latents, every cell is of an
+        average sample.
     genes
         Genes to return; all by default. Sums to 1 over all genes, not over these.
     batch

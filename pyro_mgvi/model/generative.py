@@ -157,8 +157,12 @@ class Model(GroupedModule):
                     values[latent.name] = pyro.sample(latent.name, self.prior(latent, group))
             if self.data_kind is DataKind.COUNTS:
                 log_library = self._library(counts, batch, n)
-            stacked = {name: self.from_site(value) for name, value in values.items()}
-            parts = shifted(self._learnt(stacked, group, covariates), effect_ng)
+            stacked = {each.name: self.from_site(each, values[each.name]) for each in self.latents}
+            parts = self._learnt(stacked, group, covariates)
+            if all(each.n_copies == 1 and values[each.name].dim() == 3 for each in self.latents):
+                # no plate of copies: particles are in its place
+                parts = [tuple(each.squeeze(-3) for each in part) for part in parts]
+            parts = shifted(parts, effect_ng)
             distribution = self.distribution(parts, log_library, group)
             counts = pyro.sample("counts", distribution, obs=counts)
         return Generated(cells, values, log_library, counts)

@@ -178,6 +178,10 @@ class GroupedModule(PyroModule):
         return value_s if latent.n_copies > 1 else value_s[0]
 
     @staticmethod
-    def from_site(value: Tensor) -> Tensor:
-        """Return a site's value as (..., S, n, d)."""
-        return value if value.dim() > 2 else value.unsqueeze(0)
+    def from_site(latent: Latent, value: Tensor) -> Tensor:
+        """Return a site's value as (..., S, n, d); what plates are outside of ours comes first.
+
+        The value of a single copy may have its place already, as others have, or may not.
+        """
+        placed = value.dim() > 3 and value.shape[-3] == 1
+        return value if latent.n_copies > 1 or placed else value.unsqueeze(-3)

@@ -48,9 +48,10 @@ def of_held_out(
 
     In nats per cell of all of them.
     """
-    plain, totals = WassersteinTraceELBO(), dict[str, torch.Tensor]()
+    plain = Objective(objective.model, objective.guide, WassersteinTraceELBO())
+    totals = dict[str, torch.Tensor]()
     for batch in batches:
-        for name, term in plain.terms(objective.model, objective.guide, *batch).items():
+        for name, term in plain(*batch).items():
             if name not in NO_CELLS:
                 totals[name] = totals.get(name, 0.0) + term / n_cells
     return totals

@@ -76,7 +76,7 @@ def test_equals_a_mask_plus_factor_formulation(mgvi, batch):
                 values["t"] = pyro.sample("t", t)
             size = pyro.sample("library", library)
             if counts is not None:
-                stacked = {name: mgvi.model.from_site(value) for name, value in values.items()}
+                stacked = {"z": values["z"][None], "t": values["t"]}
                 parts = mgvi.model.decode(stacked, batch.group, batch.covariates)
                 pyro.sample("counts", mgvi.model.likelihood(parts, size.log()), obs=counts)
         if counts is not None:

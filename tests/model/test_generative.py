@@ -7,9 +7,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from helpers import by_hand
 from helpers.svi import parameters, svi_steps
 from pyro import poutine
 from pyro.infer import Predictive
+from pyro.nn import PyroModule
 
 from pyro_mgvi import (
     MGVI,
@@ -43,6 +45,47 @@ def test_svi_with_particles(mgvi, adata, vectorised):
     elbo = WassersteinTraceELBO(num_particles=3, vectorize_particles=vectorised)
     losses = svi_steps(mgvi, mgvi.read(adata), pyro.optim.Adam({"lr": 5e-3}), elbo=elbo)
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    "latents",
+    [
+        (shared(3),),
+        (shared(3), subsets("salient", [["group2"]], 2)),
+        (shared(3), private(2), subsets("salient", [["group2"]], 2)),
+    ],
+    ids=["shared", "one copy each", "several copies"],
+)
+def test_vectorised_particles_are_those_of_the_loop(adata, latents):
+    """With or without a plate of copies, beside which particles would sit."""
+    mgvi = MGVI.from_anndata(adata, "group", latents=latents)
+    batch = mgvi.read(adata).rows(np.arange(30))
+    by_hand.away_from_start(mgvi)
+    losses = [
+        WassersteinTraceELBO(num_particles=100, vectorize_particles=vectorised).loss(
+            mgvi.model, mgvi.guide, *batch
+        )
+        for vectorised in (False, True)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)  # noise of the draws
+    drawn = Predictive(mgvi.model, guide=mgvi.guide, num_samples=4, parallel=True)(*batch)
+    assert all(value.isfinite().all() for value in drawn.values())
+    assert drawn["z"].squeeze().shape == (4, 30, 3)
+
+
+def test_a_part_of_a_larger_module_is_fitted_as_before(mgvi, adata):
+    class Larger(PyroModule):
+        def __init__(self, base):
+            super().__init__()
+            self.base = base
+
+    alone = deepcopy(mgvi)
+    whole = Larger(mgvi.model)
+    for each in (alone, mgvi):
+        each.fit(adata, max_epochs=2, progress=False)
+    for ours, same in zip(parameters(mgvi), parameters(alone), strict=True):
+        assert torch.equal(ours, same)
+    assert whole.base is mgvi.model
 
 
 def test_elbo_module_with_a_torch_optimiser(mgvi, adata):
