@@ -43,6 +43,7 @@ def test_tables_hold_closed_forms(mgvi, adata):
     kl = kl_divergence(Normal(loc[1], scale[1]), Normal(0.0, 1.0)).numpy()[group == "group2"]
     table = report.dimensions.set_index("latent").loc["t_group2"]
     np.testing.assert_allclose(table["kl"], kl.mean(0), rtol=1e-4)
+    assert list(table["dimension"]) == [*range(1, len(table) + 1)]  # as of programs and latents
     variance = loc[1].numpy()[group == "group2"].var(0)
     np.testing.assert_allclose(table["variance"], variance, rtol=1e-4)
     assert list(report.copies.index) == ["z", "t_group1", "t_group2", "t_group3"]
@@ -149,7 +150,7 @@ def test_a_latent_that_harms_unseen_cells_holds_nothing_however_bad_the_shuffled
     adata = clear_recipe(0, n_cells=100, n_shared_genes=20, n_program_genes=20)
     mgvi = MGVI.from_anndata(adata, "group")
     keys = ["z", "t_group1", "t_group2"]
-    again = {"dimension": 0, "found_again": 0.9, "in_shared": 0.0}
+    again = {"dimension": 1, "found_again": 0.9, "in_shared": 0.0}
     dimensions = pd.DataFrame({"latent": keys, "active": True, **again})
     row = {"worth": worth, "worth_se": 0.1, "shuffled": shuffled, "shuffled_se": 0.1}
     copies = pd.DataFrame([row | {"agreement": 1.0}] * 3, index=keys)
