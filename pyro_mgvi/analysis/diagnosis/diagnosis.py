@@ -50,7 +50,8 @@ class Diagnosis:
     probes
         Balanced accuracy of linear probes beside chance: can the latent tell the target? The group
         is probed for within labels (within clusters of the latent where there are none): which
-        kinds of cells a group has more of is no leak.
+        kinds of cells a group has more of is no leak. ``kind`` is what a target is, whatever its
+        name: the ``"group"``, the ``"label"``, or a ``"nuisance"``, which no latent should tell.
     verdict
         Sentences.
     """
@@ -102,7 +103,7 @@ def diagnose(
     batch
         Column of ``obs``, or one label per cell, that no latent should tell (donor, replicate),
         whether the model knows it or not. The model's own ``batch_key`` and categorical
-        covariates are always probed for.
+        covariates are always probed for. A Series gives the target its name.
     plan
         How to train the refits; by default as the model was.
     max_epochs
