@@ -1,6 +1,7 @@
 """Groups of several columns, from the data to results: each part knows levels by name."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -140,6 +141,30 @@ def test_rankings_of_levels_are_where_scanpy_looks(fitted):
     assert written.uns["rank_genes_mgvi"]["params"]["groupby"] == "drug"
     mgvi.write_rankings(written, {"Ileum_stim": tables["stim"]})
     assert written.uns["rank_genes_mgvi"]["params"]["groupby"] == "tissue x drug"
+    for other, column in (("Ileum", "tissue"), ("Ileum_stim", "tissue x drug")):
+        with pytest.raises(DataError, match=f"stim of 'drug', {other} of '{column}'"):
+            mgvi.write_rankings(written, {"stim": tables["stim"], other: tables["ctrl"]})
+
+
+@pytest.mark.slow
+def test_scanpy_draws_rankings_of_combinations_with_the_column_that_they_are_of(fitted):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scanpy = pytest.importorskip("scanpy")
+    adata, mgvi, _ = fitted
+    written = adata.copy()
+    tables = {name: mgvi.rank_genes(adata, name, calibration=False) for name in GROUPS[:2]}
+    mgvi.write_rankings(written, tables)
+    tissue, drug = (written.obs[key].astype(str) for key in KEYS)
+    written.obs["tissue x drug"] = tissue + "_" + drug
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = scanpy.pl.rank_genes_groups_dotplot(
+            written, key="rank_genes_mgvi", n_genes=2, dendrogram=False, show=False
+        )
+    assert "mainplot_ax" in found
+    pyplot.close("all")
 
 
 @pytest.mark.slow

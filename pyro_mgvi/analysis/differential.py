@@ -177,10 +177,11 @@ def effect_sizes(
     .. math:: e_n = \sum_g \rho_{ng} \, |\log_2 (\rho_{ng} / \rho'_{ng})|
 
     with the expected shares of a cell's transcripts with everything and without what belongs to
-    its group, over the genes that the group has; of several modalities, the mean of theirs. It is 0
-    where the group changes nothing, and 1 where transcripts are on average twice, or half, as
-    frequent. It says how large a change is, not whether it holds for other cells: for that, see
-    ``rank_genes(..., by=...)``.
+    its group, over the genes that the group has; of several modalities, the mean of theirs. Shares
+    that sum to less than 1 are divided by their sum: those of :class:`~pyro_mgvi.ProteinNB` are of
+    the foreground, weighted by how sure it is. It is 0 where the group changes nothing, and 1 where
+    transcripts are on average twice, or half, as frequent. It says how large a change is, not
+    whether it holds for other cells: for that, see ``rank_genes(..., by=...)``.
 
     Parameters
     ----------
@@ -233,5 +234,12 @@ def effect_sizes(
         measured_ng = mgvi.model.measured(posterior.batch.group)
         if measured_ng is not None:  # of genes that the group has not got there are predictions
             change_ng, with_all = (x.where(measured_ng, 0.0) for x in (change_ng, with_all))
-        size_n[cells] = (change_ng.sum(-1) / with_all.sum(-1)).cpu().numpy()
+        size_nm = _totals(mgvi, change_ng) / _totals(mgvi, with_all)  # 0 / 0 where there is none
+        size_n[cells] = size_nm.nanmean(-1).cpu().numpy()
     return pd.Series(size_n, index=cell_index(data, adata), name="effect_size")
+
+
+def _totals(mgvi: Program, value_ng: torch.Tensor) -> torch.Tensor:
+    """Return the sums over the genes of each modality, (n, modalities)."""
+    modalities = mgvi.model.modalities
+    return value_ng.sum(-1, keepdim=True) if modalities is None else modalities.totals(value_ng)

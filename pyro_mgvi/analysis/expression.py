@@ -85,7 +85,9 @@ def normalized_expression(
         has them, are in only if all latents are (None): with names of latents, every cell is of an
         average sample.
     genes
-        Genes to return; all by default. Sums to 1 over all genes, not over these.
+        Genes to return; all by default. Shares sum to 1 over all genes (of its modality), not over
+        these. Those of :class:`~pyro_mgvi.ProteinNB` sum to less: they are of the foreground,
+        weighted by how sure it is.
     batch
         Decode every cell as if it came from this batch; its own by default. The latents
         are those of the cell as it was observed.

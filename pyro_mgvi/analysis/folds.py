@@ -11,6 +11,8 @@ from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.masks import common_absent
 from pyro_mgvi.errors import DataError
 
+WITHOUT = "rank_genes and programs do without refits and q-values (calibration=False)"
+
 
 def dealt_out(data: GroupedCounts, folds: int, seed: int) -> np.ndarray:
     """Return the fold of each cell: of its sample, where each group has enough samples.
@@ -18,16 +20,23 @@ def dealt_out(data: GroupedCounts, folds: int, seed: int) -> np.ndarray:
     Raises
     ------
     DataError
-        If a group or batch is too small to be split, or a batch is in samples of one fold only.
+        If a group or batch is not there or too small to be split, or a batch is in samples of one
+        fold only.
     """
     codes = ((data.group_n, data.schema.groups), (data.batch_n, data.schema.batches))
     for codes_n, names in codes:
         sizes = np.bincount(codes_n, minlength=len(names))
+        if not sizes.all():
+            raise DataError(
+                f"the data have no cell of {some(np.asarray(names)[sizes == 0])}, which the model "
+                "knows: refits need cells of all groups and batches; pass all cells, and choose "
+                f"among them by cells= where there is such an argument; {WITHOUT}"
+            )
         small = [name for name, size in zip(names, sizes) if size < 2 * folds]
         if small:
             raise DataError(
                 f"{', '.join(small)}: fewer than {2 * folds} cells, too few to refit without one "
-                f"of {folds} folds; leave them out, or ask for no q-value (calibration=False)"
+                f"of {folds} folds; train a model without them, or pass more of them; {WITHOUT}"
             )
     if data.schema.sample_key is not None:
         fold_n = _of_samples(data, folds, np.random.default_rng(seed))
@@ -41,8 +50,7 @@ def dealt_out(data: GroupedCounts, folds: int, seed: int) -> np.ndarray:
                 raise DataError(
                     f"batch(es) {some(lost)}: all their samples are in one fold, and a refit "
                     "without them would not know the batch; leave out batch_key (differences "
-                    "between samples are in the errors), or ask for no q-value "
-                    "(calibration=False)"
+                    f"between samples are in the errors); {WITHOUT}"
                 )
             return fold_n
     fold_n = np.empty(len(data), int)

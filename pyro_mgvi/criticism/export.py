@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
+from pyro_mgvi.analysis.expression import has_genes
 from pyro_mgvi.analysis.gene_effects.samples import sample_effects
 from pyro_mgvi.analysis.latent_values import check_foreign, reported
 from pyro_mgvi.core import DataKind, Latents
@@ -89,8 +90,9 @@ def to_arviz(
         divergences of weight 1), the log of the mean of its exponential the bound of
         :func:`~pyro_mgvi.criticism.held_out`.
     ``constant_data``
-        ``group``: the cells' groups; with feature masks, ``measured``: which cell has which gene.
-        Counts of the others are zeros and mean nothing. Where samples have effects, these:
+        ``group``: the cells' groups; with feature masks, or where cells lack a modality,
+        ``measured``: which cell has which gene. Counts of the others are zeros and mean nothing.
+        Where samples have effects, these:
         ``sample_effect`` (sample, gene), at their posterior means, as all draws have them.
 
     Raises
@@ -154,11 +156,13 @@ def to_arviz(
         posterior["library"] = np.empty((n_draws, n), np.float32)
     predicted = np.empty((n_draws, n, len(names)), kind)
     log_likelihood, log_weight = np.empty((n_draws, n)), np.empty((n_draws, n))
-    observed = np.empty((n, len(names)), kind)
+    observed, measured = np.empty((n, len(names)), kind), np.ones((n, len(names)), bool)
     with seeded(seed):
         for cells, found in dense_posteriors(mgvi, data, progress, "draws"):
             counts = mgvi.model.likelihood.observed(found.batch.counts)
             observed[cells] = counts.cpu().numpy()[:, position]
+            if (has_ng := has_genes(mgvi.model, found.batch)) is not None:
+                measured[cells] = has_ng.cpu().numpy()[:, position]
             for i in range(n_draws):
                 drawn = draw(found)
                 for name, value_snd in drawn.latents.items():
@@ -192,8 +196,8 @@ def to_arviz(
         "observed_data": {"counts": observed},
         "constant_data": {"group": np.asarray(mgvi.schema.groups)[data.group_n]},
     }
-    if mgvi.schema.measured_bg is not None:  # zeros of genes that a group has not got mean nothing
-        groups["constant_data"]["measured"] = mgvi.schema.measured_bg[data.group_n][:, position]
+    if mgvi.schema.absent or not measured.all():  # zeros of genes that a cell has not mean nothing
+        groups["constant_data"]["measured"] = measured
     if mgvi.schema.samples:
         effects = sample_effects(mgvi)[names]
         groups["constant_data"]["sample_effect"] = effects.to_numpy()

@@ -162,10 +162,10 @@ def diagnostics(
     Examples
     --------
     >>> from pyro_mgvi.analysis import Diagnosis
-    >>> dimensions = pd.DataFrame({"latent": ["t_a", "t_a"], "dimension": [0, 1], "kl": [1.0, 0.1]})
+    >>> dimensions = pd.DataFrame({"latent": ["t_a", "t_a"], "dimension": [1, 2], "kl": [1.0, 0.1]})
     >>> worth = {"worth": [2.0], "worth_se": [0.1], "shuffled": [0.2], "shuffled_se": [0.1]}
     >>> copies = pd.DataFrame(worth, index=["t_a"])
-    >>> probes = pd.DataFrame(columns=["latent", "target", "accuracy", "chance"])
+    >>> probes = pd.DataFrame(columns=["latent", "kind", "target", "accuracy", "chance"])
     >>> len(diagnostics(Diagnosis(dimensions, copies, probes, ())))
     3
     """

@@ -1,9 +1,11 @@
 """Completeness: planted factors, closed forms, and bad input."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from pyro_mgvi import DataError
 from pyro_mgvi.analysis.metrics import bent, completeness
@@ -124,3 +126,45 @@ def test_bad_input_is_named():
         completeness(z_nk, np.ones((CELLS, 3)), seen)
     with pytest.raises(DataError, match="too few to test"):
         completeness(z_nk, held_out, seen, np.arange(CELLS))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        (slice(4, 5), np.nan, "genes are missing .* gene 5;"),
+        (slice(4, 5), np.inf, "genes are .*infinite .* gene 5;"),
+        (slice(None), np.nan, "genes are missing .* gene 1, 2, 3, 4, 5 and"),
+    ],
+)
+def test_a_gene_that_is_not_finite_is_named_unless_the_cell_is_left_out(column, value, said):
+    z_nk, genes_ng = planted(5)
+    held_out, seen = genes_ng[:, :20], genes_ng[:, 20:]
+    for i, name in enumerate(("held-out", "seen")):
+        parts = [held_out.copy(), seen.copy()]
+        parts[i][7, column] = value
+        with pytest.raises(DataError, match=f"{name} {said}"):
+            completeness(z_nk, *parts)
+        own_nk = np.where(np.arange(CELLS)[:, None] == 7, np.nan, z_nk)
+        assert completeness(own_nk, *parts) == completeness(own_nk, held_out, seen)
+    with pytest.raises(DataError, match=r"held-out genes .* gene g4;"):
+        named = pd.DataFrame(held_out, columns=[f"g{i}" for i in range(20)])
+        named.iloc[0, 4] = np.nan
+        completeness(z_nk, named, seen)
+
+
+def test_sparse_tables_and_tables_of_no_numbers():
+    z_nk, genes_ng = planted(5)
+    held_out, seen = genes_ng[:, :20], genes_ng[:, 20:]
+    whole = completeness(z_nk, held_out, seen)
+    for form in (sparse.csr_matrix, sparse.csc_array, pd.DataFrame):
+        assert completeness(z_nk, form(held_out), form(seen)) == whole
+    for wrong, message in (
+        (held_out[:, 0], r"cells x genes, not float64 values of shape \(600,\)"),
+        (held_out.astype(str), "held-out genes must be numbers"),
+        (pd.DataFrame([["a"]] * CELLS), "held-out genes must be numbers"),
+        (held_out + 1j, "held-out genes must be numbers"),
+    ):
+        with pytest.raises(DataError, match=message):
+            completeness(z_nk, wrong, seen)
+    with pytest.raises(DataError, match="no seen gene"):
+        completeness(z_nk, held_out, seen[:, :0])

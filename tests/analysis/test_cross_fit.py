@@ -17,6 +17,7 @@ from pyro_mgvi import (
     TrainingPlan,
     cross_fit,
 )
+from pyro_mgvi.analysis.folds import dealt_out
 
 
 def test_too_few_cells_have_no_q_value(trained, adata):
@@ -43,6 +44,16 @@ def test_folds_divide_each_group_and_the_model_stays(trained, adata):
     lonely = lonely[(lonely.obs["group"] != "group1") | (np.arange(lonely.n_obs) < 3)].copy()
     with pytest.raises(DataError, match="group1: fewer than 4 cells"):
         cross_fit(trained, lonely, progress=False)
+
+
+def test_a_group_or_batch_without_a_cell_is_not_called_small(adata):
+    cells = adata.copy()
+    cells.obs["batch"] = np.resize(["b1", "b2"], adata.n_obs)
+    mgvi = MGVI.from_anndata(cells, group_key="group", batch_key="batch")
+    for column, name in (("group", "group2"), ("batch", "b1")):
+        data = mgvi.read(cells[cells.obs[column] != name].copy())
+        with pytest.raises(DataError, match=f"no cell of {name}, which .* pass all cells, and"):
+            dealt_out(data, 2, 0)
 
 
 def test_refits_take_as_many_steps_and_weigh_noise_by_their_cells(trained, adata, monkeypatch):

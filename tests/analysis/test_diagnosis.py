@@ -25,6 +25,7 @@ from pyro_mgvi.analysis.diagnosis.probes import (
     _probe_within,
     labels_of,
     nested_in_groups,
+    nuisance_labels,
 )
 from pyro_mgvi.analysis.diagnosis.verdict import verdict
 from pyro_mgvi.analysis.metrics import probe
@@ -43,6 +44,7 @@ def test_tables_hold_closed_forms(mgvi, adata):
     kl = kl_divergence(Normal(loc[1], scale[1]), Normal(0.0, 1.0)).numpy()[group == "group2"]
     table = report.dimensions.set_index("latent").loc["t_group2"]
     np.testing.assert_allclose(table["kl"], kl.mean(0), rtol=1e-4)
+    assert list(table["dimension"]) == [*range(1, len(table) + 1)]  # as of programs and latents
     variance = loc[1].numpy()[group == "group2"].var(0)
     np.testing.assert_allclose(table["variance"], variance, rtol=1e-4)
     assert list(report.copies.index) == ["z", "t_group1", "t_group2", "t_group3"]
@@ -81,7 +83,7 @@ def both_refits(mgvi, adata):
 
 def probes_of(mgvi, adata, labels, refits):
     report = diagnose(mgvi, adata, labels, *refits, progress=False)
-    return report.probes.query("target == 'label'").drop(columns="target")
+    return report.probes.query("kind == 'label'").drop(columns=["kind", "target"])
 
 
 @pytest.mark.slow
@@ -129,7 +131,7 @@ def test_labels_that_leave_nothing_to_probe_are_said(trained, adata):
     rare = ["one", "one", "two", *[None] * (adata.n_obs - 3)]
     with pytest.warns(DataWarning, match="nothing to probe for: label tells no two sets of 3"):
         report = diagnose(trained, adata, rare, *refits, progress=False)
-    assert set(report.probes["target"]) == {"group"}
+    assert set(report.probes["kind"]) == {"group"}
 
 
 def test_shuffling_keeps_sizes_and_everything_else(mgvi, adata):
@@ -149,12 +151,12 @@ def test_a_latent_that_harms_unseen_cells_holds_nothing_however_bad_the_shuffled
     adata = clear_recipe(0, n_cells=100, n_shared_genes=20, n_program_genes=20)
     mgvi = MGVI.from_anndata(adata, "group")
     keys = ["z", "t_group1", "t_group2"]
-    again = {"dimension": 0, "found_again": 0.9, "in_shared": 0.0}
+    again = {"dimension": 1, "found_again": 0.9, "in_shared": 0.0}
     dimensions = pd.DataFrame({"latent": keys, "active": True, **again})
     row = {"worth": worth, "worth_se": 0.1, "shuffled": shuffled, "shuffled_se": 0.1}
     copies = pd.DataFrame([row | {"agreement": 1.0}] * 3, index=keys)
     copies.loc["z", list(row)] = np.nan  # all groups own it
-    probes = pd.DataFrame(columns=["latent", "target", "accuracy", "chance"])
+    probes = pd.DataFrame(columns=["latent", "kind", "target", "accuracy", "chance"])
     said = " ".join(verdict(mgvi, dimensions, copies, probes))
     assert said.count("holds variation") == (2 if holds else 0)
     assert said.count("do not interpret") == (0 if holds else 2)
@@ -173,7 +175,7 @@ def said_of():
         row = {"worth": worth, "worth_se": 0.1, "shuffled": -1.0, "shuffled_se": 0.1}
         copies = pd.DataFrame([row | {"agreement": agreement}] * 3, index=keys)
         copies.loc["z", list(row)] = np.nan  # all groups own it
-        table = pd.DataFrame(probes, columns=["latent", "target", "accuracy", "chance"])
+        table = pd.DataFrame(probes, columns=["latent", "kind", "target", "accuracy", "chance"])
         return list(verdict(mgvi, dimensions, copies, table, nested))
 
     return said
@@ -212,10 +214,35 @@ def test_an_empty_latent_points_to_what_did_change(said_of):
 
 
 def test_a_column_within_groups_is_not_recommended_as_a_batch(said_of):
-    probes = [("z", "donor", 0.9, 0.5)]
+    probes = [("z", "nuisance", "donor", 0.9, 0.5)]
     assert said_of(1.0, probes=probes)[-1].endswith("register it as batch_key.")
     nested = said_of(1.0, probes=probes, nested=frozenset({"donor"}))[-1]
     assert "batch_key" not in nested and "cannot be told from the group" in nested
+
+
+@pytest.mark.parametrize("name", ["lane", "label", "group"])
+def test_a_nuisance_is_none_of_the_probes_own_targets_whatever_its_name(said_of, name):
+    probes = [("z", "label", "label", 0.9, 0.5), ("z", "nuisance", name, 0.9, 0.5)]
+    leaks = [each for each in said_of(1.0, probes=probes) if "leaks" in each]
+    assert len(leaks) == 1 and f"z: leaks the {name} (" in leaks[0]
+    assert leaks[0].endswith("register it as batch_key.")
+
+
+def test_labels_that_are_given_take_no_other_columns_place(adata):
+    cells = adata.copy()
+    cells.obs["batch"] = np.resize(["b1", "b2"], adata.n_obs)
+    donor = pd.Series(np.resize(["d1", "d2", "d3"], adata.n_obs), cells.obs_names)
+    data = GroupedCounts.from_anndata(cells, group_key="group", batch_key="batch")
+    for given, name in (
+        (donor.rename("donor"), "donor"),
+        (donor.rename("batch"), "batch (given)"),
+        (donor.to_numpy(), "batch (given)"),
+        (cells.obs["batch"], "batch"),
+        ("batch", "batch"),
+    ):
+        found = nuisance_labels(cells, given, data)
+        assert list(found) == list(dict.fromkeys(["batch", name]))
+        assert set(found["batch"]) == {"b1", "b2"}
 
 
 def test_nested_columns_are_known():

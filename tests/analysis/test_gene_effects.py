@@ -210,7 +210,8 @@ def test_the_summary_of_a_dimension_is_what_its_values_say(trained, adata):
     middle = np.nanmedian(t)
     adata.obs["side"] = np.where(t > middle, "high", np.where(t <= middle, "low", None))
     adata.obs["age"] = np.where(np.arange(120) % 7, np.arange(120.0) % 11, np.nan)
-    adata.obs["same"] = 1.0
+    adata.obs["same"], adata.obs["complex"] = 1.0, 1j * np.arange(120)
+    adata.obs["elsewhere"] = np.where(mine, 0, np.arange(120))
     adata.obs["flag"] = True
     table = trained.program_summary(adata, label_key="side", latents=key).set_index("dimension")
     row, sign = table.loc[1], table.loc[1, "orientation"]
@@ -222,7 +223,8 @@ def test_the_summary_of_a_dimension_is_what_its_values_say(trained, adata):
     known = mine & adata.obs["age"].notna().to_numpy()
     expected = sign * spearmanr(t[known], adata.obs["age"][known])[0]
     np.testing.assert_allclose(row["age_correlation"], expected, atol=1e-3)
-    assert np.isnan(row["same_correlation"])
+    assert np.isnan(row["elsewhere_correlation"])
+    assert not {"same_correlation", "complex_correlation"} & {*table}
     sides = [t[mine & (adata.obs["side"] == side).to_numpy()] for side in ("high", "low")]
     within = sum(((x - x.mean()) ** 2).sum() for x in sides)
     total = ((t[mine] - t[mine].mean()) ** 2).sum()

@@ -102,6 +102,48 @@ def test_tables_of_other_kinds_are_refused():
             enrichment(wrong, {"one": GENES[:9]})
 
 
+@pytest.mark.parametrize("column", ["latent", "dimension", "gene"])
+def test_rows_without_a_name_are_refused(column):
+    table = programs_table(np.arange(60.0))
+    table[column] = table[column].astype(object)
+    table.loc[3, column] = np.nan
+    with pytest.raises(DataError, match=rf"1 row\(s\) .* no {column}: .*keep_default_na=False"):
+        gene_scores(table)
+
+
+def ranking_table(**columns):
+    """Return a ranking without z-scores, with other columns in place of its own."""
+    given = {"bayes_factor": np.arange(60.0), "log_fold_change": -1.0, "z_score": np.nan}
+    return pd.DataFrame(given | columns, index=pd.Index(GENES, name="gene"))
+
+
+def test_a_label_that_a_file_has_lost_is_asked_for(tmp_path):
+    table = pd.concat({"NA": ranking_table(), "T": ranking_table()}, names=["label"])
+    table.to_csv(tmp_path / "ranking.csv")
+    with pytest.raises(DataError, match=r"60 row\(s\) of the table have no label"):
+        gene_scores(pd.read_csv(tmp_path / "ranking.csv"))
+    kept = pd.read_csv(tmp_path / "ranking.csv", keep_default_na=False, na_values=[""])
+    for again, score in zip(gene_scores(kept), gene_scores(table)):
+        assert again.key == score.key
+        pd.testing.assert_series_equal(again.score_g, score.score_g)
+
+
+def test_an_infinite_score_is_refused_by_gene_and_a_missing_one_is_none():
+    scores = np.arange(60.0)
+    scores[7] = np.inf
+    wrong = {
+        "z_score": programs_table(scores),
+        "information": programs_table(np.nan).assign(information=scores),
+        "bayes_factor": ranking_table(bayes_factor=scores),
+    }
+    for column, table in wrong.items():
+        with pytest.raises(DataError, match=f"the {column} of gene gene7 is not finite"):
+            gene_scores(table)
+    scores[7] = np.nan  # of a gene that the group has not got
+    (found,) = gene_scores(ranking_table(bayes_factor=scores))
+    assert found.score_g["gene7"] == 0 and found.score_g["gene8"] == -4
+
+
 def test_sets_without_genes_of_the_table_are_refused_with_both_kinds_of_names():
     table = programs_table(np.ones(60))
     with pytest.raises(DataError, match=r"such as GENE1, GENE2, GENE3, .* such as gene0, gene1"):

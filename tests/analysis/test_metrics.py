@@ -157,3 +157,19 @@ def test_tables_of_other_cells_or_in_another_order_are_refused():
             both(z, z[::-1])
     with pytest.raises(DataError, match="other cells, or in another order"):
         metrics.completeness(z, z, z.to_numpy(), turned)
+
+
+def test_log_shares_are_of_finite_counts_in_any_kind_of_number():
+    counts_ng = np.array([[60000, 60000], [100, 100]])
+    expected = metrics.log_shares(counts_ng)
+    np.testing.assert_allclose(expected, np.log1p(np.full((2, 2), 30050.0)))
+    for kind in (np.float16, np.float32, np.uint16):
+        np.testing.assert_allclose(metrics.log_shares(counts_ng.astype(kind)), expected, rtol=1e-6)
+    for wrong, message in (
+        (counts_ng[0], r"counts must be .* shape \(2,\)"),
+        (counts_ng.astype(str), "counts must be numbers"),
+        (np.array([[1.0, np.nan]]), "counts are missing .* gene 2;"),
+        (np.array([[np.inf, 1.0]]), "gene 1;"),
+    ):
+        with pytest.raises(DataError, match=message):
+            metrics.log_shares(wrong)

@@ -93,6 +93,19 @@ def test_names_that_are_none_or_several_are_refused(mgvi, adata):
         empty.own(adata, "group1")
 
 
+@pytest.mark.parametrize(
+    "levels",
+    [pd.to_datetime(["2020-01-01", "2020-02-01"]), np.array([0.1, 3], np.float32), [True, False]],
+    ids=["dates", "float32", "bool"],
+)
+def test_groups_that_are_no_text_are_found_by_the_names_that_the_model_gives_them(adata, levels):
+    cells = adata.copy()
+    cells.obs["kind"] = pd.Series(levels).iloc[np.arange(120) % 2].to_numpy()
+    mgvi = MGVI.from_anndata(cells, "kind", latents=["z:2", "t:1"])
+    for name in mgvi.schema.groups:
+        assert mgvi.own(cells, name).n_obs == 60
+
+
 @pytest.mark.slow
 def test_scanpy_finds_neighbours_of_own_cells(mgvi, adata, scanpy):
     cells = mgvi.own(adata, "group2")

@@ -4,6 +4,7 @@ import sys
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -13,7 +14,7 @@ from pyro_mgvi.baselines import hotspot
 
 @pytest.mark.slow  # what it compiles takes longer than the rest
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
-def test_hotspot_finds_genes_that_follow_the_latent(form):
+def test_hotspot_finds_genes_that_follow_the_latent(form, capsys):
     pytest.importorskip("hotspot", reason="needs the extra benchmark")
     rng = np.random.default_rng(0)
     latent = rng.normal(size=(200, 2))
@@ -31,18 +32,29 @@ def test_hotspot_finds_genes_that_follow_the_latent(form):
     np.testing.assert_array_equal(table["score"], again["score"])
     adata.layers["raw"], adata.X = adata.X, None
     np.testing.assert_array_equal(hotspot(adata, latent, layer="raw")["score"], table["score"])
+    names = adata.obs_names
+    chosen = pd.Series(np.arange(200) < 100, names)
+    part = hotspot(adata, latent, np.arange(200) < 100, layer="raw")["score"]
+    for cells in (chosen.sample(frac=1, random_state=0), list(names[:100])):
+        np.testing.assert_array_equal(hotspot(adata, latent, cells, layer="raw")["score"], part)
+    assert not capsys.readouterr().err  # no progress bars
 
 
 def test_bad_input_is_explained(mgvi, adata, monkeypatch):
     latent = mgvi.latents(adata)["t_group1"]
     for values, cells, message in (
-        (latent[:5], None, "120 cells x dims"),
+        (latent.to_numpy()[:5], None, "latent is of 5 cells, adata of 120"),
+        (latent[::-1], None, "align them by name"),
+        (np.full((120, 1), "a"), None, "a latent is numbers"),
         (latent, np.ones(5, bool), "boolean mask"),
+        (latent, ["nobody"], "unknown cell"),
         (latent, np.arange(120) < 31, "30 neighbours"),
         (0 * latent, None, "the same in all"),
     ):
         with pytest.raises(DataError, match=message):
             hotspot(adata, values, cells)
+    with pytest.raises(DataError, match="layer 'nope' is not in adata"):
+        hotspot(adata, latent, layer="nope")
     monkeypatch.setitem(sys.modules, "hotspot", None)
     with pytest.raises(
         SettingsError, match=r'hotspot cannot.*pip install "pyro-mgvi\[benchmark\]"'

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import by_hand
+from helpers.modalities import model, mudata_of, small
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -189,3 +190,19 @@ def test_names_that_the_result_uses_otherwise_are_refused(adata, name):
     mgvi = pyro_mgvi.MGVI.from_anndata(adata, "group", latents=latents)
     with pytest.raises(SettingsError, match=f"latent '{name}' is that of a dimension or variable"):
         to_arviz(mgvi, adata, n_draws=2, progress=False)
+
+
+def test_counts_of_a_modality_that_a_cell_lacks_are_marked():
+    mdata = small()
+    few = mudata_of({"rna": mdata.mod["rna"].copy(), "prot": mdata.mod["prot"][5:].copy()})
+    mgvi = model(few)
+    assert not mgvi.schema.absent  # both donors have proteins of some cells
+    found = export(mgvi, few, n_draws=1)
+    measured = found["constant_data"]["measured"]
+    of_protein = np.char.startswith(measured.gene.values.astype(str), "prot:")
+    has_n = np.isin(measured.cell.values, few.mod["prot"].obs_names)
+    np.testing.assert_array_equal(measured, has_n[:, None] | ~of_protein)
+    assert (found["observed_data"]["counts"].values[~measured.values] == 0).all()
+    rna = [gene for gene in mgvi.schema.genes if gene.startswith("rna:")]
+    for cells, genes in ((mdata, None), (few, rna)):
+        assert "measured" not in export(mgvi, cells, n_draws=1, genes=genes)["constant_data"]

@@ -30,10 +30,16 @@ def test_ranking_fills_what_the_q_value_calls():
 
 
 def test_diagnostics_draw_what_the_report_holds():
-    dimensions = {"latent": ["z", "z", "t_a"], "dimension": [0, 1, 0], "kl": [0.2, 1.5, 0.7]}
+    dimensions = {"latent": ["z", "z", "t_a"], "dimension": [1, 2, 1], "kl": [0.2, 1.5, 0.7]}
     copies = {"worth": [np.nan, 2.0], "worth_se": [np.nan, 0.1], "shuffled": [np.nan, -0.5]}
     copies = pd.DataFrame(copies | {"shuffled_se": [np.nan, 0.2]}, index=["z", "t_a"])
-    probes = {"latent": ["t_a"], "target": ["label"], "accuracy": [0.4], "chance": [0.25]}
+    probes = {
+        "latent": ["t_a"],
+        "kind": ["label"],
+        "target": ["label"],
+        "accuracy": [0.4],
+        "chance": [0.25],
+    }
     report = Diagnosis(pd.DataFrame(dimensions), copies, pd.DataFrame(probes), ())
     kl, worth, probe = plots.diagnostics(report)
     drawn = {line.get_label(): list(line.get_ydata()) for line in kl.lines}
@@ -65,9 +71,9 @@ def test_a_table_of_something_else_is_refused():
 @pytest.mark.slow
 def test_every_latent_of_many_groups_is_told_apart_in_the_diagnostics():
     keys = ["_z", *(f"t_group {i} $" for i in range(41))]
-    dimensions = pd.DataFrame({"latent": keys, "dimension": 0, "kl": 1.0})
+    dimensions = pd.DataFrame({"latent": keys, "dimension": 1, "kl": 1.0})
     copies = {"worth": 1.0, "worth_se": 0.1, "shuffled": 0.0, "shuffled_se": 0.1}
-    probes = pd.DataFrame(columns=["latent", "target", "accuracy", "chance"])
+    probes = pd.DataFrame(columns=["latent", "kind", "target", "accuracy", "chance"])
     report = Diagnosis(dimensions, pd.DataFrame(copies, index=keys), probes, ())
     kl = plots.diagnostics(report)[0]
     assert [text.get_text() for text in kl.get_legend().get_texts()] == keys

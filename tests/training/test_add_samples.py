@@ -78,8 +78,13 @@ def test_a_model_without_effects_is_refused(donors):
 def test_who_shares_what_and_how_well_trainings_agree_stay(trained, donors):
     trained.agreement = pd.DataFrame({"cka": [0.9]})
     trained.discovery = Discovery(pd.DataFrame(columns=list(COLUMNS)), (), {}, np.zeros(0))
-    larger = trained.add_samples(donors, PLAN, progress=False)
-    assert larger.discovery is trained.discovery and larger.agreement is trained.agreement
+    other = donors[donors.obs["group"] == "group1"].copy()
+    other.obs["group"] = "group4"
+    for larger in (
+        trained.add_samples(donors, PLAN, progress=False),
+        trained.add_group(other, PLAN, progress=False),
+    ):
+        assert larger.discovery is trained.discovery and larger.agreement is trained.agreement
 
 
 def test_training_on_with_samples_that_are_not_known_is_said(known, donors):

@@ -37,12 +37,12 @@ class Diagnosis:
     Attributes
     ----------
     dimensions
-        Per latent copy and dimension, over the cells that own it: ``kl`` in nats per cell,
-        ``variance`` of the posterior means and whether the unit is ``active``; ``found_again``,
-        the share of this variance that the same latent of the refits predicts, and ``in_shared``,
-        that which the refits' shared latents do (:func:`~pyro_mgvi.metrics.recovered`, means over
-        the refits; NaN where a unit is not in use). A private unit that refits hold in their shared
-        latents alone is no group's own.
+        Per latent copy and dimension (from 1, as in all tables), over the cells that own it:
+        ``kl`` in nats per cell, ``variance`` of the posterior means and whether the unit is
+        ``active``; ``found_again``, the share of this variance that the same latent of the refits
+        predicts, and ``in_shared``, that which the refits' shared latents do
+        (:func:`~pyro_mgvi.metrics.recovered`, means over the refits; NaN where a unit is not in
+        use). A private unit that refits hold in their shared latents alone is no group's own.
     copies
         Per latent copy that not all groups own: ``worth``, by how many nats per unseen cell it
         raises the bound on the likelihood, with its standard error; the same for the refit on
@@ -50,7 +50,8 @@ class Diagnosis:
     probes
         Balanced accuracy of linear probes beside chance: can the latent tell the target? The group
         is probed for within labels (within clusters of the latent where there are none): which
-        kinds of cells a group has more of is no leak.
+        kinds of cells a group has more of is no leak. ``kind`` is what a target is, whatever its
+        name: the ``"group"``, the ``"label"``, or a ``"nuisance"``, which no latent should tell.
     verdict
         Sentences.
     """
@@ -102,7 +103,7 @@ def diagnose(
     batch
         Column of ``obs``, or one label per cell, that no latent should tell (donor, replicate),
         whether the model knows it or not. The model's own ``batch_key`` and categorical
-        covariates are always probed for.
+        covariates are always probed for. A Series gives the target its name.
     plan
         How to train the refits; by default as the model was.
     max_epochs
@@ -179,7 +180,8 @@ def _dimensions(program: Program, data: GroupedCounts) -> pd.DataFrame:
         kl_nd, mean_nd = map(np.concatenate, both)
         kl_d, variance_d = kl_nd.mean(0), mean_nd.var(0)
         rows += [
-            (copy.key, d, kl_d[d], variance_d[d], variance_d[d] > ACTIVE) for d in range(copy.dim)
+            (copy.key, d + 1, kl_d[d], variance_d[d], variance_d[d] > ACTIVE)
+            for d in range(copy.dim)
         ]
     return pd.DataFrame(rows, columns=["latent", "dimension", "kl", "variance", "active"])
 

@@ -49,6 +49,8 @@ def probe_latents(
     """
     means, owned, rows = latent_values(program, data), owned_cells(program, data), []
     group = np.asarray(program.schema.groups)[data.group_n]
+    targets = {} if label_n is None else {("label", "label"): label_n}
+    targets |= {("nuisance", name): nuisance_n for name, nuisance_n in nuisances.items()}
     for copy in program.families.copies:
         own = owned[copy.key]
         if copy.shared:
@@ -59,24 +61,19 @@ def probe_latents(
                 within_n = clusters(used_nk, CLUSTERS, program.seed)
                 found = _probe_within(latent_nk, group, within_n)
             if found is not None:
-                rows.append((copy.key, "group", *found))
-        targets = [*nuisances.items()]
-        if label_n is not None:
-            targets.insert(0, ("label", label_n))
-        for name, target in targets:
+                rows.append((copy.key, "group", "group", *found))
+        for (kind, name), target in targets.items():
             found = probe_and_chance(means[copy.key][own], target[own])
             if found is not None:
-                rows.append((copy.key, name, *found))
-    probed = {name for _, name, *_ in rows}
-    nothing = [name for name in ("label",) if label_n is not None and name not in probed]
-    nothing += [name for name in nuisances if name not in probed]
-    if nothing:
+                rows.append((copy.key, kind, name, *found))
+    probed = {(kind, name) for _, kind, name, *_ in rows}
+    if nothing := [name for kind, name in targets if (kind, name) not in probed]:
         warn(
             f"nothing to probe for: {some(nothing)} tells no two sets of {FOLDS} cells or more "
             "apart among the cells of any latent; missing and rarer labels are left out",
             DataWarning,
         )
-    return pd.DataFrame(rows, columns=["latent", "target", "accuracy", "chance"])
+    return pd.DataFrame(rows, columns=["latent", "kind", "target", "accuracy", "chance"])
 
 
 def _probe_within(
@@ -118,6 +115,11 @@ def nuisance_labels(
         found[key] = np.asarray(levels)[data.covariate_nc[:, start:stop].argmax(1)]
         start = stop
     if batch is not None:
-        name = batch if isinstance(batch, str) else "batch"
-        found[name] = labels_of(adata, batch, data, "batch")
+        given_n = labels_of(adata, batch, data, "batch")
+        name = batch.name if isinstance(batch, pd.Series) else batch
+        if not isinstance(name, str):
+            name = "batch"
+        while name in found and not np.array_equal(found[name], given_n):
+            name += " (given)"  # the model has another column of that name
+        found[name] = given_n
     return found

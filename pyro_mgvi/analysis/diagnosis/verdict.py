@@ -64,15 +64,17 @@ def verdict(
     schema = program.schema
     families = program.families
     shared = {copy.key for copy in families.copies if families.everyones(copy)}
-    registered = ("group", "label", schema.batch_key, *schema.categories)
-    columns = probes[["latent", "target", "accuracy", "chance"]]
-    for latent, target, accuracy, chance in columns.itertuples(index=False, name=None):
-        wanted = target == "label" and latent in shared
+    registered = (schema.batch_key, *schema.categories)
+    columns = probes[["latent", "kind", "target", "accuracy", "chance"]]
+    for latent, kind, target, accuracy, chance in columns.itertuples(index=False, name=None):
+        wanted = kind == "label" and latent in shared
         if not wanted and accuracy - chance > LEAK:
-            advice = "" if target in registered else "; register it as batch_key"
-            if target in nested:
+            advice = ""
+            if kind == "nuisance" and target in nested:
                 advice = "; each belongs to one group, so it cannot be told from the group"
-            what = "group within labels or clusters" if target == "group" else target
+            elif kind == "nuisance" and target not in registered:
+                advice = "; register it as batch_key"
+            what = "group within labels or clusters" if kind == "group" else target
             yield (
                 f"{latent}: leaks the {what} (linear probe {accuracy:.2f}, "
                 f"chance {chance:.2f}){advice}."

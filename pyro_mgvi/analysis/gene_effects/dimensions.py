@@ -57,7 +57,8 @@ def program_summary(
     tells labels and nothing else), and ``varies_in``, the labels within which its standard
     deviation is largest, and that; ``depth_correlation``, of ranks (Spearman), with the counts of
     a cell (``depth_of_counts_correlation`` beside a column ``depth``); and
-    ``<column>_correlation`` with each numeric column of ``obs`` that varies.
+    ``<column>_correlation`` with each column of real numbers in ``obs`` that varies (NaN where it
+    does not among the cells that own the latent).
 
     Raises
     ------
@@ -103,12 +104,16 @@ def program_summary(
 
 
 def _numbers(obs: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return the numeric columns, by name, with NaN where a value is missing."""
-    return {
+    """Return the columns of real numbers that vary, with NaN where a value is missing."""
+    kinds = pd.api.types
+    numbers = {
         str(key): obs[key].to_numpy(float, na_value=np.nan)
         for key in obs
-        if pd.api.types.is_numeric_dtype(obs[key]) and not pd.api.types.is_bool_dtype(obs[key])
+        if kinds.is_numeric_dtype(obs[key])
+        and not kinds.is_bool_dtype(obs[key])
+        and not kinds.is_complex_dtype(obs[key])
     }
+    return {key: x for key, x in numbers.items() if len(np.unique(x[np.isfinite(x)])) > 1}
 
 
 def _row(

@@ -14,8 +14,10 @@ def sample_effects(mgvi: Program) -> pd.DataFrame:
     """Return the effect of each sample on each gene, at the posterior means.
 
     They are shrunken: the fewer cells a sample has, and the less samples differ in a gene, the
-    nearer to zero. Within a group (over all groups, where samples are in several) they have a mean
-    of zero: what is common to all is the group's offset.
+    nearer to zero. Within a group (over all groups, where samples are in several) those of the
+    samples that the model was trained on have a mean of zero: what is common to all is the group's
+    offset. Those that ``add_samples`` has learnt later are differences from this offset, and not in
+    the mean.
 
     Parameters
     ----------

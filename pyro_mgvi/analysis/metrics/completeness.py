@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pyro_mgvi.analysis.metrics.expression import Expression, check_finite, dense_genes
 from pyro_mgvi.analysis.metrics.named import cells_with, check_names
 from pyro_mgvi.analysis.metrics.scores import in_use
 from pyro_mgvi.data.names import Labels, known_labels
@@ -45,8 +46,8 @@ class Completeness(NamedTuple):
 
 def completeness(
     latent_nk: ArrayLike,
-    held_out_nh: ArrayLike,
-    seen_ng: ArrayLike,
+    held_out_nh: Expression,
+    seen_ng: Expression,
     within: Labels | None = None,
     regressor: RegressorMixin | None = None,
     seed: int = 0,
@@ -63,7 +64,8 @@ def completeness(
         Latents of a fit without the held-out genes, side by side, cells x dims. Cells whose
         latents are NaN (foreign copies) are left out.
     held_out_nh, seen_ng
-        Log expression of the genes that the fit has not seen, and of those that it has.
+        Log expression of the genes that the fit has not seen, and of those that it has, cells x
+        genes; sparse arrays are taken, too.
     within
         One label per cell, such as group and type: only variation within a label counts, and
         cells without one, or with one of fewer than five cells, are left out.
@@ -77,7 +79,8 @@ def completeness(
     Raises
     ------
     DataError
-        If the arrays are not of the same cells, or too few cells or no varying gene are left.
+        If the arrays are not of the same cells, a gene is missing (NaN) or infinite in a cell, or
+        too few cells or no varying gene are left.
 
     Examples
     --------
@@ -91,7 +94,8 @@ def completeness(
     seed = whole_number("seed", seed, least=0) % 2**32  # as large as scikit-learn takes them
     check_names(latent_nk, held_out_nh, seen_ng, within)
     latent_nk, own_n = cells_with(latent_nk)
-    held_out_nh, seen_ng = (np.asarray(x, dtype=float) for x in (held_out_nh, seen_ng))
+    given = {"held-out genes": held_out_nh, "seen genes": seen_ng}
+    held_out_nh, seen_ng = (dense_genes(x, what).astype(float) for what, x in given.items())
     text_n, known_n = known_labels(np.zeros(len(latent_nk)) if within is None else within)
     lengths = {len(latent_nk), len(held_out_nh), len(seen_ng), len(text_n)}
     if len(lengths) > 1:
@@ -109,10 +113,14 @@ def completeness(
             f"{len(cells)} cells with latents and a label: too few to test a prediction"
         )
     latent_nk = latent_nk[cells].astype(float)
-    target_nh = _standardised(_centred(held_out_nh[cells], code_n))
+    held_out_nh, seen_ng = (x[cells] for x in (held_out_nh, seen_ng))
+    for (what, named), values in zip(given.items(), (held_out_nh, seen_ng)):
+        check_finite(values, named, what)
+    if not seen_ng.shape[1]:
+        raise DataError("there is no seen gene: give those that the fit has seen")
+    target_nh = _standardised(_centred(held_out_nh, code_n))
     if not target_nh.shape[1]:
         raise DataError("no held-out gene varies within the labels: hold out others")
-    seen_ng = seen_ng[cells]
     latent_nk = latent_nk[:, in_use(latent_nk)]
     components_nk = _principal_components(seen_ng, latent_nk.shape[1], seed)
     shares = (

@@ -7,13 +7,12 @@ import warnings
 import numpy as np
 from anndata import AnnData
 from numpy.typing import ArrayLike
-from scipy import sparse
 
+from pyro_mgvi.analysis.metrics.expression import Expression, check_finite, dense_genes
 from pyro_mgvi.analysis.metrics.named import cells_with, check_names
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.names import Labels, known_labels
 from pyro_mgvi.errors import DataError
-from pyro_mgvi.kernels.sparse import is_sparse
 from pyro_mgvi.support.values import number, whole_number
 
 FOLDS = 3  # of a probe's cross-validation; rarer labels cannot be in each
@@ -230,8 +229,13 @@ def linear_cka(a_nk: ArrayLike, b_nk: ArrayLike) -> float:
     return float(np.linalg.norm(b.T @ a) ** 2 / norms) if norms > 0 else 0.0
 
 
-def log_shares(x: sparse.csr_matrix | np.ndarray) -> np.ndarray:
+def log_shares(x: Expression) -> np.ndarray:
     """Return log1p of counts scaled to their median library size, dense.
+
+    Raises
+    ------
+    DataError
+        If they are not finite numbers, cells x genes.
 
     Examples
     --------
@@ -239,9 +243,10 @@ def log_shares(x: sparse.csr_matrix | np.ndarray) -> np.ndarray:
     >>> log_shares(sparse.csr_matrix([[1, 3], [2, 2]])).shape
     (2, 2)
     """
-    x = x.toarray() if is_sparse(x) else np.asarray(x)
-    library = x.sum(1, keepdims=True)
-    return np.log1p(x / np.maximum(library, 1) * np.median(library))
+    counts_ng = dense_genes(x, "counts")
+    check_finite(counts_ng, x, "counts")
+    library_n1 = counts_ng.sum(1, keepdims=True)
+    return np.log1p(counts_ng / np.maximum(library_n1, 1) * np.median(library_n1))
 
 
 def program_score(adata: AnnData, group: str) -> tuple[np.ndarray, np.ndarray]:
@@ -270,7 +275,7 @@ def program_score(adata: AnnData, group: str) -> tuple[np.ndarray, np.ndarray]:
     programs = sorted(cells.obs["program"].unique())
     cells = cells[:, cells.var["is_program"].to_numpy(bool)]
     factors = [np.log(cells.var[f"DEFac{p}"].to_numpy(float)) for p in programs]
-    x = cells.X.toarray() if sparse.issparse(cells.X) else np.asarray(cells.X)
+    x = dense_genes(cells.X, "counts")
     share = x / np.maximum(x.sum(1, keepdims=True), 1)
     score = share @ (factors[0] - factors[-1])
     return score[:, None], cells.obs["program"].to_numpy(str)

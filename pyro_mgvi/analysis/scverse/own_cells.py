@@ -12,7 +12,7 @@ from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import annotated, keys, some
 from pyro_mgvi.data.modalities import is_mudata, labelled
-from pyro_mgvi.data.names import named_groups
+from pyro_mgvi.data.names import known_labels, named_groups
 from pyro_mgvi.errors import DataError, DataWarning, SettingsError, warn
 from pyro_mgvi.training.program import Program
 
@@ -100,7 +100,7 @@ def _of_groups(mgvi: Program, adata: AnnData, groups: set[str]) -> np.ndarray:
     design, key = mgvi.families.design, mgvi.schema.group_key
     columns = key if isinstance(key, tuple) else (key,)
     wanted = [levels for levels, group in zip(design.levels_gc, design) if group in groups]
-    cells = pd.MultiIndex.from_frame(adata.obs[list(columns)].astype(str))
+    cells = pd.MultiIndex.from_arrays([known_labels(adata.obs[column])[0] for column in columns])
     mine: np.ndarray = cells.isin(wanted)
     return mine
 

@@ -32,6 +32,11 @@ def write_rankings(
     z-scores, and ``pvals_adj`` the q-values, NaN where the ranking has none. What scanpy calls the
     reference, "rest", is in truth the same cells with the shared latents alone.
 
+    Where several columns make up the groups, rankings of the levels of one column are read with it.
+    Those of combinations are read with a column named after all, such as ``"tissue x drug"``, which
+    scanpy's figures need in ``obs``: ``adata.obs["tissue x drug"] =
+    adata.obs["tissue"].astype(str) + "_" + adata.obs["drug"].astype(str)``.
+
     Parameters
     ----------
     mgvi
@@ -46,8 +51,8 @@ def write_rankings(
     Raises
     ------
     DataError
-        If a group is unknown, a table is no ranking or one by label, or the tables are of
-        different genes.
+        If a group is unknown, some are of other columns than others, a table is no ranking or one
+        by label, or the tables are of different genes.
     SettingsError
         If there is no ranking, or the key is no text without ``/``.
 
@@ -75,9 +80,10 @@ def write_rankings(
             'rankings must be tables by group: {"Ileum": mgvi.rank_genes(adata, "Ileum")}'
         )
     genes: pd.Index | None = None
-    columns: set[tuple[str, ...]] = set()
+    columns: dict[str, object] = {}
     for group, table in rankings.items():
-        columns.add(named_groups(mgvi.families, group).columns)
+        of = named_groups(mgvi.families, group).columns or mgvi.families.design.keys
+        columns.setdefault(" x ".join(of), group)
         if table.index.nlevels > 1:
             raise DataError(
                 f"the ranking of {group} is of several labels (by=...): pass that of one, "
@@ -95,10 +101,16 @@ def write_rankings(
                 f"the ranking of {group} is of other genes than the first: "
                 f"{some(table.index.symmetric_difference(genes))}"
             )
+    if len(columns) > 1:
+        of_each = ", ".join(f"{group} of {name!r}" for name, group in columns.items())
+        raise DataError(
+            f"the rankings are of several columns ({of_each}), and scanpy reads them with one: "
+            "write those of each with a key of their own"
+        )
     source = mgvi.schema.source
     written = {
         "params": {
-            "groupby": _groupby(mgvi, columns),
+            "groupby": next(iter(columns)),
             "reference": "rest",
             "method": "pyro_mgvi",
             "use_raw": source.use_raw,
@@ -114,12 +126,6 @@ def write_rankings(
     with warnings.catch_warnings():  # that a view becomes data of its own, as it should
         warnings.simplefilter("ignore", ImplicitModificationWarning)
         adata.uns[key] = written
-
-
-def _groupby(mgvi: Program, columns: set[tuple[str, ...]]) -> str:
-    """Return the column whose levels were ranked; of combinations, all of their columns."""
-    of_one = columns.pop() if len(columns) == 1 else ()
-    return " x ".join(of_one or mgvi.families.design.keys)
 
 
 def _records(columns: Mapping[str, np.ndarray | pd.Series]) -> np.recarray:

@@ -39,9 +39,30 @@ def cell_positions(
         If it does not fit the cells.
     """
     n = len(data) if isinstance(adata, GroupedCounts) else adata.n_obs
-    if cells is None:
-        return np.arange(len(data))
     names = None if isinstance(adata, GroupedCounts) else adata.obs_names
+    values = cell_mask(names, n, cells, name)
+    return np.flatnonzero(values[data.cells] if len(data) < n else values)
+
+
+def cell_mask(names: pd.Index | None, n: int, cells: Cells, name: str = "cells") -> np.ndarray:
+    """Return which of ``n`` cells were asked for, boolean.
+
+    Parameters
+    ----------
+    names
+        Names of the cells, if they have any.
+    n
+        How many there are.
+    cells, name
+        As of :func:`cell_positions`.
+
+    Raises
+    ------
+    DataError
+        If it does not fit the cells.
+    """
+    if cells is None:
+        return np.ones(n, bool)
     wanted = f"{name} must be a boolean mask over the {n} cells, or a list of cell names, not"
     column = _column(cells, wanted)
     if column.isna().any():
@@ -50,7 +71,7 @@ def cell_positions(
         unknown = [cell for cell in column if cell not in names]
         if unknown:
             raise DataError(f"{name} holds unknown cell(s): {some(unknown)}")
-        values = names.isin(list(column))
+        values: np.ndarray = names.isin(list(column))
     elif all(isinstance(value, (bool, np.bool_)) for value in column):
         if isinstance(cells, pd.Series) and names is not None and not column.index.equals(names):
             column = _aligned(column, names, name)
@@ -59,7 +80,7 @@ def cell_positions(
         raise DataError(f"{wanted} {column.dtype} values of shape {column.shape}")
     if values.shape != (n,):
         raise DataError(f"{wanted} {len(values)} values")
-    return np.flatnonzero(values[data.cells] if len(data) < n else values)
+    return values
 
 
 def _column(cells: object, wanted: str) -> pd.Series:

@@ -98,7 +98,6 @@ def add_samples(
     with only(larger, entries):
         larger.history = train(larger, data, used, accelerator, progress, no_copy)
     larger.plan = used
-    larger.agreement, larger.discovery = mgvi.agreement, mgvi.discovery
     return larger
 
 

@@ -15,6 +15,9 @@ AnyProgram = TypeVar("AnyProgram", bound=Program)
 def grown(program: AnyProgram, schema: Schema, latents: Iterable[Latent]) -> AnyProgram:
     """Return a model of the same settings, with neutral weights, where the program is.
 
+    What is known of the program stays: what it was discovered by, and how well trainings agree on
+    its dimensions. Neither says anything of a new group.
+
     Parameters
     ----------
     program
@@ -33,4 +36,5 @@ def grown(program: AnyProgram, schema: Schema, latents: Iterable[Latent]) -> Any
         **program.components,
     )
     larger.given_weight = dict(program.given_weight)
+    larger.agreement, larger.discovery = program.agreement, program.discovery
     return larger.to(str(program.device))
