@@ -12,7 +12,7 @@ from pyro_mgvi.training.program import Program
 def measure_of(mgvi: Program) -> dict[str, object]:
     """Return what must be the same for likelihoods to be of the same thing, by name."""
     genes, likelihood = mgvi.schema.genes, mgvi.model.likelihood
-    twos = torch.full((1, len(genes)), 2.0, device=mgvi.device)
+    twos = torch.full((1, len(genes)), 2.0, device=mgvi.device, dtype=torch.float32)
     open_or_closed = (likelihood.observed(twos)[0] == 1).tolist()
     layers = {each.name: each.layer for each in mgvi.schema.modalities if each.layer is not None}
     return {

@@ -19,6 +19,7 @@ from pyro_mgvi import (
     WassersteinTraceELBO,
     pairwise,
 )
+from pyro_mgvi.datasets import clear_recipe
 from pyro_mgvi.training import Trainer, TrainingSetup
 
 
@@ -72,6 +73,21 @@ def test_works_under_another_default_dtype(adata, tmp_path):
         assert (mgvi.latents(adata)["z"].dtypes == np.float32).all()
         mgvi.save(tmp_path / "model")
         assert same(MGVI.load(tmp_path / "model").latents(adata), mgvi.latents(adata))
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.slow
+def test_searches_discovers_and_tests_under_another_default_dtype():
+    """These begin with sums of their own, which have to be of the weights' precision."""
+    cells = clear_recipe(0, n_cells=200, n_shared_genes=60, n_program_genes=40)
+    torch.set_default_dtype(torch.float64)
+    try:
+        mgvi = MGVI.from_anndata(cells, "group", latents=["z:3", "t:2"])
+        mgvi.fit(cells, max_epochs=12, progress=False)  # with the search
+        table = mgvi.programs(cells, ["z", "t"], progress=False)
+        assert table["z_score"].notna().any()
+        assert len(mgvi.discover(cells, progress=False).table)
     finally:
         torch.set_default_dtype(torch.float32)
 

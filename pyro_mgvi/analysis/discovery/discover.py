@@ -176,7 +176,7 @@ def _discovery(
     programs: dict[int, tuple[Groups, Direction]] = {}
     for i, (p, verdict_b, owners) in enumerate(kept, start=1):
         each = found[p]
-        loading_g = torch.zeros(data.shape[1])
+        loading_g = torch.zeros(data.shape[1], dtype=torch.float32)
         loading_g[searched_g] = each.loading_g
         own = [b for b, code in enumerate(codes) if names[code] in owners]
         programs[i] = owners, _direction(loading_g, each, residuals, own, data)

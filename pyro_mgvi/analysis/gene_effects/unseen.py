@@ -131,7 +131,7 @@ def _fold_scores(
     has_bg = refit.schema.measured_bg
     with progress_bar(n_genes, progress, "gene") as bar:
         for hidden, genes in hidden_genes(n_genes, n, seed):
-            seen_g = torch.ones(n_genes, device=refit.device)
+            seen_g = torch.ones(n_genes, device=refit.device, dtype=torch.float32)
             seen_g[hidden] = 0.0
             residual_ng, weight_ng = (np.empty((n, len(genes)), np.float32) for _ in range(2))
             nuisance_nk, place_nd = np.empty((n, nuisance_width(refit))), np.empty((n, n_dims))

@@ -210,7 +210,7 @@ def searchable(
 def best_seen(groups: dict[int, Residuals], settings: SearchSettings) -> Tensor:
     """Return which genes are searched, boolean: those in which a change shows best."""
     slopes = [group.slope_g for group in groups.values()]
-    slope_g = sum(slopes[1:], start=slopes[0]) if slopes else torch.zeros(0)
+    slope_g = sum(slopes[1:], start=slopes[0]) if slopes else torch.zeros(0, dtype=torch.float32)
     has = [group.measured_g for group in groups.values() if group.measured_g is not None]
     if has:  # a gene of few groups shows in these as well as a gene of all in all
         slope_g = slope_g / torch.stack(has).sum(0).clamp(min=1)

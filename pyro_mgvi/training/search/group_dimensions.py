@@ -180,7 +180,7 @@ def _direction(
 ) -> Direction:
     """Return what the decoder makes of a dimension in the owners' cells, and their scores."""
     sd, model = max(float(z_n.std()), 1e-9), program.model
-    total_g = torch.zeros(part.shape[1])
+    total_g = torch.zeros(part.shape[1], dtype=torch.float32)
     for _, posterior in program.posteriors(part.subset(own)):
         batch, sides = posterior.batch, []
         for step in (STEP, -STEP):

@@ -132,7 +132,7 @@ def modalities_in_use(
     """
     modalities = program.model.modalities
     assert modalities is not None  # asked of several alone
-    total_k = torch.zeros(len(modalities))
+    total_k = torch.zeros(len(modalities), dtype=torch.float32)
     for _, posterior in program.posteriors(data):
         total_k += modalities.totals(_information(program, posterior, copy, dim, sd)).cpu()
     nats_k = 0.5 * (total_k / len(data)).log1p()

@@ -55,7 +55,7 @@ def _leading(pairs_p2: Tensor, covariance_p: Tensor, n_genes: int) -> Tensor:
     i, j = position_p2.T.numpy()
     among[i, j] = among[j, i] = covariance_p.numpy()
     last = [len(genes) - 1] * 2
-    v_g = torch.zeros(n_genes)
+    v_g = torch.zeros(n_genes, dtype=torch.float32)
     v_g[genes] = torch.from_numpy(eigh(among, subset_by_index=last)[1][:, 0]).float()
     return v_g
 
@@ -66,7 +66,7 @@ def _pairs(
     """Return the pairs of genes that covary in all owners, (P, 2), and their covariance."""
     index = free_g.nonzero()[:, 0]
     if len(index) < 2:
-        return index.new_zeros(0, 2), torch.zeros(0)
+        return index.new_zeros(0, 2), torch.zeros(0, dtype=torch.float32)
     threshold = (2 * np.log(len(index) * (len(index) - 1) / 2)) ** 0.5
     least_gg = reduce(torch.minimum, (_strength(r_ng[:, index]) for r_ng in own))
     candidates = (least_gg.triu_(1) > settings.margin * threshold).nonzero()
@@ -90,7 +90,7 @@ def _pairs(
 
 def _share_with_both(others: list[Residuals], pairs_p2: Tensor) -> Tensor:
     """Return the share of the cells that have both genes of a pair; residuals are 0 elsewhere."""
-    sizes = torch.tensor([float(len(each.cells)) for each in others])
+    sizes = torch.tensor([len(each.cells) for each in others], dtype=torch.float32)
     has = [each.measured_g for each in others if each.measured_g is not None]
     both_bp = torch.stack(has)[:, pairs_p2].all(-1)
     return sizes @ both_bp.float() / sizes.sum()
@@ -110,7 +110,8 @@ def _moments(r_ng: Tensor, pairs_p2: Tensor) -> tuple[Tensor, Tensor]:
         means.append(product.mean(0))
         squares.append(product.square_().mean(0))
     if not means:
-        return torch.zeros(0), torch.zeros(0)
+        nothing = torch.zeros(0, dtype=torch.float32)
+        return nothing, nothing
     return torch.cat(means), (torch.cat(squares) / len(r_ng)).sqrt().clamp(min=1e-9)
 
 

@@ -91,8 +91,8 @@ def residuals_of_groups(
     for code in np.flatnonzero(searched_b):
         cells = np.flatnonzero(data.group_n == code)
         cells = np.sort(rng.permutation(cells)[:most])
-        residuals, slope_g = [], torch.zeros(data.shape[1])
-        seen_g, counts = torch.zeros(data.shape[1]), model.data_kind is DataKind.COUNTS
+        residuals, slope_g = [], torch.zeros(data.shape[1], dtype=torch.float32)
+        seen_g, counts = torch.zeros_like(slope_g), model.data_kind is DataKind.COUNTS
         for _, posterior in program.posteriors(data.subset(cells)):
             batch = posterior.batch
             parts = posterior.decode(posterior.means())
