@@ -106,7 +106,7 @@ def _of_cells(arguments: Namespace) -> tuple[AnnData, GroupedCounts, MGVI]:
         raise SettingsError(
             f"--out {arguments.out}: one modality is written as h5ad or zarr; name it .h5ad"
         )
-    adata = read_cells(arguments.input, arguments.backed)
+    adata = read_cells(arguments.input, arguments.backed, arguments.layer)
     keys = {
         "group_key": arguments.group_key[0]
         if len(arguments.group_key) == 1
@@ -203,7 +203,7 @@ def rank_genes(arguments: Namespace) -> int:
     )
     mgvi = MGVI.load(arguments.model).to(arguments.accelerator)
     sets.check(mgvi)
-    adata = read_any(arguments.input)
+    adata = read_any(arguments.input, mgvi.schema.layer)
     data = mgvi.read(adata)
     cells = None if arguments.where is None else query(labelled(adata), arguments.where)
     # refused before the refits
@@ -244,7 +244,7 @@ def programs(arguments: Namespace) -> int:
     mgvi.families.resolve(arguments.latents)  # refused before anything is read
     sets.check(mgvi)
     table = mgvi.programs(
-        read_any(arguments.input),
+        read_any(arguments.input, mgvi.schema.layer),
         arguments.latents,
         calibration=not arguments.no_q,
         progress=not arguments.quiet,
@@ -274,7 +274,7 @@ def report(arguments: Namespace) -> int:
     mgvi = None if arguments.model is None else MGVI.load(arguments.model).to(arguments.accelerator)
     write_report(
         arguments.out,
-        read_any(arguments.input),
+        read_any(arguments.input, None if mgvi is None else mgvi.schema.layer),
         mgvi,
         labels=arguments.labels,
         diagnosed=arguments.diagnose,
