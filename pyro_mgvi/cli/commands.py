@@ -10,6 +10,7 @@ from anndata import AnnData
 from pyro_mgvi.analysis.cross_fit import cross_fit
 from pyro_mgvi.analysis.ranking import labels_within
 from pyro_mgvi.analysis.scverse.written import PREFIX, record, stale_latents
+from pyro_mgvi.cli import INTERRUPTED
 from pyro_mgvi.cli.files import feature_masks, query, read_cells
 from pyro_mgvi.cli.fit_options import check_options, chosen_genes, say
 from pyro_mgvi.cli.gene_sets import GeneSets
@@ -36,8 +37,6 @@ from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.support.launched import launched
 from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training.program import LATENTS
-
-INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
 
 
 def demo(arguments: Namespace) -> int:
