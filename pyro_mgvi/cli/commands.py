@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from argparse import Namespace
 from typing import Any
 
@@ -127,7 +128,9 @@ def _of_cells(arguments: Namespace) -> tuple[AnnData, GroupedCounts, MGVI]:
             "out of the file that it writes: filter them out first"
         )
     if len(data) < adata.n_obs:
-        adata = adata[data.cells].copy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a part of them; they were read
+            adata = adata[data.cells].copy()
     mgvi = MGVI.from_counts(data, seed=arguments.seed, latents=latents)
     if arguments.discover:
         where = {"accelerator": arguments.accelerator, "progress": not arguments.quiet}
