@@ -172,8 +172,6 @@ def _trained(arguments: Namespace, adata: Any, data: GroupedCounts, mgvi: MGVI) 
             say(f"leaving out the latents of an earlier fit: {', '.join(stale)}")
     else:
         mgvi.write_latents(adata, **how)
-    if mgvi.discovery is not None:
-        adata.uns["mgvi"]["discovery"] = mgvi.discovery.table
     if arguments.backed:
         write_backed(mgvi, adata, data, stale, arguments.input, arguments.out, **how)
     else:
