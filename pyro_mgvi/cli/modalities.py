@@ -98,5 +98,7 @@ def _likelihoods(given: list[str] | None, names: list[str]) -> dict[str, Any]:
                 f"--modality {text!r} is no NAME=LIKELIHOOD: write rna=ZINB prot=NB, with one of "
                 f"{', '.join(OF_COUNTS)}"
             )
+        if name in chosen:
+            raise SettingsError(f"--modality names modality {name!r} twice")
         chosen[name] = vars(likelihoods)[likelihood]
     return chosen
