@@ -27,7 +27,8 @@ def dealt_out(data: GroupedCounts, folds: int, seed: int) -> np.ndarray:
         if small:
             raise DataError(
                 f"{', '.join(small)}: fewer than {2 * folds} cells, too few to refit without one "
-                f"of {folds} folds; leave them out, or ask for no q-value (calibration=False)"
+                f"of {folds} folds; leave them out, or ask for no q-value "
+                "(calibration=False, --no-q)"
             )
     if data.schema.sample_key is not None:
         fold_n = _of_samples(data, folds, np.random.default_rng(seed))
@@ -42,7 +43,7 @@ def dealt_out(data: GroupedCounts, folds: int, seed: int) -> np.ndarray:
                     f"batch(es) {some(lost)}: all their samples are in one fold, and a refit "
                     "without them would not know the batch; leave out batch_key (differences "
                     "between samples are in the errors), or ask for no q-value "
-                    "(calibration=False)"
+                    "(calibration=False, --no-q)"
                 )
             return fold_n
     fold_n = np.empty(len(data), int)
