@@ -11,7 +11,7 @@ from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.masks import common_absent
 from pyro_mgvi.errors import DataError
 
-WITHOUT = "rank_genes and programs do without refits and q-values (calibration=False)"
+WITHOUT = "rank_genes and programs do without refits and q-values (calibration=False, --no-q)"
 
 
 def dealt_out(data: GroupedCounts, folds: int, seed: int) -> np.ndarray:

@@ -30,7 +30,7 @@ def _add_demo(commands: Commands) -> None:
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--epochs", type=int, default=40, help="at most (default 40)")
     demo.add_argument(
-        "--out", type=_path, default=Path("mgvi_demo"), help="folder for results (mgvi_demo)"
+        "--out", type=path, default=Path("mgvi_demo"), help="folder for results (mgvi_demo)"
     )
     demo.set_defaults(run="demo")
 
@@ -39,7 +39,7 @@ def _add_fit(commands: Commands) -> None:
     fit = commands.add_parser("fit", help="fit grouped counts, write latents and the model")
     fit.add_argument(
         "inputs",
-        type=_path,
+        type=path,
         nargs="*",
         metavar="IN",
         help="h5ad or h5mu file, or zarr folder; or several of the first and last, to be joined",
@@ -132,7 +132,7 @@ def _add_fit(commands: Commands) -> None:
     _add_accelerator(fit)
     fit.add_argument(
         "--out",
-        type=_path,
+        type=path,
         metavar="OUT",
         help="the input with the latents: an h5ad file, or a zarr folder if it ends in .zarr",
     )
@@ -141,10 +141,10 @@ def _add_fit(commands: Commands) -> None:
         action="store_true",
         help="print the time and memory that this would take, and end: nothing is written",
     )
-    fit.add_argument("--model", type=_path, metavar="DIR", help="save the trained model, too")
+    fit.add_argument("--model", type=path, metavar="DIR", help="save the trained model, too")
     fit.add_argument(
         "--checkpoint",
-        type=_path,
+        type=path,
         metavar="DIR",
         help="keep the state of training here after each epoch; delete it when all is done",
     )
@@ -187,8 +187,8 @@ def _add_accelerator(command: argparse.ArgumentParser) -> None:
 
 def _add_rank(commands: Commands) -> None:
     rank = commands.add_parser("rank-genes", help="rank genes by a group's own variation")
-    rank.add_argument("model", type=_path, metavar="MODEL", help="folder that fit --model wrote")
-    rank.add_argument("input", type=_path, metavar="IN", help="the cells it was trained on")
+    rank.add_argument("model", type=path, metavar="MODEL", help="folder that fit --model wrote")
+    rank.add_argument("input", type=path, metavar="IN", help="the cells it was trained on")
     rank.add_argument("--group", required=True, help="name of the group, or of a column's level")
     rank.add_argument(
         "--where",
@@ -216,7 +216,7 @@ def _add_rank(commands: Commands) -> None:
         "--no-q", action="store_true", help="no q-values: saves refits of about one training"
     )
     _add_gene_sets(rank)
-    rank.add_argument("--out", type=_path, required=True, metavar="GENES.csv")
+    rank.add_argument("--out", type=path, required=True, metavar="GENES.csv")
     _add_accelerator(rank)
     rank.add_argument("--quiet", action="store_true", help="no progress bar")
     rank.set_defaults(run="rank_genes")
@@ -224,10 +224,8 @@ def _add_rank(commands: Commands) -> None:
 
 def _add_programs(commands: Commands) -> None:
     programs = commands.add_parser("programs", help="list the genes of each private dimension")
-    programs.add_argument(
-        "model", type=_path, metavar="MODEL", help="folder that fit --model wrote"
-    )
-    programs.add_argument("input", type=_path, metavar="IN", help="the cells it was trained on")
+    programs.add_argument("model", type=path, metavar="MODEL", help="folder that fit --model wrote")
+    programs.add_argument("input", type=path, metavar="IN", help="the cells it was trained on")
     programs.add_argument(
         "--latents",
         nargs="+",
@@ -238,7 +236,7 @@ def _add_programs(commands: Commands) -> None:
         "--no-q", action="store_true", help="no q-values: saves refits of about one training"
     )
     _add_gene_sets(programs)
-    programs.add_argument("--out", type=_path, required=True, metavar="PROGRAMS.csv")
+    programs.add_argument("--out", type=path, required=True, metavar="PROGRAMS.csv")
     _add_accelerator(programs)
     programs.add_argument("--quiet", action="store_true", help="no progress bar")
     programs.set_defaults(run="programs")
@@ -247,7 +245,7 @@ def _add_programs(commands: Commands) -> None:
 def _add_gene_sets(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--gene-sets",
-        type=_path,
+        type=path,
         metavar="SETS.gmt",
         help="tell which of these sets the genes belong to, in a second table beside --out, "
         "..._gene_sets.csv (needs the extra [enrich])",
@@ -256,10 +254,10 @@ def _add_gene_sets(command: argparse.ArgumentParser) -> None:
 
 def _add_report(commands: Commands) -> None:
     report = commands.add_parser("report", help="one HTML file that shows a fit to a colleague")
-    report.add_argument("input", type=_path, metavar="RESULT", help="what fit --out wrote")
+    report.add_argument("input", type=path, metavar="RESULT", help="what fit --out wrote")
     report.add_argument(
         "--model",
-        type=_path,
+        type=path,
         metavar="DIR",
         help="what the same fit --model wrote: adds genes and predictive checks",
     )
@@ -277,13 +275,13 @@ def _add_report(commands: Commands) -> None:
         "takes about two trainings",
     )
     report.add_argument("--epochs", type=int, help="of the refits of --diagnose, at most")
-    report.add_argument("--out", type=_path, required=True, metavar="REPORT.html")
+    report.add_argument("--out", type=path, required=True, metavar="REPORT.html")
     _add_accelerator(report)
     report.add_argument("--quiet", action="store_true", help="no progress bar")
     report.set_defaults(run="report")
 
 
-def _path(text: str) -> Path:
+def path(text: str) -> Path:
     """Return a path that a file system can hold."""
     if not text:
         raise argparse.ArgumentTypeError("an empty text is no path")

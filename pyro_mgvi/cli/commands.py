@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from argparse import Namespace
 from typing import Any
 
@@ -10,6 +11,7 @@ from anndata import AnnData
 from pyro_mgvi.analysis.cross_fit import cross_fit
 from pyro_mgvi.analysis.ranking import labels_within
 from pyro_mgvi.analysis.scverse.written import PREFIX, record, stale_latents
+from pyro_mgvi.cli import INTERRUPTED
 from pyro_mgvi.cli.files import feature_masks, query, read_cells
 from pyro_mgvi.cli.fit_options import check_options, chosen_genes, say
 from pyro_mgvi.cli.gene_sets import GeneSets
@@ -36,8 +38,6 @@ from pyro_mgvi.mgvi import MGVI
 from pyro_mgvi.support.launched import launched
 from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training.program import LATENTS
-
-INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C has ended
 
 
 def demo(arguments: Namespace) -> int:
@@ -106,7 +106,7 @@ def _of_cells(arguments: Namespace) -> tuple[AnnData, GroupedCounts, MGVI]:
         raise SettingsError(
             f"--out {arguments.out}: one modality is written as h5ad or zarr; name it .h5ad"
         )
-    adata = read_cells(arguments.input, arguments.backed)
+    adata = read_cells(arguments.input, arguments.backed, arguments.layer)
     keys = {
         "group_key": arguments.group_key[0]
         if len(arguments.group_key) == 1
@@ -128,7 +128,9 @@ def _of_cells(arguments: Namespace) -> tuple[AnnData, GroupedCounts, MGVI]:
             "out of the file that it writes: filter them out first"
         )
     if len(data) < adata.n_obs:
-        adata = adata[data.cells].copy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a part of them; they were read
+            adata = adata[data.cells].copy()
     mgvi = MGVI.from_counts(data, seed=arguments.seed, latents=latents)
     if arguments.discover:
         where = {"accelerator": arguments.accelerator, "progress": not arguments.quiet}
@@ -170,8 +172,6 @@ def _trained(arguments: Namespace, adata: Any, data: GroupedCounts, mgvi: MGVI) 
             say(f"leaving out the latents of an earlier fit: {', '.join(stale)}")
     else:
         mgvi.write_latents(adata, **how)
-    if mgvi.discovery is not None:
-        adata.uns["mgvi"]["discovery"] = mgvi.discovery.table
     if arguments.backed:
         write_backed(mgvi, adata, data, stale, arguments.input, arguments.out, **how)
     else:
@@ -203,7 +203,7 @@ def rank_genes(arguments: Namespace) -> int:
     )
     mgvi = MGVI.load(arguments.model).to(arguments.accelerator)
     sets.check(mgvi)
-    adata = read_any(arguments.input)
+    adata = read_any(arguments.input, mgvi.schema.layer)
     data = mgvi.read(adata)
     cells = None if arguments.where is None else query(labelled(adata), arguments.where)
     # refused before the refits
@@ -244,7 +244,7 @@ def programs(arguments: Namespace) -> int:
     mgvi.families.resolve(arguments.latents)  # refused before anything is read
     sets.check(mgvi)
     table = mgvi.programs(
-        read_any(arguments.input),
+        read_any(arguments.input, mgvi.schema.layer),
         arguments.latents,
         calibration=not arguments.no_q,
         progress=not arguments.quiet,
@@ -274,7 +274,7 @@ def report(arguments: Namespace) -> int:
     mgvi = None if arguments.model is None else MGVI.load(arguments.model).to(arguments.accelerator)
     write_report(
         arguments.out,
-        read_any(arguments.input),
+        read_any(arguments.input, None if mgvi is None else mgvi.schema.layer),
         mgvi,
         labels=arguments.labels,
         diagnosed=arguments.diagnose,

@@ -34,10 +34,10 @@ def query(adata: AnnData, where: str) -> np.ndarray:
     return chosen
 
 
-def read_cells(path: Path, backed: bool = False) -> AnnData:
+def read_cells(path: Path, backed: bool = False, layer: str | None = None) -> AnnData:
     """Read annotated data from an h5ad or from a zarr folder, or say why they cannot be read.
 
-    With ``backed``, X of an h5ad stays in the file.
+    With ``backed``, X of an h5ad stays in the file; ``layer`` is the one with the counts.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist: name an h5ad file or a zarr folder")
@@ -48,7 +48,7 @@ def read_cells(path: Path, backed: bool = False) -> AnnData:
             if form == "zarr" and backed:
                 raise DataError(f"{path} is a zarr folder, and --backed is for h5ad: leave it out")
             if form == "zarr":
-                check_chunks(path)
+                check_chunks(path, layer)
                 return anndata.read_zarr(path)
             return anndata.read_h5ad(path, backed="r" if backed else None)
     except DataError:
@@ -77,23 +77,61 @@ def form_of(path: Path) -> str:
     return form
 
 
-def check_chunks(path: Path) -> None:
-    """Refuse sparse counts of which a chunk is missing: zarr reads it as zeros, without a word."""
+def check_chunks(path: Path, layer: str | None = None) -> None:
+    """Refuse sparse matrices of which a chunk is missing: zarr reads it as zeros, without a word.
+
+    It does not write chunks of zeros, either: these must contradict the rest of the matrix. Counts
+    store no zeros; layers that nobody asked for may.
+
+    Parameters
+    ----------
+    path
+        A zarr folder.
+    layer
+        The one with the counts, beside ``X`` and ``raw/X``.
+
+    Raises
+    ------
+    DataError
+        Naming the matrix.
+    """
     import zarr  # not all who read h5ad have it
 
     root: Any = zarr.open_group(str(path), mode="r")
     layers = [f"layers/{name}" for name in root["layers"]] if "layers" in root else []
     for name in ("X", "raw/X", *layers):
-        if name not in root or "indptr" not in root[name]:
+        if name not in root or not isinstance(root[name], zarr.Group):  # dense
             continue
-        for part in ("data", "indices", "indptr"):
-            array = root[f"{name}/{part}"]
-            missing = array.nchunks - array.nchunks_initialized
-            if missing:
-                raise DataError(
-                    f"{path} has lost {missing} of {array.nchunks} chunk(s) of {name}/{part}: "
-                    "copy the folder anew, with all its files"
-                )
+        parts = {part: root[f"{name}/{part}"] for part in ("data", "indices", "indptr")}
+        lost = {part: n for part, array in parts.items() if (n := _chunks_of_zeros(array))}
+        if name not in ("X", "raw/X", f"layers/{layer}"):
+            lost.pop("data", None)
+        if lost.keys() - {"data"} and _in_order(parts["indices"][:], parts["indptr"][:]):
+            lost = {part: n for part, n in lost.items() if part == "data"}
+        if lost:
+            part, n = next(iter(lost.items()))
+            stored = "; if they hold nothing but stored zeros, write it without (eliminate_zeros)"
+            raise DataError(
+                f"{path} has lost {n} of {parts[part].nchunks} chunk(s) of {name}/{part}: copy the "
+                f"folder anew, with all its files{stored if part == 'data' else ''}"
+            )
+
+
+def _chunks_of_zeros(array: Any) -> int:
+    """Return how many chunks of a zarr array are zeros, if some may not be there."""
+    if array.nchunks_initialized >= array.nchunks:  # shards have room for more
+        return 0
+    values, size = array[:], array.chunks[0]
+    return sum(not values[at : at + size].any() for at in range(0, len(values), size))
+
+
+def _in_order(indices: np.ndarray, indptr: np.ndarray) -> bool:
+    """Return whether rows follow one another, and the indices in each of them rise."""
+    if (np.diff(indptr) < 0).any() or indptr[-1] != len(indices):
+        return False
+    rises = np.append(np.diff(indices) > 0, True)
+    rises[indptr[1:][indptr[1:] > 0] - 1] = True  # the last of each row
+    return bool(rises.all())
 
 
 def feature_masks(given: list[str] | None) -> str | dict[str, str] | None:

@@ -47,7 +47,9 @@ class GeneSets:
         """
         out = beside  # a folder has no name, and is refused as what it is
         if beside.name:
-            out = beside.with_name(f"{beside.stem}_gene_sets{beside.suffix}")
+            packed = beside.suffix if beside.suffix.lower() == ".gz" else ""
+            table = Path(beside.name.removesuffix(packed))
+            out = beside.with_name(f"{table.stem}_gene_sets{table.suffix}{packed}")
         if source is None:
             return cls(None, out, {})
         sets = read_gene_sets(source)

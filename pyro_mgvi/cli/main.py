@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TextIO
 
 from pyro_mgvi import errors
+from pyro_mgvi.cli import INTERRUPTED
 from pyro_mgvi.cli.arguments import parser as arguments_parser
+from pyro_mgvi.cli.arguments import path
+from pyro_mgvi.support.output import lasting_output
 
-FILES = (".h5ad", ".h5", ".zarr")  # endings of words that are no columns of obs
+FILES = (".h5ad", ".h5", ".h5mu", ".zarr")  # endings of words that are no columns of obs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,13 +23,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     It is 2 for bad input, with one line on stderr, and 130 after a Ctrl-C.
     """
+    with lasting_output():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = arguments_parser()
     arguments = parser.parse_args(argv)
     if arguments.run == "fit":
         _inputs_after_columns(parser, arguments)
-    from pyro_mgvi.cli import commands  # takes seconds to import
-
     try:
+        from pyro_mgvi.cli import commands  # takes seconds to import
+
         with warnings.catch_warnings():
             warnings.showwarning = _show
             return commands.COMMANDS[arguments.run](arguments)
@@ -35,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("pyro-mgvi: interrupted; nothing is written but what is named above", file=sys.stderr)
-        return commands.INTERRUPTED
+        return INTERRUPTED
 
 
 def _inputs_after_columns(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
@@ -44,14 +52,17 @@ def _inputs_after_columns(parser: argparse.ArgumentParser, arguments: argparse.N
     Those at the end that are named like files; without any IN the last one, whatever it is called.
     """
     columns: list[str] = arguments.group_key
-    inputs: list[Path] = []
+    words: list[str] = []
     while len(columns) > 1 and Path(columns[-1]).suffix.lower() in FILES:
-        inputs.insert(0, Path(columns.pop()))
-    if not (arguments.inputs or inputs):
+        words.insert(0, columns.pop())
+    if not (arguments.inputs or words):
         if len(columns) < 2:
             parser.error("the following arguments are required: IN")
-        inputs.append(Path(columns.pop()))
-    arguments.inputs += inputs
+        words.append(columns.pop())
+    try:
+        arguments.inputs += map(path, words)
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"argument IN: {error}")
 
 
 def _show(

@@ -31,10 +31,10 @@ def holds_modalities(path: Path) -> bool:
         return False
 
 
-def read_any(path: Path) -> Any:
-    """Read a MuData from an h5mu file, or annotated data from another."""
+def read_any(path: Path, layer: str | None = None) -> Any:
+    """Read a MuData from an h5mu file, or annotated data, with counts in a layer, from another."""
     if not holds_modalities(path):
-        return read_cells(path)
+        return read_cells(path, layer=layer)
     mudata = require("mudata", "mudata")
     try:
         with warnings.catch_warnings():
@@ -98,5 +98,7 @@ def _likelihoods(given: list[str] | None, names: list[str]) -> dict[str, Any]:
                 f"--modality {text!r} is no NAME=LIKELIHOOD: write rna=ZINB prot=NB, with one of "
                 f"{', '.join(OF_COUNTS)}"
             )
+        if name in chosen:
+            raise SettingsError(f"--modality names modality {name!r} twice")
         chosen[name] = vars(likelihoods)[likelihood]
     return chosen

@@ -10,12 +10,11 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data.schema import Source
-from pyro_mgvi.data.stores.in_memory import Counts, canonical
-from pyro_mgvi.data.stores.on_disk import OnDisk
+from pyro_mgvi.data.stores.in_memory import Counts, canonical, rounded, wide
+from pyro_mgvi.data.stores.on_disk import OnDisk, taken
 from pyro_mgvi.errors import DataError, MGVIError
 from pyro_mgvi.kernels.sparse import is_sparse
 
@@ -74,8 +73,7 @@ def _in_memory(x: object) -> object:
 def _array(x: object) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray) and x.mask.any():
         raise DataError("masked values are no counts: fill them in, as in adata.X.filled(0)")
-    array = np.asarray(x)
-    return array.astype(np.float32) if array.dtype == np.float16 else array  # sums overflow
+    return wide(np.asarray(x))
 
 
 def checked(
@@ -104,12 +102,16 @@ def checked(
     DataError
         Naming cell, gene and value, and where counts are.
     """
+    rounds = source.round_counts and data_kind is DataKind.COUNTS
+    if rounds:
+        _check_corrected(x, source)
     if isinstance(x, OnDisk):
-        x = replace(x, rounded=source.round_counts)
+        x = replace(x, rounded=rounds)
         for cells, block in x.blocks():
             names = adata.obs_names[cells]
             _checked(block, adata, names, genes, source, data_kind, known)
         return x
+    x = rounded(x) if rounds else x
     return _checked(x, adata, adata.obs_names, genes, source, data_kind, known)
 
 
@@ -122,11 +124,7 @@ def _checked(
     data_kind: DataKind,
     known: bool,
 ) -> Counts:
-    is_bad = _not_finite
-    if data_kind is DataKind.COUNTS:
-        is_bad = _not_a_count
-        if source.round_counts:
-            x = _rounded(x, source)
+    is_bad = _not_a_count if data_kind is DataKind.COUNTS else _not_finite
     at = _first_bad(x, is_bad)
     if at is None:
         return x
@@ -169,25 +167,25 @@ def _not_finite(values: np.ndarray) -> int | None:
     return int(bad.argmax()) if bad.any() else None
 
 
-def _rounded(x: Counts, source: Source) -> Counts:
-    if x.dtype.kind != "f":
-        return x
-    if normalised(x):
+def _check_corrected(x: Counts | OnDisk, source: Source) -> None:
+    """Refuse to round what was normalised."""
+    some_cells = _some_cells(x)
+    if some_cells.dtype.kind == "f" and normalised(some_cells):
         raise DataError(
             f"{source.name} looks normalised, and rounding normalised values makes no counts: "
             "pass raw counts (layer=..., use_raw=True), or leave out round_counts"
         )
-    if not is_sparse(x):
-        return np.rint(x)
-    whole = sparse.csr_matrix((np.rint(x.data), x.indices, x.indptr), shape=x.shape, copy=True)
-    whole.eliminate_zeros()
-    return whole
+
+
+def _some_cells(x: Counts | OnDisk) -> Counts:
+    """Return the values of some cells, spread over the data."""
+    n_cells = x.shape[0]
+    return taken(x, np.unique(np.linspace(0, n_cells - 1, min(LOOKED_AT, n_cells)).astype(int)))
 
 
 def _rows(x: Counts) -> list[np.ndarray]:
-    """Return the values other than zero of some cells, spread over the data."""
-    cells = np.unique(np.linspace(0, x.shape[0] - 1, min(LOOKED_AT, x.shape[0])).astype(int))
-    some_cells = x[cells]
+    """Return the values other than zero of some cells."""
+    some_cells = _some_cells(x)
     dense = some_cells.toarray() if is_sparse(some_cells) else some_cells
     return [row[row != 0].astype(float) for row in dense if (row != 0).any()]
 
@@ -269,7 +267,8 @@ def _refuse(
     elif not advice and not normalised(x):
         advice = (
             "; if these are counts that were corrected for ambient RNA or shared out among genes, "
-            "build the model with round_counts=True; normalised data need likelihood=Gaussian"
+            "build the model with round_counts=True (fit --round-counts); normalised data need "
+            "likelihood=Gaussian"
         )
     elif not advice:
         advice = (

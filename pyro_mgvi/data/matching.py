@@ -174,7 +174,7 @@ def _recoded(
 def groups_of(
     adata: AnnData, group_key: str | tuple[str, ...], levels_gc: Sequence[tuple[str, ...]] = ()
 ) -> tuple[pd.Series, Design]:
-    """Return the group of each cell, and the design: of several columns, each combination is one.
+    """Return the group of each cell, coded as in the design: each combination that occurs is one.
 
     Parameters
     ----------
@@ -183,19 +183,19 @@ def groups_of(
     group_key
         The column, or columns.
     levels_gc
-        The combinations of several columns that a model knows; by default those of these cells.
+        The levels of each group that a model knows, in its order; by default those of these cells.
 
     Raises
     ------
     DataError
         If a label is missing, or the model knows no such combination.
     """
-    if not isinstance(group_key, tuple):
-        group = checks.labels(adata, group_key)
-        return group, Design((str(group_key),), tuple((name,) for name in group.cat.categories))
-    parts, keys = [checks.labels(adata, key) for key in group_key], tuple(map(str, group_key))
-    code_nc = np.column_stack([part.cat.codes for part in parts])
-    code_gc, group_n = np.unique(code_nc, axis=0, return_inverse=True)  # sorted, column by column
+    columns = group_key if isinstance(group_key, tuple) else (group_key,)
+    parts, keys = [checks.labels(adata, key) for key in columns], tuple(map(str, columns))
+    sizes = [len(part.cat.categories) for part in parts]
+    code_n = np.ravel_multi_index([part.cat.codes for part in parts], sizes)
+    code_g, group_n = np.unique(code_n, return_inverse=True)  # sorted, column by column
+    code_gc = np.column_stack(np.unravel_index(code_g, sizes))
     found = [tuple(p.cat.categories[c] for p, c in zip(parts, codes)) for codes in code_gc]
     design = Design(keys, tuple(levels_gc or found))
     unknown = [" with ".join(levels) for levels in found if levels not in design.levels_gc]
@@ -205,9 +205,8 @@ def groups_of(
             f"the model knows no cell of {some(unknown)} ({' with '.join(keys)}); it was "
             f"trained on {some(known, 20)}"
         )
-    place_g = [design.levels_gc.index(levels) for levels in found]
-    codes = [place_g[g] for g in group_n.ravel()]
-    combined = pd.Categorical.from_codes(codes, pd.Index(design.groups))
+    place_g = np.array([design.levels_gc.index(levels) for levels in found])
+    combined = pd.Categorical.from_codes(place_g[group_n], pd.Index(design.groups))
     return pd.Series(combined, index=adata.obs_names), design
 
 

@@ -35,6 +35,9 @@ def test_sets_are_read_from_a_dictionary_and_from_a_file(tmp_path):
     path = tmp_path / "sets.gmt"
     path.write_text("one\tsaid\tA\tB\tC\tA\t\n\nother\t\tC\tD\n")
     assert read_gene_sets(path) == read_gene_sets(str(path)) == sets
+    text = "\ufeffone\tsaid\u2028so\x85\tA\tB\tC\r\nother\t\x0c\tC\tD\r\n"  # as Windows has it
+    path.write_bytes(text.encode())
+    assert read_gene_sets(path) == sets
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The command line, as a user would call it."""
 
 import json
+import os
+import sys
 
 import anndata as ad
 import numpy as np
@@ -266,6 +268,36 @@ def test_a_fit_interrupted_in_its_first_epoch_writes_nothing(h5ad, tmp_path, mon
     assert fit(h5ad, "--group-key", "group", "--out", out, "--model", model) == 130
     assert "interrupted; nothing is written" in capsys.readouterr().err
     assert not out.exists() and not model.exists()
+
+
+def test_a_reader_of_stdout_that_has_gone_costs_no_file(h5ad, tmp_path, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    out, model = tmp_path / "out.h5ad", tmp_path / "model"
+    with open(writer, "w", buffering=1, encoding="ascii") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert fit(h5ad, "--group-key", "group", "--out", out, "--model", model) == 0
+    assert out.is_file() and model.is_dir()
+
+
+def test_an_interrupt_while_modules_are_imported_is_one_line(h5ad, monkeypatch, capsys):
+    class Interrupting:
+        def find_spec(self, name, *args):
+            if name == "pyro_mgvi.cli.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "pyro_mgvi.cli.commands")
+    monkeypatch.delattr("pyro_mgvi.cli.commands")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    assert fit(h5ad, "--group-key", "group", "--out", h5ad) == 130
+    assert capsys.readouterr().err.startswith("pyro-mgvi: interrupted")
+
+
+@pytest.mark.parametrize("name", ["", "a" * 300 + ".h5ad", "a" * 300 + ".h5mu"])
+def test_an_input_behind_the_columns_must_be_a_path_too(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", "--out", "x.h5ad", "--group-key", "group", name])
+    assert caught.value.code == 2 and "error: argument IN: " in capsys.readouterr().err
 
 
 def test_interrupting_writes_nothing(h5ad, tmp_path, monkeypatch, capsys):

@@ -1,12 +1,15 @@
 """Files of the command line are read, or refused in one line."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from pyro_mgvi import DataError, SettingsError
-from pyro_mgvi.cli.files import query, read_cells
+from pyro_mgvi.cli.files import check_chunks, query, read_cells
 from pyro_mgvi.cli.outputs import write_cells
 
 
@@ -85,6 +88,44 @@ def test_a_zarr_that_has_lost_a_chunk_is_refused(adata, tmp_path, part):
     chunk.unlink()
     with pytest.raises(DataError, match=rf"has lost 1 of \d+ chunk\(s\) of X/{part}: copy the"):
         read_cells(path)
+
+
+@pytest.mark.slow
+def test_zeros_that_zarr_has_not_written_are_no_lost_chunk(adata, tmp_path):
+    """Dense matrices, rows without values, first genes alone, and zeros that nobody asked for."""
+    path, cells = tmp_path / "a.zarr", adata[:20].copy()
+    whole = sparse.csr_matrix(cells.X)
+    cells.layers["dense"] = whole.toarray()
+    cells.layers["none"] = sparse.csr_matrix(cells.shape)
+    first = np.ones(20), np.zeros(20, int), np.arange(21)
+    cells.layers["first"] = sparse.csr_matrix(first, shape=cells.shape)
+    cells.layers["zeros"] = whole.copy()
+    cells.layers["zeros"].data[:] = 0
+    write_cells(cells, path)
+    for layer in (None, "dense", "none", "first"):
+        found = read_cells(path, layer=layer)
+    assert (found.layers["zeros"] != cells.layers["zeros"]).nnz == 0
+    with pytest.raises(
+        DataError, match=r"1 of 1 chunk\(s\) of layers/zeros/data: .*eliminate_zeros"
+    ):
+        read_cells(path, layer="zeros")
+    cells.X = whole.toarray()
+    write_cells(cells, path)
+    np.testing.assert_array_equal(read_cells(path).X, cells.X)
+
+
+@pytest.mark.slow
+def test_shards_hold_more_chunks_than_there_are(tmp_path):
+    zarr = pytest.importorskip("zarr", minversion="3.0")
+    values = sparse.csr_matrix(np.arange(1, 101.0).reshape(10, 10))
+    root = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=3)
+    x = root.create_group("X", attributes={"encoding-type": "csr_matrix"})
+    for name in ("data", "indices", "indptr"):
+        x.create_array(name, data=vars(values)[name], chunks=(10,), shards=(40,))
+    check_chunks(tmp_path / "a.zarr")
+    shutil.rmtree(tmp_path / "a.zarr" / "X" / "data" / "c")
+    with pytest.raises(DataError, match=r"has lost 10 of 10 chunk\(s\) of X/data"):
+        check_chunks(tmp_path / "a.zarr")
 
 
 def test_mudata_is_told_what_to_write(adata, tmp_path):

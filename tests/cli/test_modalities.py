@@ -36,6 +36,7 @@ def test_a_file_with_modalities_is_fitted_and_ranked(path, capsys):
     [
         (["--modality", "rna"], "no NAME=LIKELIHOOD"),
         (["--modality", "rna=Gaussian"], "no NAME=LIKELIHOOD"),
+        (["--modality", "rna=NB", "rna=ZINB"], "names modality 'rna' twice"),
         (["--modality", "atac=NB"], "not in the data: atac"),
         (["--use-raw"], "--use-raw is for one modality"),
         (["--latents", "modality:atac:2"], "'atac'"),

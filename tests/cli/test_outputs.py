@@ -211,6 +211,13 @@ def test_cells_that_cannot_be_written_are_refused_before_training(adata, tmp_pat
     assert not any(tmp_path.iterdir())
 
 
+def test_cells_are_checked_without_a_word_of_other_libraries(adata, tmp_path):
+    """Warnings are errors here: anndata warns of a part of cells with repeated names."""
+    repeated = adata[:4].copy()
+    repeated.obs_names = ["a", "a", "b", "c"]
+    check_cells(repeated, tmp_path / "out.h5ad")
+
+
 def test_the_last_suffix_of_a_table_says_what_divides_it(tmp_path):
     table = pd.DataFrame({"a": [1], "b": [2]})
     for name, head in {

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import pyro_mgvi
+from pyro_mgvi.cli.gene_sets import GeneSets
 from pyro_mgvi.cli.main import main
 
 
@@ -93,6 +94,19 @@ def test_gene_sets_are_told_in_a_second_table(saved, gmt, adata, tmp_path, capsy
     within = pd.read_csv(tmp_path / "by_gene_sets.csv")
     assert "label T1, " in capsys.readouterr().out
     assert set(within["label"]) == set(pd.read_csv(tmp_path / "by.csv")["label"])
+
+
+@pytest.mark.parametrize(
+    "out, beside",
+    [
+        ("g.csv", "g_gene_sets.csv"),
+        ("g.tsv.gz", "g_gene_sets.tsv.gz"),
+        ("g.1.TSV.GZ", "g.1_gene_sets.TSV.GZ"),
+        ("g", "g_gene_sets"),
+    ],
+)
+def test_the_second_table_is_named_like_the_first(out, beside, tmp_path):
+    assert GeneSets.of(None, tmp_path / out).out == tmp_path / beside
 
 
 def test_gene_sets_that_cannot_be_tested_are_refused_before_any_work(

@@ -107,6 +107,52 @@ def test_another_model_is_refused(fitted, adata):
         render(cells, groups, progress=False)
 
 
+GROUPS = ["group1", "group2", "group3"]
+
+
+@pytest.mark.parametrize("with_model", [True, False])
+@pytest.mark.parametrize("keys", ["group", ("group", "half")])
+def test_groups_are_those_of_the_fit_whatever_their_order_is_by_now(adata, keys, with_model):
+    cells = adata.copy()
+    cells.obs["half"] = pd.Categorical(np.where(np.arange(120) % 2, "left", "right"))
+    mgvi = MGVI.from_anndata(cells, keys, latents=["z:2", "pair:1"])
+    mgvi.write_latents(cells)
+    before = Result.read(cells, mgvi)
+    cells.obs["group"] = cells.obs["group"].cat.reorder_categories(GROUPS[::-1])
+    cells.obs["half"] = cells.obs["half"].cat.reorder_categories(["right", "left"])
+    result = Result.read(cells, mgvi if with_model else None)
+    assert result.groups == before.groups == mgvi.schema.groups
+    pd.testing.assert_series_equal(result.group, before.group)
+    assert [one.copy.key for one in result.copies()] == [copy.key for copy in mgvi.families.copies]
+
+
+def test_groups_without_a_cell_and_unknown_ones_are_named(adata):
+    cells = adata.copy()
+    mgvi = MGVI.from_anndata(cells, "group", latents=["z:2", "t:1"])
+    mgvi.write_latents(cells)
+    part = cells[cells.obs["group"] != "group2"].copy()
+    with pytest.raises(DataError, match=r"no cell of group2 \(groups of 'group'\)"):
+        Result.read(part, mgvi)
+    assert Result.read(part).groups == ("group1", "group3")
+    cells.obs["group"] = cells.obs["group"].cat.rename_categories({"group2": "other"})
+    with pytest.raises(DataError, match=r"the model knows no cell of other \(group\)"):
+        Result.read(cells, mgvi)
+
+
+def test_the_model_knows_the_settings_that_a_record_holds(adata):
+    cells = adata.copy()
+    cells.obs["donor"] = [f"d{i % 6}" for i in range(120)]
+    cells.raw = cells.copy()
+    cells.X = cells.X * 0.1
+    mgvi = MGVI.from_anndata(cells, "group", use_raw=True, round_counts=True, sample_key="donor")
+    mgvi.write_latents(cells)
+    recorded = Result.read(cells, mgvi).settings
+    del cells.uns["mgvi"]
+    known = Result.read(cells, mgvi).settings
+    assert known == {key: value for key, value in recorded.items() if key != "foreign"}
+    assert known["use_raw"] and known["round_counts"] and known["sample_key"] == "donor"
+
+
 @pytest.mark.slow
 def test_labels_may_have_any_number_of_levels(fitted):
     adata = fitted[0].copy()

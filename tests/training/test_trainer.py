@@ -87,7 +87,7 @@ def test_searches_discovers_and_tests_under_another_default_dtype():
         mgvi.fit(cells, max_epochs=12, progress=False)  # with the search
         table = mgvi.programs(cells, ["z", "t"], progress=False)
         assert table["z_score"].notna().any()
-        assert len(mgvi.discover(cells, progress=False).table)
+        assert mgvi.discover(cells, progress=False).latents
     finally:
         torch.set_default_dtype(torch.float32)
 

@@ -54,7 +54,7 @@ def _genes(name: str, genes: Iterable[str]) -> tuple[str, ...]:
 
 def _read_gmt(path: Path) -> dict[str, tuple[str, ...]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # others may be in a description
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"gene sets cannot be read from {path}: {error}") from error
     sets: dict[str, tuple[str, ...]] = {}

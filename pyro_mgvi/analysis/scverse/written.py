@@ -103,7 +103,7 @@ def write_latents(
 
 
 def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: object) -> None:
-    """Write settings, versions, history and how training went to ``adata.uns``.
+    """Write settings, versions, history, discovery and how training went to ``adata.uns``.
 
     Parameters
     ----------
@@ -116,11 +116,26 @@ def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: objec
     more
         Further settings, such as the command that was run.
     """
+    families, discovery = program.families, program.discovery
+    adata.uns[_record_key(prefix)] = {
+        "settings": settings_of(program, **more),
+        "versions": versions(),
+        "history": program.history.copy(),
+        "interrupted": program.interrupted,
+        "latents": np.array([prefix + copy.key for copy in families.copies], dtype=object),
+        **({"agreement": program.agreement.copy()} if len(program.agreement) else {}),
+        **({} if discovery is None else {"discovery": discovery.table.copy()}),
+    }
+
+
+def settings_of(program: Program, **more: object) -> str:
+    """Return the settings of a model, and further ones, as JSON."""
     schema, families = program.schema, program.families
     lacking = {} if schema.modalities else {k: len(v) for k, v in schema.absent.items()}
     switches = {**schema.source.flags(), "drop_empty": schema.drop_empty}
     settings = {
         "group_key": schema.group_key,
+        "groups": schema.groups,
         "layer": schema.layer,
         **{name: True for name, is_so in switches.items() if is_so},
         "batch_key": schema.batch_key,
@@ -132,14 +147,7 @@ def record(program: Program, adata: AnnData, prefix: str = PREFIX, **more: objec
         "latents": [as_text(family, schema.groups) for family in families],
         "seed": program.seed,
     }
-    adata.uns[_record_key(prefix)] = {
-        "settings": json.dumps(settings | more),
-        "versions": versions(),
-        "history": program.history.copy(),
-        "interrupted": program.interrupted,
-        "latents": np.array([prefix + copy.key for copy in families.copies], dtype=object),
-        **({"agreement": program.agreement.copy()} if len(program.agreement) else {}),
-    }
+    return json.dumps(settings | more)
 
 
 def _modalities(schema: Schema) -> dict[str, object]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 
-from pyro_mgvi.cli.several.parts import Part
+import h5py
+import pandas as pd
+from anndata import AnnData, concat
+
+from pyro_mgvi.cli.outputs import write_elem
+from pyro_mgvi.cli.several.parts import Part, read_elem
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.errors import DataError
 
@@ -60,8 +66,38 @@ def check_parts(parts: Sequence[Part], arguments: Namespace) -> None:
             _check_genes(first, part)
     if arguments.common_genes and not set.intersection(*(set(part.genes) for part in parts)):
         raise DataError("no gene is in all files: do they name genes alike, by symbol or by ID?")
+    _check_columns(parts)
     if not arguments.rename_cells:
         _check_cells(parts)
+
+
+def _check_columns(parts: Sequence[Part]) -> None:
+    """Refuse columns of ``obs`` that are stored in several ways and cannot become one."""
+    for key in parts[0].columns:
+        if not all(key in part.columns for part in parts):
+            continue
+        stored = [part.group["obs"][key] for part in parts]
+        kinds = [str(column.attrs.get("encoding-type", "array")) for column in stored]
+        other = next((i for i, kind in enumerate(kinds) if kind != kinds[0]), 0)
+        if not other:
+            continue
+        tables = [
+            AnnData(obs=pd.DataFrame({key: read_elem(column)}, index=part.cells))
+            for part, column in zip(parts, stored)
+        ]
+        try:
+            with (
+                warnings.catch_warnings(),
+                h5py.File("joined", "w", driver="core", backing_store=False) as file,
+            ):
+                warnings.simplefilter("ignore")  # of anndata, on names and formats
+                write_elem(file, "obs", concat(tables).obs)
+        except Exception as error:  # of anndata, pandas and h5py
+            raise DataError(
+                f"obs[{key!r}] is stored as {kinds[0]} in {parts[0].path} and as {kinds[other]} in "
+                f"{parts[other].path}, which cannot be joined: store it alike in all files, or "
+                f"drop it, del adata.obs[{key!r}]"
+            ) from error
 
 
 def _check_matrices(first: Part, part: Part, layer: str | None) -> None:

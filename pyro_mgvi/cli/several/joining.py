@@ -44,7 +44,7 @@ def one_file(arguments: Namespace) -> Iterator[Path]:
     beside = None if arguments.out is None else arguments.out.resolve().parent
     with tempfile.TemporaryDirectory(prefix=".mgvi-", dir=beside) as folder:
         joined = Path(folder) / "joined.h5ad"
-        with opened(arguments.inputs) as parts:
+        with opened(arguments.inputs, arguments.layer) as parts:
             check_parts(parts, arguments)
             n_cells = sum(len(part.cells) for part in parts)
             say(f"joining {len(parts)} files: {n_cells:,} cells")

@@ -80,8 +80,8 @@ def keys_of(paths: Sequence[Path]) -> list[str]:
 
 
 @contextmanager
-def opened(paths: Sequence[Path]) -> Iterator[list[Part]]:
-    """Open files, and say what each of them holds.
+def opened(paths: Sequence[Path], layer: str | None = None) -> Iterator[list[Part]]:
+    """Open files, whose counts are in X or a layer, and say what each of them holds.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def opened(paths: Sequence[Path]) -> Iterator[list[Part]]:
             if not path.exists():
                 raise DataError(f"{path} does not exist: name an h5ad file or a zarr folder")
             try:
-                group = _group(path, files)
+                group = _group(path, files, layer)
                 parts.append(Part.of(path, key, group))
             except DataError:
                 raise
@@ -106,11 +106,11 @@ def opened(paths: Sequence[Path]) -> Iterator[list[Part]]:
         yield parts
 
 
-def _group(path: Path, files: ExitStack) -> Any:
+def _group(path: Path, files: ExitStack, layer: str | None) -> Any:
     """Open an h5ad file, or a zarr folder of which no chunk is missing."""
     if form_of(path) == "h5ad":
         return files.enter_context(h5py.File(path, "r"))
-    check_chunks(path)
+    check_chunks(path, layer)
     import zarr  # not all who read h5ad have it
 
     return zarr.open_group(str(path), mode="r")

@@ -18,7 +18,7 @@ def canonical(x: sparse.spmatrix) -> sparse.csr_matrix:
     Each of these is legal and means the same, but sums and sparse products would tell them apart.
     """
     if x.format in ("csr", "csc"):  # a matrix of our own: checks of SciPy write to theirs
-        parts = x.data, x.indices, x.indptr
+        parts = wide(x.data), x.indices, x.indptr
         x = (sparse.csr_matrix if x.format == "csr" else sparse.csc_matrix)(parts, shape=x.shape)
         x.check_format(full_check=True)
     csr = sparse.csr_matrix(x)
@@ -27,6 +27,22 @@ def canonical(x: sparse.spmatrix) -> sparse.csr_matrix:
         csr.sum_duplicates()
         csr.eliminate_zeros()
     return csr
+
+
+def wide(values: np.ndarray) -> np.ndarray:
+    """Return values in a type whose sums do not overflow."""
+    return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
+def rounded(x: Counts) -> Counts:
+    """Return whole counts; of sparse ones, without those that have become zero."""
+    if x.dtype.kind != "f":
+        return x
+    if not is_sparse(x):
+        return np.rint(x)
+    whole = sparse.csr_matrix((np.rint(x.data), x.indices, x.indptr), shape=x.shape, copy=True)
+    whole.eliminate_zeros()
+    return whole
 
 
 def columns(x: Counts, position: np.ndarray | None) -> Counts:

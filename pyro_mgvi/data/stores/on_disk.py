@@ -14,7 +14,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from pyro_mgvi.data.stores.absent import without_absent
-from pyro_mgvi.data.stores.in_memory import Counts, canonical, columns
+from pyro_mgvi.data.stores.in_memory import Counts, canonical, columns, rounded, wide
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.kernels.sparse import is_sparse
 
@@ -165,7 +165,7 @@ class OnDisk:
             ) from error
         x = columns(x, self.columns)
         if self.rounded:
-            np.rint(entries(x), out=entries(x))
+            x = rounded(x)
         x = x if len(back) == len(wanted) and (np.diff(back) > 0).all() else x[back]
         if self.group_n is not None and self.measured_bg is not None:
             x, _ = without_absent(x, self.group_n[cells], self.measured_bg)
@@ -190,7 +190,7 @@ class OnDisk:
         runs = _runs(rows)
         if self.indptr is None:
             parts = [x[run[0] : run[-1] + 1][run - run[0]] for run in runs]
-            return np.concatenate([*parts, np.zeros((0, x.shape[1]), x.dtype)])
+            return wide(np.concatenate([*parts, np.zeros((0, x.shape[1]), x.dtype)]))
         bounds = [(int(run[0]), int(run[-1]) + 1) for run in runs]
         spans = [slice(int(self.indptr[a]), int(self.indptr[b])) for a, b in bounds]
         read = np.concatenate([np.arange(a, b) for a, b in bounds] or [np.zeros(0, int)])
@@ -203,7 +203,7 @@ class OnDisk:
             raise ValueError("it holds fewer values than it says")
         shape = len(read), int(x.attrs["shape"][1])
         return canonical(
-            sparse.csr_matrix((data, indices, indptr), shape=shape)[np.isin(read, rows)]
+            sparse.csr_matrix((wide(data), indices, indptr), shape=shape)[np.isin(read, rows)]
         )
 
 

@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from pyro_mgvi.analysis.scverse.written import settings_of
+from pyro_mgvi.core.design import Design
 from pyro_mgvi.data import checks
+from pyro_mgvi.data.matching import groups_of
 from pyro_mgvi.data.modalities.joining import as_modalities
 from pyro_mgvi.data.schema import Modality
 from pyro_mgvi.errors import DataError
@@ -39,18 +42,7 @@ def recorded_fit(
                 "the file has no uns['mgvi']: it is no result of `pyro-mgvi fit`; "
                 "fit it first, or name its model (--model)"
             )
-        schema = mgvi.schema
-        settings = {
-            "group_key": list(schema.group_key)
-            if isinstance(schema.group_key, tuple)
-            else schema.group_key,
-            "layer": schema.layer,
-            "batch_key": schema.batch_key,
-            "covariate_keys": list(schema.covariate_keys),
-            "seed": mgvi.seed,
-            **({"drop_empty": True} if schema.drop_empty else {}),
-        }
-        return settings, versions(), mgvi.history
+        return json.loads(settings_of(mgvi)), versions(), mgvi.history
     record = adata.uns["mgvi"]
     try:
         settings = dict(json.loads(record["settings"]))
@@ -91,6 +83,40 @@ def modalities_read(
             "or fit again"
         )
     return as_modalities(mdata, settings["modalities"], settings.get("layers"))
+
+
+def groups_of_fit(
+    adata: AnnData,
+    key: str | tuple[str, ...],
+    mgvi: Program | None,
+    settings: Mapping[str, Any],
+) -> tuple[pd.Series, Design]:
+    """Return the group of each cell, and the design, in the order of the model or of the record.
+
+    Raises
+    ------
+    DataError
+        If they are of other groups than the model.
+    """
+    if mgvi is None:
+        _, found = groups_of(adata, key)
+        place = {name: i for i, name in enumerate(settings.get("groups", ()))}
+        order = np.argsort([place.get(name, len(place)) for name in found.groups], kind="stable")
+        return groups_of(adata, key, [found.levels_gc[i] for i in order])
+    schema = mgvi.schema
+    if schema.group_key != key:
+        raise DataError(
+            f"the model is of other groups: {schema.group_key!r} with "
+            f"{checks.some(schema.groups)}, the result {key!r}; name the model of the same fit"
+        )
+    group, design = groups_of(adata, key, schema.design.levels_gc)
+    empty = [name for name in schema.groups if not (group == name).any()]
+    if empty:
+        raise DataError(
+            f"the result has no cell of {checks.some(empty)} (groups of {key!r}), and the model "
+            "is of such cells, too: report on all cells of the fit, or without the model"
+        )
+    return group, design
 
 
 def with_latents(adata: AnnData) -> np.ndarray:

@@ -14,7 +14,6 @@ from pyro_mgvi.analysis.latent_values import latent_values
 from pyro_mgvi.core import Copy, Latents
 from pyro_mgvi.core.modalities import Modalities
 from pyro_mgvi.data import GroupedCounts, checks
-from pyro_mgvi.data.matching import groups_of
 from pyro_mgvi.data.modalities import is_mudata, side_by_side
 from pyro_mgvi.data.schema import modalities_of
 from pyro_mgvi.errors import DataError
@@ -23,6 +22,7 @@ from pyro_mgvi.report.result.record import (
     PREFIX,
     check_latent,
     chosen_labels,
+    groups_of_fit,
     modalities_read,
     recorded_fit,
     with_latents,
@@ -110,23 +110,14 @@ class Result:
         n_cells = adata.n_obs
         if settings.get("drop_empty", False):
             adata = adata[with_latents(adata)]
-        group, design = groups_of(adata, key)
-        groups = design.groups
+        group, design = groups_of_fit(adata, key, mgvi, settings)
         if mgvi is not None:
             latents = mgvi.families
         else:
             latents = Latents(settings["latents"], design, settings.get("having"))
         for copy in latents.copies:
             check_latent(adata, PREFIX + copy.key, copy.dim)
-        data = None
-        if mgvi is not None:
-            if (mgvi.schema.group_key, mgvi.schema.groups) != (key, groups):
-                raise DataError(
-                    f"the model is of other groups: {mgvi.schema.group_key!r} with "
-                    f"{checks.some(mgvi.schema.groups)}, the result {key!r} with "
-                    f"{checks.some(groups)}; name the model of the same fit"
-                )
-            data = mgvi.read_for_results(adata)
+        data = None if mgvi is None else mgvi.read_for_results(adata)
         of_groups = key if isinstance(key, tuple) else ()
         taken = (key, *of_groups, settings.get("batch_key"))
         columns = (*chosen_labels(adata, labels, taken), *of_groups)

@@ -15,7 +15,7 @@ from pyro_mgvi.core import DataKind
 from pyro_mgvi.core.modalities import Modalities
 from pyro_mgvi.data.counts import checked, matrix
 from pyro_mgvi.data.schema import Source
-from pyro_mgvi.data.stores.in_memory import Counts
+from pyro_mgvi.data.stores.in_memory import Counts, rounded
 from pyro_mgvi.data.stores.on_disk import entries, in_memory
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.plots.colours import Levels
@@ -39,7 +39,7 @@ def data(result: Result) -> Section:
         blocks.append(Hint(f"Depth cannot be shown: {error}."))
     else:
         group_n = group.cat.codes.to_numpy()
-        if not result.settings.get("round_counts") and (entries(x) % 1).any():
+        if (entries(x) % 1).any():
             blocks.append(Paragraph("The values are transformed: they have no depth."))
         elif result.modalities is None:
             columns, picture = _depth(x, group_n, result.groups)
@@ -67,9 +67,9 @@ def _values(result: Result) -> Counts:
     where = Source(result.settings.get("layer"), bool(result.settings.get("use_raw")))
     where = where.resolved(adata)
     found = matrix(adata, where)
-    return in_memory(
-        checked(found, adata, where.var_names(adata), where, DataKind.VALUES, known=True)
-    )
+    genes = where.var_names(adata)
+    x = in_memory(checked(found, adata, genes, where, DataKind.VALUES, known=True))
+    return rounded(x) if result.settings.get("round_counts") else x
 
 
 def _of_modalities(
@@ -171,7 +171,7 @@ def settings(result: Result) -> Section:
     }
     rows = []
     for key, value in result.settings.items():
-        if key == "having":  # which group has which modality: the data say so
+        if key in ("groups", "having"):  # these, and which has which modality: the data say so
             continue
         if key == "layers":
             value = [f"{layer} (of {name})" for name, layer in value.items()]

@@ -5,6 +5,7 @@ from pathlib import Path
 import anndata as ad
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -28,7 +29,9 @@ def pair(adata, tmp_path):
 
     def written(change=lambda cells: cells):
         paths = tmp_path / "a.h5ad", tmp_path / "b.h5ad"
-        adata[:60].copy().write_h5ad(paths[0])
+        first = adata[:60].copy()
+        first.obs["note"] = [f"cell {i}" for i in range(60)]
+        first.write_h5ad(paths[0])
         change(adata[60:].copy()).write_h5ad(paths[1])
         return paths
 
@@ -67,6 +70,14 @@ def with_donors(cells):
     return cells
 
 
+def with_column(values):
+    def change(cells):
+        cells.obs["note"] = values
+        return cells
+
+    return change
+
+
 def without_x(cells):
     return ad.AnnData(obs=cells.obs, var=cells.var)
 
@@ -87,6 +98,7 @@ def without_x(cells):
         (lambda cells: cells[:, :50].copy(), r"\(10 genes are in the latter alone, 0 in the"),
         (twice, "gene '.*' is in .*b.h5ad more than once"),
         (without_x, "b.h5ad has no X"),
+        (with_column(pd.Categorical([None] * 59 + ["x"])), r"obs\['note'\] is stored as .*string"),
         (with_donors, r"obs\['celltype'\] is text in .*a.h5ad and numbers in .*b.h5ad"),
     ],
 )

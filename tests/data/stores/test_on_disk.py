@@ -2,9 +2,10 @@
 
 import os
 
+import h5py
 import numpy as np
 import pytest
-from helpers.stored import backed, counts, in_the_same_order, plain, written
+from helpers.stored import G, backed, counts, in_the_same_order, plain, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,8 @@ from pyro_mgvi import MGVI, DataError, TrainingPlan, private, shared
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.minibatch import BLOCK, near_orders
 from pyro_mgvi.data.stores import on_disk
-from pyro_mgvi.data.stores.on_disk import OnDisk, _batched, _runs
+from pyro_mgvi.data.stores.in_memory import canonical
+from pyro_mgvi.data.stores.on_disk import OnDisk, _batched, _runs, cell_totals
 from pyro_mgvi.training import Trainer
 
 N = 90
@@ -89,6 +91,46 @@ def test_empty_cells_and_rounding(tmp_path):
     written(tmp_path / "y.h5ad", corrected.astype(np.float32))
     data = GroupedCounts.from_anndata(backed(tmp_path / "y.h5ad"), "group", round_counts=True)
     np.testing.assert_array_equal(plain(data.x), np.rint(corrected))
+
+
+@pytest.mark.parametrize("form", ["csr", "dense"])
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_what_is_rounded_is_what_memory_holds(tmp_path, form, dtype):
+    corrected = np.maximum(counts() - np.random.default_rng(0).uniform(0, 0.9, (N, G)), 0)
+    memory = written(
+        tmp_path / "x.h5ad", np.append(corrected, np.ones((N, 1)), 1).astype(dtype), form
+    )
+    data = GroupedCounts.from_anndata(backed(tmp_path / "x.h5ad"), "group", round_counts=True)
+    same = GroupedCounts.from_anndata(memory, "group", round_counts=True)
+    found = data.counts(np.arange(N))
+    assert found.dtype == same.x.dtype
+    np.testing.assert_array_equal(plain(found), plain(same.x))
+    if form == "csr":
+        assert found.nnz == same.x.nnz  # no stored zero
+
+
+def test_normalised_values_are_not_rounded(tmp_path):
+    x = counts()
+    written(tmp_path / "x.h5ad", np.log1p(1e4 * x / x.sum(1, keepdims=True)))
+    with pytest.raises(DataError, match="looks normalised"):
+        GroupedCounts.from_anndata(backed(tmp_path / "x.h5ad"), "group", round_counts=True)
+
+
+@pytest.mark.parametrize("form", ["csr", "dense"])
+def test_half_precision_is_widened_before_anything_is_added_up(tmp_path, form):
+    x = counts() * 8192  # sums of a cell are above the largest, 65504
+    memory = written(tmp_path / "x.h5ad", x, form)
+    with h5py.File(tmp_path / "x.h5ad", "r+") as file:
+        name = "X/data" if form == "csr" else "X"
+        stored, attributes = file[name][:].astype(np.float16), dict(file[name].attrs)
+        del file[name]
+        file[name] = stored
+        file[name].attrs.update(attributes)
+    found = OnDisk.of(backed(tmp_path / "x.h5ad"))
+    np.testing.assert_array_equal(cell_totals(found), x.sum(1))
+    if form == "csr":
+        memory.X.data = memory.X.data.astype(np.float16)
+        np.testing.assert_array_equal(canonical(memory.X).sum(1).A1, x.sum(1))
 
 
 def test_counts_stored_by_genes_are_refused(tmp_path):

@@ -34,8 +34,6 @@ def read(adata, discovery, keep_model=True, path=None):
     adata = adata.copy()
     mgvi = MGVI.from_anndata(adata, "group", latents=discovery or ["z:2"])
     mgvi.write_latents(adata)
-    if discovery is not None:
-        adata.uns["mgvi"]["discovery"] = discovery.table
     if path is not None:
         adata.write_h5ad(path)
         adata = ad.read_h5ad(path)

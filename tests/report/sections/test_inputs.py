@@ -10,7 +10,7 @@ from helpers.html_reader import Reader, number
 from helpers.masked import masked, masks_of
 
 import pyro_mgvi
-from pyro_mgvi.report import render
+from pyro_mgvi.report import blocks, render
 from pyro_mgvi.report.result import Result
 from pyro_mgvi.report.sections import inputs as section_inputs
 
@@ -54,6 +54,24 @@ def test_the_epoch_told_is_that_whose_weights_were_kept_not_that_of_the_lowest_l
     assert f"those of epoch {history['epoch'][loss.idxmax()]}," in training_of(adata, kept)
     earlier = history.drop(columns="kept")  # of earlier versions, which did not record it
     assert f"those of epoch {history['epoch'][loss.idxmin()]}," in training_of(adata, earlier)
+
+
+def test_depth_is_that_of_the_rounded_counts_that_were_fitted(adata):
+    cells = adata.copy()
+    less = np.random.default_rng(0).uniform(0, 0.9, cells.shape)
+    cells.X = np.maximum(cells.X.toarray() - less, 0).astype(np.float32)
+    mgvi = pyro_mgvi.MGVI.from_anndata(cells, "group", round_counts=True, latents=["z:2"])
+    mgvi.write_latents(cells)
+    rounded = np.rint(cells.X)
+    for model in (mgvi, None):
+        section = section_inputs.data(Result.read(cells, model))
+        table = next(
+            item.frame for item in section.blocks[-1].items if isinstance(item, blocks.Table)
+        )
+        for group, row in table.set_index("group").iterrows():
+            own = rounded[(cells.obs["group"] == group).to_numpy()]
+            assert row["counts per cell"] == round(np.median(own.sum(1)))
+            assert row["genes per cell"] == round(np.median((own > 0).sum(1)))
 
 
 def test_without_validation_or_history_no_epoch_is_said_to_be_kept(fitted):
