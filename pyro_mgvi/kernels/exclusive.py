@@ -16,8 +16,9 @@ _lock = threading.RLock()
 def exclusive() -> Iterator[None]:
     """Draw random numbers and run Pyro programs as if nobody else in the process did.
 
-    Threads take turns. The caller's random state stays as it was, and handlers of the caller do
-    not see the sites within.
+    Threads take turns. The caller's random state stays as it was, handlers of the caller do not see
+    the sites within, and what is made is no inference tensor, also within
+    ``torch.inference_mode()``: it could never be trained.
 
     Examples
     --------
@@ -30,5 +31,7 @@ def exclusive() -> Iterator[None]:
     """
     # Nobody has drawn on a GPU that was not used yet, and to ask would take hold of it.
     used = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    grad = torch.is_grad_enabled()
     with _lock, torch.random.fork_rng(devices=used), poutine.block():
-        yield
+        with torch.inference_mode(False), torch.set_grad_enabled(grad):
+            yield

@@ -89,6 +89,7 @@ def _spoken(seconds: float) -> str:
     return f"{max(1.0, seconds):.0f} s"
 
 
+@exclusive()
 def estimate(
     program: Program,
     adata: AnnData | GroupedCounts,
@@ -182,7 +183,8 @@ def _timed_steps(trainer: Trainer) -> float:
     """Return the seconds of a step, as the median of a few."""
     seconds: list[float] = []
     trainer.setup.train()
-    with exclusive(), pyro.settings.context(module_local_params=True), compilation(False):
+    local = pyro.settings.context(module_local_params=True)
+    with exclusive(), local, torch.enable_grad(), compilation(False):
         torch.manual_seed(0)
         began = time.perf_counter()
         batches = iter(trainer.setup.minibatches(0, trainer.sparse))

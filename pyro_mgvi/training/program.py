@@ -118,15 +118,15 @@ class Program(Trainable):
         self.agreement = pd.DataFrame()
         parts = {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
         self.components: dict[str, Callable[..., Any]] = dict(parts)
-        bound = Latents(latents, schema.design, schema.having)
-        self.given_weight = given_weights(own_weight, bound)
-        self.own_weight = own_weights(own_weight, bound, initial)
-        active = ActiveDims(bound)
         observed_library = flag("observed_library", observed_library)
         for role, component in self.components.items():
             check_class(role, component)
         with exclusive(), building():
             torch.manual_seed(self.seed)
+            bound = Latents(latents, schema.design, schema.having)
+            self.given_weight = given_weights(own_weight, bound)
+            self.own_weight = own_weights(own_weight, bound, initial)
+            active = ActiveDims(bound)
             self.model = Model(bound, initial, decoder, likelihood, observed_library, active)
             self.guide = Guide(
                 bound,

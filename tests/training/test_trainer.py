@@ -77,6 +77,16 @@ def test_works_under_another_default_dtype(adata, tmp_path):
         torch.set_default_dtype(torch.float32)
 
 
+def test_works_in_inference_mode_as_without(adata):
+    before = fitted(adata).latents(adata)
+    with torch.inference_mode():
+        inside = fitted(adata)
+        assert inside.estimate(adata).steps > 0
+        assert torch.is_inference_mode_enabled() and not torch.is_grad_enabled()
+    assert same(inside.latents(adata), before)
+    inside.fit(adata, max_epochs=1, progress=False)  # its weights are weights like any other
+
+
 @pytest.mark.slow
 def test_searches_discovers_and_tests_under_another_default_dtype():
     """These begin with sums of their own, which have to be of the weights' precision."""
