@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from functools import partial
 from types import CodeType, FunctionType, MethodType
 
@@ -56,9 +57,11 @@ def _taken_apart(value: object) -> str | tuple[str, Iterable[object]]:
     name = type(value).__qualname__
     if isinstance(value, np.generic):
         return repr(value.item())
+    if isinstance(value, Enum):
+        return repr(value.value)
     if isinstance(value, (np.ndarray, Tensor)):
         listed = repr(value.tolist()).encode()
-        return f"{name}({value.dtype}, {hashlib.sha256(listed).hexdigest()})"
+        return f"{name}({value.dtype}, {tuple(value.shape)}, {hashlib.sha256(listed).hexdigest()})"
     if isinstance(value, (pd.DataFrame, pd.Series)):
         return name, [pd.DataFrame(value).to_dict("split")]
     if sparse.issparse(value):
