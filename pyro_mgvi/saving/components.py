@@ -40,8 +40,8 @@ BUILT_IN = (
 
 
 KEYS = {"class", "settings"}  # of a description
-WIDEST = 16  # bytes of a number; more would ask for memory without end
 MARKS = {"built_in", "instance"}  # which those of earlier versions lack
+WIDEST = 16  # bytes of a number; more would ask for memory without end
 
 
 def describe(component: object) -> Settings:
