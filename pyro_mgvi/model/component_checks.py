@@ -114,11 +114,7 @@ def check_components(model: Model, guide: Guide, n_genes: int, n_covariates: int
     moments = _encoded(model, guide, counts, covariates, group)
     values = {latent.name: moments[latent.name][0] for latent in model.latents}
     _decoded(model, values, group, covariates, counts)
-    unable = [
-        f"{role} {_name(component)}"
-        for role, component in (("encoder", guide.encoder), ("decoder", model.decoder))
-        if not isinstance(component, StartsDimensions)
-    ]
+    unable = cannot_start(model, guide)
     if unable:
         warnings.warn(
             f"the {' and the '.join(unable)} cannot start a dimension at a given direction "
@@ -127,6 +123,20 @@ def check_components(model: Model, guide: Guide, n_genes: int, n_covariates: int
             ComponentWarning,
             stacklevel=4,
         )
+
+
+def cannot_start(model: Model, guide: Guide) -> list[str]:
+    """Return which encoders and decoders cannot start a dimension, by role and class.
+
+    Those of single modalities, which are parts of another, are asked, too.
+    """
+    unable = [
+        f"{role} {_name(part)}"
+        for role, component in (("encoder", guide.encoder), ("decoder", model.decoder))
+        for part in component.modules()
+        if isinstance(part, (Encoder, Decoder)) and not isinstance(part, StartsDimensions)
+    ]
+    return [*dict.fromkeys(unable)]
 
 
 def _encoded(

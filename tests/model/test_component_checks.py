@@ -6,9 +6,20 @@ import numpy as np
 import pytest
 import torch
 from helpers.fitting import LATENTS, untrained
+from helpers.modalities import model, small
 
-from pyro_mgvi import NB, DataKind, Gaussian, SettingsError, SharedTrunk
-from pyro_mgvi.model.component_checks import kind_of
+from pyro_mgvi import (
+    NB,
+    AdditiveDecoder,
+    ComponentWarning,
+    DataKind,
+    Encoder,
+    Gaussian,
+    SettingsError,
+    SharedTrunk,
+)
+from pyro_mgvi.model.component_checks import cannot_start, kind_of
+from pyro_mgvi.training.search.restart import can_start
 
 
 class Lengths(NB):
@@ -42,6 +53,19 @@ class Corrects(SharedTrunk):
         return {**super().forward(x), "library": self.correction}
 
 
+class Bare(Encoder):
+    """Says the same of all cells."""
+
+    def __init__(self, latents, initial):
+        super().__init__()
+        self.shapes = {x.name: (x.n_copies, x.dim) for x in latents}
+
+    def forward(self, x):
+        size = len(x.dense())
+        of_all = {k: torch.zeros(s, size, dim) for k, (s, dim) in self.shapes.items()}
+        return {k: (zero, zero + 1) for k, zero in of_all.items()}
+
+
 @pytest.mark.parametrize(
     "location, scale, message",
     [
@@ -56,3 +80,14 @@ def test_what_an_encoder_says_of_the_library_is_checked(adata, location, scale, 
         untrained(adata, encoder=encoder)
     right = partial(Corrects, location=torch.zeros(2), scale=torch.ones(2))
     assert untrained(adata, encoder=right, latents=LATENTS).guide.has_library
+
+
+def test_what_cannot_start_a_dimension_is_found_among_the_modalities(adata):
+    with pytest.warns(ComponentWarning, match="^the decoder AdditiveDecoder cannot start"):
+        mudata = model(small(), decoder=AdditiveDecoder)
+    with pytest.warns(ComponentWarning, match="^the encoder Bare cannot start"):
+        anndata = untrained(adata, encoder=Bare)
+    assert cannot_start(mudata.model, mudata.guide) == ["decoder AdditiveDecoder"]
+    assert not can_start(mudata) and not can_start(anndata) and can_start(model(small()))
+    with pytest.raises(SettingsError, match="which the decoder AdditiveDecoder cannot"):
+        mudata.fit(small(), n_trainings=2)
