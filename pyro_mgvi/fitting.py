@@ -108,11 +108,12 @@ class Fits(Program):
         earlier = self.history
         try:
             trainer.run(progress)
-        finally:  # an interrupted run keeps its best weights, and its history
+        finally:  # a run that Ctrl-C or an error ends keeps its best weights, and its history
             earlier = earlier.iloc[: len(earlier) - trainer.n_resumed]
             if trainer.history:
                 self.plan, self.history = plan, continued(earlier, trainer.table())
-                self.interrupted, self.agreement = trainer.interrupted, pd.DataFrame()
+                self.interrupted, self.agreement = True, pd.DataFrame()
+        self.interrupted = False
         if others is not None:
             self.agreement = agreement(self, others)
         return summary(self, data)

@@ -49,7 +49,7 @@ class MGVI(Results, Fits, OfMuData):
     history
         Losses per epoch in nats per cell; see :meth:`~pyro_mgvi.training.Trainer.run`.
     interrupted
-        Whether a Ctrl-C ended its last training.
+        Whether Ctrl-C or an error ended its last training.
     agreement
         How well several trainings (``fit(n_trainings=3)``) find its dimensions again: a table, see
         :func:`~pyro_mgvi.analysis.several.agreement.agreement`; empty after a single one.

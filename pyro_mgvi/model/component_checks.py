@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,9 @@ def kind_of(likelihood: Callable[..., Likelihood]) -> DataKind:
         If it builds no :class:`~pyro_mgvi.core.Likelihood`.
     """
     check_class("likelihood", likelihood)
+    kind = likelihood.func if isinstance(likelihood, partial) else likelihood
+    if isinstance(kind, type) and issubclass(kind, Likelihood):
+        return kind.data_kind  # its settings may be of the data's genes: it is not built for others
     with exclusive(), building():
         built = likelihood(InitialValues.blank(n_genes=2, n_groups=2))
     if not isinstance(built, Likelihood):
@@ -110,11 +114,7 @@ def check_components(model: Model, guide: Guide, n_genes: int, n_covariates: int
     moments = _encoded(model, guide, counts, covariates, group)
     values = {latent.name: moments[latent.name][0] for latent in model.latents}
     _decoded(model, values, group, covariates, counts)
-    unable = [
-        f"{role} {_name(component)}"
-        for role, component in (("encoder", guide.encoder), ("decoder", model.decoder))
-        if not isinstance(component, StartsDimensions)
-    ]
+    unable = cannot_start(model, guide)
     if unable:
         warnings.warn(
             f"the {' and the '.join(unable)} cannot start a dimension at a given direction "
@@ -125,6 +125,20 @@ def check_components(model: Model, guide: Guide, n_genes: int, n_covariates: int
         )
 
 
+def cannot_start(model: Model, guide: Guide) -> list[str]:
+    """Return which encoders and decoders cannot start a dimension, by role and class.
+
+    Those of single modalities, which are parts of another, are asked, too.
+    """
+    unable = [
+        f"{role} {_name(part)}"
+        for role, component in (("encoder", guide.encoder), ("decoder", model.decoder))
+        for part in component.modules()
+        if isinstance(part, (Encoder, Decoder)) and not isinstance(part, StartsDimensions)
+    ]
+    return [*dict.fromkeys(unable)]
+
+
 def _encoded(
     model: Model, guide: Guide, counts: Tensor, covariates: Tensor, group: Tensor
 ) -> Moments:
@@ -133,18 +147,21 @@ def _encoded(
         moments = guide.moments(counts, covariates, group=group)
     except Exception as error:
         raise SettingsError(f"encoder {name} fails on {N} cells: {error!r}") from error
-    for latent in model.latents:
-        if latent.name not in moments:
-            raise SettingsError(f"encoder {name} gives nothing for latent {latent.name!r}")
-        shape = (latent.n_copies, N, latent.dim)
-        for what, part in zip(("location", "scale"), moments[latent.name], strict=True):
+    shapes: dict[str, tuple[int, ...]] = {x.name: (x.n_copies, N, x.dim) for x in model.latents}
+    if "library" in moments:
+        shapes["library"] = (N,)
+    for latent, shape in shapes.items():
+        if latent not in moments:
+            raise SettingsError(f"encoder {name} gives nothing for latent {latent!r}")
+        axes = "(copies, cells, dims)" if len(shape) == 3 else "(cells,)"
+        for what, part in zip(("location", "scale"), moments[latent], strict=True):
             if tuple(part.shape) != shape:
                 raise SettingsError(
-                    f"encoder {name}: {what} of {latent.name!r} has shape {tuple(part.shape)}; "
-                    f"it must be (copies, cells, dims), here {shape}"
+                    f"encoder {name}: {what} of {latent!r} has shape {tuple(part.shape)}; it must "
+                    f"be {axes}, here {shape}"
                 )
-        if not (moments[latent.name][1] > 0).all():
-            raise SettingsError(f"encoder {name}: a scale of {latent.name!r} is not positive")
+        if not (moments[latent][1] > 0).all():
+            raise SettingsError(f"encoder {name}: a scale of {latent!r} is not positive")
     return moments
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,27 +12,17 @@ import pandas as pd
 import torch
 
 from pyro_mgvi.analysis import Discovery
-from pyro_mgvi.core import Latent
-from pyro_mgvi.data import Schema
-from pyro_mgvi.data.schema import Modality
 from pyro_mgvi.errors import ModelFileError, SettingsError
 from pyro_mgvi.fitting import Fits
 from pyro_mgvi.model.own_weight import given_weights
-from pyro_mgvi.saving.components import (
-    BUILT_IN,
-    describe,
-    describe_prior,
-    plain,
-    rebuild,
-    rebuild_prior,
-)
-from pyro_mgvi.saving.formats import FORMAT, Settings, Weights, to_newest
+from pyro_mgvi.saving.components import plain
+from pyro_mgvi.saving.formats import Weights, to_newest
+from pyro_mgvi.saving.settings import arguments_of, check_comes_back, plan_of, settings_of
 from pyro_mgvi.saving.sizes import check_sizes
-from pyro_mgvi.saving.tables import agreement_of, discovery_of, history_of, rows_of
+from pyro_mgvi.saving.tables import agreement_of, discovery_of, history_of
 from pyro_mgvi.support.values import path_of
-from pyro_mgvi.support.versions import versions
 from pyro_mgvi.support.whole_files import read_tensors, written_whole
-from pyro_mgvi.training import SearchSettings, TrainingPlan
+from pyro_mgvi.training import TrainingPlan
 
 AnyProgram = TypeVar("AnyProgram", bound=Fits)
 SETTINGS, WEIGHTS, HISTORY = "settings.json", "weights.pt", "history.csv"
@@ -104,11 +93,14 @@ def write(path: str | Path, mgvi: Fits) -> None:
     ModelFileError
         If ``path`` exists and is not a saved model, holds other files beside one, or cannot be
         written.
+    SettingsError
+        If a component cannot be described as plain data.
     """
     check_target(path)
     path = Path(path)
     mgvi.warn_untrained()
-    text = json.dumps(_settings(mgvi), indent=1, default=plain)
+    text = json.dumps(settings_of(mgvi), indent=1, default=plain)
+    check_comes_back(mgvi, json.loads(text))
     weights = {"model": mgvi.model.state_dict(), "guide": mgvi.guide.state_dict()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,37 +111,6 @@ def write(path: str | Path, mgvi: Fits) -> None:
             mgvi.history.to_csv(new / HISTORY, index=False)
     except (OSError, RuntimeError) as error:  # torch turns some of the former into the latter
         raise ModelFileError(f"cannot write the model to {path}: {error}") from error
-
-
-def _settings(mgvi: Fits) -> Settings:
-    return {
-        "format": FORMAT,
-        "versions": versions(),
-        "schema": asdict(mgvi.schema),
-        "seed": mgvi.seed,
-        "latents": [
-            {
-                "name": x.name,
-                "subsets": x.subsets,
-                "dim": x.dim,
-                "foreign": describe(x.foreign),
-                "prior": describe_prior(x.prior),
-                "copy_names": x.copy_names,
-                **({} if x.modalities is None else {"modalities": x.modalities}),
-            }
-            for x in mgvi.families
-        ],
-        **{name: describe(component) for name, component in mgvi.components.items()},
-        "observed_library": mgvi.model.observed_library,
-        "foreign_sample": mgvi.guide.foreign_sample,
-        "own_weight": mgvi.own_weight,
-        "given_weight": mgvi.given_weight,
-        "plan": None if mgvi.plan is None else asdict(mgvi.plan),
-        "interrupted": mgvi.interrupted,
-        "trained": mgvi.trained,
-        **({"agreement": rows_of(mgvi.agreement)} if len(mgvi.agreement) else {}),
-        **({} if mgvi.discovery is None else {"discovery": rows_of(mgvi.discovery.table)}),
-    }
 
 
 def load(kind: type[AnyProgram], path: str | Path, components: Iterable[type] = ()) -> AnyProgram:
@@ -196,18 +157,18 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
         settings["format"]
     except Exception as error:  # of reading, of decoding, of text that is nested without end
         raise ModelFileError(f"{path / SETTINGS} is damaged: {error!r}") from error
-    known = {component.__name__: component for component in (*BUILT_IN, *components)}
+    own = {component.__name__: component for component in components}
     try:
         weights = read_tensors(path / WEIGHTS)
         settings, weights = to_newest(settings, weights, path)
-        check_sizes(settings, weights, path, [component.__name__ for component in BUILT_IN])
+        check_sizes(settings, weights, path)
         table = history_of(path / HISTORY)
         return Saved(
-            _arguments(settings, known),
+            arguments_of(settings, own),
             settings["own_weight"],
             weights,
             table,
-            _plan(settings["plan"]),
+            plan_of(settings["plan"]),
             bool(settings.get("interrupted", False)),
             bool(settings.get("trained", True)),
             agreement_of(settings.get("agreement", [])),
@@ -228,58 +189,6 @@ def _classes(components: object) -> tuple[type, ...]:
             f"components must be a list of classes of yours, not {(others or classes)[0]!r}"
         )
     return classes
-
-
-def _arguments(settings: Settings, known: dict[str, type]) -> dict[str, Any]:
-    schema = {"samples": [], **settings["schema"]}
-    for name in ("covariate_keys", "genes", "groups", "batches", "samples"):
-        schema[name] = _texts(schema[name])
-    if isinstance(schema["group_key"], list):
-        schema["group_key"] = _texts(schema["group_key"])
-        schema["levels_gc"] = tuple(map(_texts, schema["levels_gc"]))
-    schema["levels_gc"] = tuple(schema.get("levels_gc", ()))
-    schema["categories"] = {k: _texts(v) for k, v in schema["categories"].items()}
-    schema["moments"] = {
-        k: (float(mean), float(std)) for k, (mean, std) in schema["moments"].items()
-    }
-    schema["modalities"] = tuple(Modality(**each) for each in schema.get("modalities", ()))
-    schema["left_out"] = int(schema.get("left_out", 0))
-    schema["absent"] = {k: _texts(v) for k, v in schema.get("absent", {}).items()}
-    latents = [
-        Latent(
-            item["name"],
-            tuple(map(tuple, item["subsets"])),
-            item["dim"],
-            rebuild(item["foreign"], known)(),
-            rebuild_prior(item["prior"]),
-            None if item["copy_names"] is None else _texts(item["copy_names"]),
-            _texts(item["modalities"]) if "modalities" in item else None,
-        )
-        for item in settings["latents"]
-    ]
-    parts = {name: rebuild(settings[name], known) for name in ("encoder", "decoder", "likelihood")}
-    return {
-        "schema": Schema(**schema),
-        "latents": latents,
-        **parts,
-        "observed_library": settings["observed_library"],
-        "foreign_sample": settings["foreign_sample"],
-        "own_weight": settings["given_weight"],
-        "seed": settings["seed"],
-    }
-
-
-def _texts(listed: object) -> tuple[str, ...]:
-    if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
-        raise TypeError(f"{listed!r} is no list of texts")
-    return tuple(listed)
-
-
-def _plan(described: Settings | None) -> TrainingPlan | None:
-    if described is None:
-        return None
-    search = described["search"]
-    return TrainingPlan(**described | {"search": search and SearchSettings(**search)})
 
 
 def fill(mgvi: Fits, weights: Weights, path: str | Path) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 
 from pyro_mgvi.errors import ModelFileError
+from pyro_mgvi.saving.components import is_built_in
 from pyro_mgvi.saving.formats import Settings, Weights
 
 
-def check_sizes(
-    settings: Settings, weights: Weights, path: Path, built_in: Collection[str]
-) -> None:
+def check_sizes(settings: Settings, weights: Weights, path: Path) -> None:
     """Refuse settings that ask for more than the weights have, before anything is allocated.
 
     Parameters
@@ -20,8 +18,6 @@ def check_sizes(
         Of the newest format.
     path
         The folder, for the message.
-    built_in
-        Names of components whose whole numbers are all widths of weights.
 
     Raises
     ------
@@ -52,8 +48,9 @@ def check_sizes(
             )
     largest = max(size for shape in shapes.values() for size in shape)
     for part in ("encoder", "decoder", "likelihood"):
+        ours = is_built_in(settings[part])  # whose whole numbers are all widths of weights
         for name, value in settings[part]["settings"].items():
-            if settings[part]["class"] in built_in and isinstance(value, int) and value > largest:
+            if ours and isinstance(value, int) and value > largest:
                 raise ModelFileError(
                     f"weights and settings of {path} do not fit: {name}={value} of the {part}, and "
                     f"no weight is wider than {largest}"

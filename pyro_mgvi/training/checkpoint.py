@@ -6,7 +6,7 @@ import hashlib
 import re
 import tempfile
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from scipy import sparse
 
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import SettingsError, TrainingError
+from pyro_mgvi.support.described import described
 from pyro_mgvi.support.values import path_of
 from pyro_mgvi.support.whole_files import read_tensors, written_whole
 from pyro_mgvi.training.setup import TrainingSetup
@@ -153,11 +154,13 @@ def identity(setup: TrainingSetup) -> dict[str, str]:
         **{f"plan.{name}": repr(value) for name, value in plan.items()},
         "seed": repr(program.seed),
         "own_weight": repr(program.own_weight),
-        "latents": repr([(x.name, x.subsets, x.dim, x.foreign, x.prior) for x in program.families]),
+        "latents": described(
+            [(x.name, x.subsets, x.dim, x.foreign, x.prior) for x in program.families]
+        ),
         **(
             {"reach": repr(reach)} if any(reach := [x.modalities for x in program.families]) else {}
         ),
-        **{name: _described(part) for name, part in program.components.items()},
+        **{name: described(part) for name, part in program.components.items()},
         "observed_library": repr(program.model.observed_library),
         "foreign_sample": repr(program.guide.foreign_sample),
         "copies to train": repr(copies),
@@ -171,16 +174,6 @@ def identity(setup: TrainingSetup) -> dict[str, str]:
         "labels of cells": _labels(setup),
         "counts": _counts(setup),
     }
-
-
-def _described(component: object) -> str:
-    """Return a component as text that is the same in another process."""
-    if isinstance(component, partial):
-        settings = dict(sorted(component.keywords.items()))
-        return f"{_described(component.func)}{component.args!r}{settings!r}"
-    if isinstance(component, type):
-        return f"{component.__module__}.{component.__qualname__}"
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(component))
 
 
 def _parts(setup: TrainingSetup) -> list[GroupedCounts]:

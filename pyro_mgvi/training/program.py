@@ -90,7 +90,7 @@ class Program(Trainable):
     history
         Losses per epoch in nats per cell; see :meth:`~pyro_mgvi.training.Trainer.run`.
     interrupted, agreement
-        Whether a Ctrl-C ended its last training; how well several find its dimensions again.
+        Whether Ctrl-C or an error ended its last training; how well several agree.
     discovery
         Who shares what, if latents were discovered.
     """

@@ -126,7 +126,7 @@ def test_why_training_ended(adata):
     mgvi.history["kept"] = np.arange(30) == 28
     mgvi.interrupted = True
     found = mgvi.summary(adata)
-    assert found.stopped == "interrupted" and found.converged is None
+    assert found.stopped.startswith("interrupted by") and found.converged is None
     mgvi.interrupted = False
     mgvi.history["validation"] = falling(30, 0.02)
     assert "max_epochs=120" in mgvi.summary(adata).next_step

@@ -24,6 +24,7 @@ from pyro_mgvi import (
     ModelFileError,
     SearchSettings,
     SettingsError,
+    SharedTrunk,
     private,
     shared,
     subsets,
@@ -111,6 +112,7 @@ def test_everything_that_is_set_comes_back(adata, tmp_path):
     assert components.describe(loaded.components["decoder"]) == {
         "class": "JointDecoder",
         "settings": {"hidden": 8},
+        "built_in": True,
     }
     assert same(loaded.latents(adata, draw=0), mgvi.latents(adata, draw=0))
 
@@ -189,16 +191,18 @@ def test_a_save_that_fails_leaves_the_old_model(adata, trained, tmp_path, monkey
     assert same(MGVI.load(tmp_path / "m").latents(adata), trained.latents(adata))
 
 
-def test_a_user_s_own_component_is_saved_by_name(adata, tmp_path):
+@pytest.mark.parametrize("name", ["MyDecoder", "JointDecoder"])
+def test_a_user_s_own_component_is_saved_by_name(adata, tmp_path, name):
     class MyDecoder(JointDecoder):
         pass
 
-    mgvi = untrained(adata, decoder=MyDecoder)
+    MyDecoder.__name__ = name
+    mgvi = untrained(adata, decoder=partial(MyDecoder, hidden=8))
     mgvi.save(tmp_path / "m")
     loaded = MGVI.load(tmp_path / "m", components=[MyDecoder])
     assert isinstance(loaded.model.decoder, MyDecoder)
     assert same(loaded.latents(adata), mgvi.latents(adata))
-    with pytest.raises(ModelFileError, match=r"components=\[MyDecoder\]"):
+    with pytest.raises(ModelFileError, match=rf"components=\[{name}\]"):
         MGVI.load(tmp_path / "m")
 
 
@@ -224,6 +228,49 @@ def test_what_cannot_be_described_is_not_saved(adata, tmp_path):
     for decoder in (build, partial(build)):
         with pytest.raises(SettingsError, match="cannot be saved"):
             untrained(adata, decoder=decoder).save(tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+class Widths(JointDecoder):
+    def __init__(self, latents, initial, n_outputs, widths):
+        super().__init__(latents, initial, n_outputs, hidden=widths[0])
+
+
+@dataclass
+class Doubled:
+    scale: float
+
+    def __post_init__(self):
+        self.scale *= 2
+
+    def __call__(self, own, member):
+        return SameAsOwn()(own, member)
+
+
+def of_the_same_name():
+    class Widths(SharedTrunk):
+        pass
+
+    return Widths
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"decoder": partial(Widths, widths={0: 8})}, r"^decoder cannot be saved.*'0': 8"),
+        (
+            {"decoder": partial(Widths, widths=(8,)), "encoder": of_the_same_name()},
+            "^(encoder|decoder) cannot be saved.*name of its own",
+        ),
+        (
+            {"latents": (shared(3), private(2, foreign=Doubled(1.0)))},
+            "^foreign of latent 't' cannot be",
+        ),
+    ],
+)
+def test_what_would_come_back_as_another_is_not_saved(adata, tmp_path, settings, message):
+    with pytest.raises(SettingsError, match=message):
+        untrained(adata, **settings).save(tmp_path / "m")
     assert not list(tmp_path.iterdir())
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
 from helpers.fitting import LATENTS, PLAN, fitted, same, untrained
@@ -11,6 +12,7 @@ from helpers.fitting import LATENTS, PLAN, fitted, same, untrained
 from pyro_mgvi import (
     NB,
     JointDecoder,
+    SameAsOwn,
     SearchSettings,
     SettingsError,
     TrainingError,
@@ -154,6 +156,10 @@ def with_batches(adata):
     return other
 
 
+def per_dimension(location):
+    return dist.Normal(torch.full((3,), location), torch.ones(3))
+
+
 @pytest.mark.parametrize(
     "name, change",
     [
@@ -184,18 +190,21 @@ def test_what_differs_is_named(adata, made, name, change):
     assert name in named.split(", ")
 
 
+def test_priors_are_told_by_their_values(adata):
+    def identity(location, foreign):
+        latents = (shared(3, prior=per_dimension(location)), private(2, foreign=foreign))
+        return checkpoint.identity(untrained(adata, latents=latents).training_setup(adata))
+
+    def lasso():
+        return lambda own, member: SameAsOwn()(own, member)
+
+    assert identity(0.0, lasso()) == identity(0.0, lasso())  # as in another process
+    differ = dict(identity(0.0, lasso()).items() ^ identity(5.0, lasso()).items())
+    assert list(differ) == ["latents"]
+
+
 def test_patience_and_the_compiler_may_differ(adata, made):
     fit(adata, made, replace(PLAN, patience=7, compiled=False), latents=LATENTS)
-
-
-def test_components_are_the_same_in_another_process():
-    class Mine:
-        pass
-
-    described = checkpoint._described(partial(JointDecoder, sparsity=0.1, hidden=8))
-    assert described == checkpoint._described(partial(JointDecoder, hidden=8, sparsity=0.1))
-    assert checkpoint._described(Mine()) == checkpoint._described(Mine())
-    assert checkpoint._described(NB) != checkpoint._described(JointDecoder)
 
 
 def test_a_path_that_is_no_folder(adata, tmp_path):

@@ -138,13 +138,13 @@ def test_a_second_fit_goes_on(adata, trained):
     assert mgvi.plan == replace(PLAN, max_epochs=2)
 
 
-def interrupt(monkeypatch, at):
-    """Let the user press Ctrl-C in an epoch."""
+def interrupt(monkeypatch, at, by=KeyboardInterrupt):
+    """Let the user press Ctrl-C in an epoch, or something fail there."""
     epoch = Trainer._epoch
 
     def interrupted(self, number):
         if number == at:
-            raise KeyboardInterrupt
+            raise by
         epoch(self, number)
 
     monkeypatch.setattr(Trainer, "_epoch", interrupted)
@@ -194,6 +194,15 @@ def test_an_interrupted_run_keeps_its_best_weights_pruned_as_a_finished_one(adat
     monkeypatch.undo()
     mgvi.fit(adata, plan, max_epochs=1, progress=False)
     assert not mgvi.interrupted
+
+
+def test_a_run_that_an_error_ends_is_not_said_to_have_come_to_its_end(adata, monkeypatch):
+    mgvi = untrained(adata)
+    interrupt(monkeypatch, at=2, by=TrainingError)
+    with pytest.raises(TrainingError):
+        mgvi.fit(adata, PLAN, progress=False)
+    assert mgvi.interrupted and len(mgvi.history) == 2
+    assert mgvi.summary(adata).stopped == "interrupted by Ctrl-C or by an error"
 
 
 def test_a_run_interrupted_before_its_first_epoch_ends_leaves_the_model_as_it_was(

@@ -205,7 +205,7 @@ def _stopped(mgvi: Program, plan: TrainingPlan, best: int) -> str:
     """Return why training ended, after the epoch at ``best`` was."""
     n_epochs, most = len(mgvi.history), plan.max_epochs or 0
     if mgvi.interrupted:
-        return "interrupted"
+        return "interrupted by Ctrl-C or by an error"
     since_best = n_epochs - 1 - best
     if plan.patience is not None and since_best >= plan.patience:
         return f"ended after {since_best} epochs without a better loss"

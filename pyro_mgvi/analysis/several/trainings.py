@@ -17,13 +17,13 @@ from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
+from pyro_mgvi.model.component_checks import cannot_start
 from pyro_mgvi.support.whole_files import read_tensors
 from pyro_mgvi.training import Trainer
 from pyro_mgvi.training.checkpoint import states, usable_folder
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search import Direction
 from pyro_mgvi.training.search.clusters import some_of_each
-from pyro_mgvi.training.search.restart import can_start
 from pyro_mgvi.training.setup import Agreed
 
 CELLS = 4000  # of each group, at most, on which trainings are compared
@@ -82,10 +82,10 @@ def check_several(
             f"{what} begins anew, and this model is trained: build a new one (with the same "
             "checkpoint, an interrupted fit goes on), or go on with n_trainings=1"
         )
-    if not can_start(program):
+    if unable := cannot_start(program.model, program.guide):
         raise SettingsError(
             f"{what} starts the dimensions of the last training at what the others agree on, which "
-            "this encoder or decoder cannot (it is no StartsDimensions): use n_trainings=1"
+            f"the {' and the '.join(unable)} cannot (no StartsDimensions): use n_trainings=1"
         )
     if checkpoint is None:
         return

@@ -224,7 +224,10 @@ def training(result: Result) -> Section:
             f"{history['validation'][kept]:,.2f} nats per cell."
         )
     if result.interrupted:
-        text += " Training was interrupted (Ctrl-C): these are the best weights of what was done."
+        text += (
+            " Training was interrupted (Ctrl-C or an error): these are the best weights of what "
+            "was done."
+        )
 
     def draw(ax: Axes) -> None:
         plots.history(history, ax)

@@ -13,6 +13,7 @@ from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.core.interfaces import DimensionStart, EncoderInput, StartsDimensions
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.kernels.sparse import to_dense
+from pyro_mgvi.model.component_checks import cannot_start
 from pyro_mgvi.training.plan import SearchSettings
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.directions import find_directions, searchable
@@ -275,7 +276,7 @@ def close_idle(
 
 def can_start(program: Program) -> bool:
     """Return whether both decoder and encoder can start a dimension at a direction."""
-    return len(_starters(program)) == 2
+    return not cannot_start(program.model, program.guide)
 
 
 def _starters(program: Program) -> list[StartsDimensions]:
