@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -13,6 +16,7 @@ from pyro_mgvi import errors
 from pyro_mgvi.cli import INTERRUPTED
 from pyro_mgvi.cli.arguments import parser as arguments_parser
 from pyro_mgvi.cli.arguments import path
+from pyro_mgvi.support.launched import launched
 from pyro_mgvi.support.output import lasting_output
 
 FILES = (".h5ad", ".h5", ".h5mu", ".zarr")  # endings of words that are no columns of obs
@@ -21,10 +25,29 @@ FILES = (".h5ad", ".h5", ".h5mu", ".zarr")  # endings of words that are no colum
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code.
 
-    It is 2 for bad input, with one line on stderr, and 130 after a Ctrl-C.
+    It is 2 for bad input, with one line on stderr, and 130 after a Ctrl-C, or what a scheduler
+    sends in its place (SIGTERM).
     """
-    with lasting_output():
+    with lasting_output(), _terminated_as_interrupted():
         return _main(argv)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does: what was learnt is kept, and nothing half done is left.
+
+    Not of one of several processes: when one dies, torchrun ends the others in this way, which wait
+    for it and could learn nothing more.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    if not here or launched().n_ranks > 1:
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _main(argv: Sequence[str] | None) -> int:
