@@ -192,8 +192,7 @@ class Program(Trainable):
         """Return the counts of ``adata`` as this model needs them (genes in its order).
 
         Whatever takes annotated data takes what this returns, too, wherever the counts are now:
-        ``mgvi.latents(mgvi.read(adata, layer="counts"))``. Counts in memory are not copied: read
-        again after a step that changes them in place.
+        ``mgvi.latents(mgvi.read(adata, layer="counts"))``. Counts in memory are not copied.
 
         Parameters
         ----------

@@ -224,12 +224,20 @@ def test_the_model_is_there_if_the_cells_cannot_be_written(h5ad, tmp_path, monke
     assert len(pyro_mgvi.MGVI.load(model).history) == 2
 
 
-def interrupt_after(monkeypatch, n_epochs, by=signal.SIGINT):
+def ctrl_c():
+    raise KeyboardInterrupt  # processes in the background ignore SIGINT
+
+
+def sigterm():
+    signal.raise_signal(signal.SIGTERM)
+
+
+def interrupt_after(monkeypatch, n_epochs, by=ctrl_c):
     epoch = Trainer._epoch
 
     def interrupted(self, number):
         if number == n_epochs:
-            signal.raise_signal(by)
+            by()
         epoch(self, number)
 
     monkeypatch.setattr(Trainer, "_epoch", interrupted)
@@ -263,17 +271,17 @@ def test_an_interrupted_fit_writes_what_it_has_and_is_resumed(h5ad, tmp_path, mo
     assert not pyro_mgvi.MGVI.load(tmp_path / "model").interrupted
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("by", [ctrl_c, sigterm])
 def test_a_fit_interrupted_in_its_first_epoch_writes_nothing(
     h5ad, tmp_path, monkeypatch, capsys, by
 ):
     interrupt_after(monkeypatch, 0, by)
-    before = signal.getsignal(by)
+    before = signal.getsignal(signal.SIGTERM)
     out, model = tmp_path / "out.h5ad", tmp_path / "model"
     assert fit(h5ad, "--group-key", "group", "--out", out, "--model", model) == 130
     assert "interrupted; nothing is written" in capsys.readouterr().err
     assert not out.exists() and not model.exists()
-    assert signal.getsignal(by) is before
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_reader_of_stdout_that_has_gone_costs_no_file(h5ad, tmp_path, monkeypatch):
