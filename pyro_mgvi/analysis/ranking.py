@@ -153,7 +153,11 @@ def rank_genes(
 
 
 def labels_within(
-    adata: AnnData | GroupedCounts, by: Labels | str, data: GroupedCounts, own: np.ndarray
+    adata: AnnData | GroupedCounts,
+    by: Labels | str,
+    data: GroupedCounts,
+    own: np.ndarray,
+    name: str = "by",
 ) -> np.ndarray:
     """Return the label of each cell of ``data``, if they are classes of a group's cells.
 
@@ -167,6 +171,8 @@ def labels_within(
         The cells that the model uses.
     own
         Positions of those of the group.
+    name
+        What to call ``by`` in an error.
 
     Raises
     ------
@@ -174,13 +180,13 @@ def labels_within(
         If none of the group's cells has a label, or most of those that have one are alone with it,
         as with numbers or names of cells.
     """
-    label_n = labels_of(adata, by, data, "by")
+    label_n = labels_of(adata, by, data, name)
     sizes = pd.Series(label_n[own]).value_counts()
     if not len(sizes):
-        raise DataError("no cell of the group has a label: say another column (by)")
+        raise DataError(f"no cell of the group has a label: say another column ({name})")
     if (sizes == 1).sum() > max(2, sizes.sum() / 2):
         raise DataError(
-            f"by tells {len(sizes):,} labels apart among {sizes.sum():,} cells of the group, such "
+            f"{name} tells {len(sizes):,} labels apart among {sizes.sum():,} cells of the group, such "
             f"as {some(sizes.index, 3)}: these are no classes of cells; make some first "
             "(pandas.cut for numbers)"
         )

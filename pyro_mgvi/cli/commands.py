@@ -209,7 +209,7 @@ def rank_genes(arguments: Namespace) -> int:
     # refused before the refits
     _, own = cells_of_group(adata, data, named_groups(mgvi.families, arguments.group), cells)
     if arguments.by is not None:
-        labels_within(adata, arguments.by, data, own)
+        labels_within(adata, arguments.by, data, own, "--by")
     progress = not arguments.quiet
     splits = range(0 if arguments.no_q else n_splits)
     table = mgvi.rank_genes(
