@@ -186,8 +186,8 @@ def labels_within(
         raise DataError(f"no cell of the group has a label: say another column ({name})")
     if (sizes == 1).sum() > max(2, sizes.sum() / 2):
         raise DataError(
-            f"{name} tells {len(sizes):,} labels apart among {sizes.sum():,} cells of the group, such "
-            f"as {some(sizes.index, 3)}: these are no classes of cells; make some first "
+            f"{name} tells {len(sizes):,} labels apart among {sizes.sum():,} cells of the group, "
+            f"such as {some(sizes.index, 3)}: these are no classes of cells; make some first "
             "(pandas.cut for numbers)"
         )
     return label_n
