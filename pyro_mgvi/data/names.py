@@ -193,8 +193,9 @@ def labels_of(
                 f"{name} {labels!r} is a column of obs, which GroupedCounts has not got: pass "
                 "AnnData, or a label of each cell"
             )
-        # mudata pulls columns of the modalities, "rna:type", which are no columns of their own
-        needed = [labels] if is_mudata(adata) and labels in adata.obs else []
+        # columns of one modality, "rna:type", are no columns of their own; mudata may pull them
+        of_one = is_mudata(adata) and labels.startswith(tuple(f"{name}:" for name in adata.mod))
+        needed = [labels] if of_one or (is_mudata(adata) and labels in adata.obs) else []
         labels = column(labelled(adata, needed), labels, name)
     elif isinstance(labels, pd.Series) and names is not None:
         shared = names.isin(labels.index)

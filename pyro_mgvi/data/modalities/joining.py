@@ -142,6 +142,8 @@ def column_of(mdata: Any, names: Sequence[str], key: str, cells: pd.Index) -> pd
     if key in mdata.obs:
         given: pd.Series = mdata.obs[key].set_axis(cells)
         return given
+    of = next((name for name in names if str(key).startswith(f"{name}:")), None)  # "rna:type"
+    key, names = (key, names) if of is None else (str(key).removeprefix(f"{of}:"), [of])
     found = {name: mdata.mod[name].obs for name in names if key in mdata.mod[name].obs}
     if not found:
         pulled = tuple(f"{name}:" for name in names)  # copies of the modalities' columns
