@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -53,9 +54,7 @@ def _calls(rng: np.random.Generator, spread: str, n: int) -> dict[str, float]:
     null = simulated_units(rng, spread, n)
     shift_ug = np.zeros_like(null.score_ug)
     shift_ug[n:, :PLANTED] = SHIFT
-    shifted = Units(
-        null.score_ug + shift_ug * null.information_ug, null.information_ug, null.design_uk
-    )
+    shifted = replace(null, score_ug=null.score_ug + shift_ug * null.information_ug)
     called_g, found_g = (
         q_values(np.abs(shrunk(sample_scores(each)))) < 0.05 for each in (null, shifted)
     )  # of either sign

@@ -194,8 +194,10 @@ def labels_of(
                 "AnnData, or a label of each cell"
             )
         # columns of one modality, "rna:type", are no columns of their own; mudata may pull them
-        of_one = is_mudata(adata) and labels.startswith(tuple(f"{name}:" for name in adata.mod))
-        needed = [labels] if of_one or (is_mudata(adata) and labels in adata.obs) else []
+        needed = []
+        if is_mudata(adata):
+            of_one = labels.startswith(tuple(f"{modality}:" for modality in adata.mod))
+            needed = [labels] if of_one or labels in adata.obs else []
         labels = column(labelled(adata, needed), labels, name)
     elif isinstance(labels, pd.Series) and names is not None:
         shared = names.isin(labels.index)

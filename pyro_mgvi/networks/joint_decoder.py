@@ -205,11 +205,8 @@ class JointDecoder(Decoder, StartsDimensions, HasGroupOffsets, HasGroupEntries):
         """Replace the offsets in place, by the closest that the terms add up to."""
         if self.offset is None:
             raise SettingsError("the decoder was built without offsets: there are none to replace")
-        terms_bt = (
-            torch.eye(len(offset_bg), dtype=offset_bg.dtype)
-            if self.terms_bt is None
-            else self.terms_bt
-        )
+        alone_bt = torch.eye(len(offset_bg), dtype=offset_bg.dtype)
+        terms_bt = alone_bt if self.terms_bt is None else self.terms_bt
         self.offset.copy_(offset_terms(self.comparable, offset_bg, terms_bt))
 
     def group_entries(self, copies: Mapping[str, Tensor], groups: Tensor) -> dict[str, Tensor]:
