@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -19,6 +22,11 @@ from pyro_mgvi.cli.arguments import path
 from pyro_mgvi.support.launched import launched
 from pyro_mgvi.support.output import lasting_output
 
+#: Settings that the command line calls by another name.
+CALLED = {"max_epochs": "epochs", "covariate_keys": "covariate_key", "label_key": "labels"}
+CALLED |= {"feature_masks": "feature_mask", "modalities": "modality"}
+OF_A_FIT = ("drop_empty", "round_counts")  # said of a model that is to be built, wherever
+SETTING = re.compile(r"(?<![\w'\".-])([a-z_]+)(?:=(True|'[^']*'|\.\.\.|\w+))?(?![\w'(=\[])")
 FILES = (".h5ad", ".h5", ".h5mu", ".zarr")  # endings of words that are no columns of obs
 
 
@@ -59,10 +67,10 @@ def _main(argv: Sequence[str] | None) -> int:
         from pyro_mgvi.cli import commands  # takes seconds to import
 
         with warnings.catch_warnings():
-            warnings.showwarning = _show
+            warnings.showwarning = partial(_show, arguments)
             return commands.COMMANDS[arguments.run](arguments)
     except errors.MGVIError as error:
-        print(f"pyro-mgvi: {error}", file=sys.stderr)
+        print(f"pyro-mgvi: {_as_options(str(error), arguments)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("pyro-mgvi: interrupted; nothing is written but what is named above", file=sys.stderr)
@@ -88,7 +96,30 @@ def _inputs_after_columns(parser: argparse.ArgumentParser, arguments: argparse.N
         parser.error(f"argument IN: {error}")
 
 
+def _as_options(text: str, arguments: argparse.Namespace) -> str:
+    """Return what is said of settings in the words of a command, as far as it has them.
+
+    Examples
+    --------
+    >>> given = argparse.Namespace(layer=None, group_key=["x"], drop_empty=False)
+    >>> _as_options("group_key 'x': pass layer='counts', or drop_empty=True", given)
+    "--group-key 'x': pass --layer counts, or --drop-empty"
+    """
+
+    def option(found: re.Match[str]) -> str:
+        name, value = CALLED.get(found[1], found[1]), found[2]
+        if (name not in arguments and name not in OF_A_FIT) or (
+            value is None and "_" not in found[1]
+        ):
+            return found[0]  # a setting of Python alone, or a word
+        more = "" if value in (None, "True") else " " + shlex.quote(value.strip("'"))
+        return f"--{name.replace('_', '-')}{more}"
+
+    return SETTING.sub(option, text)
+
+
 def _show(
+    arguments: argparse.Namespace,
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -98,6 +129,6 @@ def _show(
 ) -> None:
     """Show a warning of ours in one line, and others as Python does."""
     if category.__module__ == errors.__name__:
-        print(f"pyro-mgvi: {message}", file=sys.stderr)
+        print(f"pyro-mgvi: {_as_options(str(message), arguments)}", file=sys.stderr)
     else:
         print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr)

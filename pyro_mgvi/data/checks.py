@@ -156,7 +156,7 @@ def nonempty(
         of = " of the chosen genes" if chosen else ""
         raise DataError(
             f"{empty.sum()} cell(s) have no counts{of}: {some(adata.obs_names[empty])}; filter "
-            "them out, or build the model with drop_empty=True (fit --drop-empty) to leave them out"
+            "them out, or build the model with drop_empty=True to leave them out"
         )
     if empty.all():
         raise DataError(f"none of the {len(empty)} cells has counts: no cell is left")

@@ -267,7 +267,7 @@ def _refuse(
     elif not advice and not normalised(x):
         advice = (
             "; if these are counts that were corrected for ambient RNA or shared out among genes, "
-            "build the model with round_counts=True (fit --round-counts); normalised data need "
+            "build the model with round_counts=True; normalised data need "
             "likelihood=Gaussian"
         )
     elif not advice:

@@ -12,7 +12,7 @@ from anndata import AnnData
 from pyro_mgvi.core.copies import Latents
 from pyro_mgvi.data.checks import column, some
 from pyro_mgvi.data.grouped_counts import GroupedCounts
-from pyro_mgvi.data.modalities import is_mudata, labelled
+from pyro_mgvi.data.modalities import labelled
 from pyro_mgvi.data.schema import Schema
 from pyro_mgvi.errors import DataError
 
@@ -193,12 +193,7 @@ def labels_of(
                 f"{name} {labels!r} is a column of obs, which GroupedCounts has not got: pass "
                 "AnnData, or a label of each cell"
             )
-        # columns of one modality, "rna:type", are no columns of their own; mudata may pull them
-        needed = []
-        if is_mudata(adata):
-            of_one = labels.startswith(tuple(f"{modality}:" for modality in adata.mod))
-            needed = [labels] if of_one or labels in adata.obs else []
-        labels = column(labelled(adata, needed), labels, name)
+        labels = column(labelled(adata, [labels]), labels, name)
     elif isinstance(labels, pd.Series) and names is not None:
         shared = names.isin(labels.index)
         in_order = any(labels.index.equals(cells) for cells in (names, names[data.cells]))

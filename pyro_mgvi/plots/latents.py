@@ -128,7 +128,7 @@ def latents(
     ['z by score']
     """
     check(show, save)
-    adata = annotated(labelled(adata))
+    adata = annotated(labelled(adata, _asked(panels)))
     columns = whole_number("columns", columns, least=1)
     if not isinstance(prefix, str):
         raise SettingsError(f"prefix must be a text, not {prefix!r}")
@@ -159,6 +159,14 @@ def latents(
         ax.set_axis_off()
     finish(axes, show, save)
     return axes[: len(drawn)]
+
+
+def _asked(panels: object) -> list[object]:
+    """Return the columns that panels ask for, as far as these are panels."""
+    if isinstance(panels, str):
+        return [panels]
+    pairs = panels if isinstance(panels, (list, tuple)) else ()
+    return [pair[-1] for pair in pairs if isinstance(pair, (tuple, list)) and pair]
 
 
 def _pairs(

@@ -91,7 +91,7 @@ def program(
     't_group1, dimension 1'
     """
     check(show, save)
-    labels = labelled(adata)
+    labels = labelled(adata, [label_key])
     if label_key is not None:
         column(labels, label_key, "label_key")
     copies = {copy.key: copy for copy in mgvi.families.copies}

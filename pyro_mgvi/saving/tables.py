@@ -32,7 +32,8 @@ def history_of(path: Path) -> pd.DataFrame:
     table = pd.DataFrame([[_loss(text) for text in row] for row in rows], columns=header)
     if not {"epoch", "train"} <= set(header):
         raise ModelFileError(f"{path} is damaged: it is no table with the columns epoch and train")
-    return table.astype({"epoch": int})
+    numbered = table if "training" in table else table.assign(training=1)  # of earlier versions
+    return numbered.astype({"epoch": int, "training": int})
 
 
 def agreement_of(rows: Sequence[Settings]) -> pd.DataFrame:

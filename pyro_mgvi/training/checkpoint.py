@@ -140,7 +140,7 @@ def usable_folder(path: str | Path, resume: bool) -> Path:
     if found and not resume:
         raise SettingsError(
             f"checkpoint {folder} holds a training of {max(found)} epochs already: go on from it "
-            "with resume=True (--resume), or name another folder"
+            "with resume=True, or name another folder"
         )
     return folder
 

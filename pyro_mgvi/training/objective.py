@@ -67,7 +67,8 @@ def continued(earlier: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """Return the histories of two trainings as one; the weights are those of the last."""
     if not len(earlier) or not len(new):
         return new if len(new) else earlier
-    new = new.assign(epoch=new["epoch"] + earlier["epoch"].max())
+    number = new["training"] + earlier["training"].max()
+    new = new.assign(epoch=new["epoch"] + earlier["epoch"].max(), training=number)
     return pd.concat([earlier.assign(kept=False), new], ignore_index=True)
 
 

@@ -100,8 +100,8 @@ class Trainer:
         """Train, restore the best weights and return the history, one row per epoch.
 
         All losses are nats per cell. ``train`` is the weighted objective, ``validation`` the
-        plain one; ``train_<site>`` and ``validation_<site>`` are their parts. ``kept`` tells the
-        epoch whose weights the model has.
+        plain one; ``train_<site>`` and ``validation_<site>`` are their parts. ``training`` counts
+        the trainings of a model; ``kept`` tells the epoch whose weights it has.
 
         Raises
         ------
@@ -163,7 +163,7 @@ class Trainer:
         """Return the history so far."""
         table = pd.DataFrame(self.history)
         if len(table):
-            table["kept"] = table["epoch"] == self.best["epoch"]
+            table = table.assign(training=1, kept=table["epoch"] == self.best["epoch"])
         return table
 
     def step(self, batch: Minibatch, n: int, planted: bool = False) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from helpers.fitting import fitted, untrained
 from pyro_mgvi import MGVI, FitSummary, TrainingPlan
 from pyro_mgvi.analysis.fit_summary.convergence import FALL, Convergence
 from pyro_mgvi.analysis.fit_summary.hints import crowded, hints, next_step
+from pyro_mgvi.training.objective import continued
 
 
 def falling(n, by):
@@ -116,12 +117,15 @@ def test_why_training_ended(adata):
     loss = falling(30, 0.0)
     for best, expected in ((15, "15 epochs without a better loss"), (29, "hurried to its end")):
         mgvi.history = pd.DataFrame(
-            {"epoch": epochs, "validation": loss, "kept": np.arange(30) == best - 1}
+            {"epoch": epochs, "validation": loss, "training": 1, "kept": epochs == best}
         )
         found = mgvi.summary(adata)
         assert expected in found.stopped and found.converged, best
         assert f"{loss[best - 1]:.2f} nats per cell" in found.loss
-    mgvi.history = mgvi.history.drop(columns="kept")  # as in a model of an old format
+    mgvi.history = continued(mgvi.history.assign(validation=falling(30, 0.1)), mgvi.history)
+    found = mgvi.summary(adata)  # of the last training, not of both together
+    assert found.epochs == 60 and "hurried to its end" in found.stopped and found.converged
+    mgvi.history = mgvi.history.iloc[30:].drop(columns="kept")  # as in a model of an old format
     assert f"{loss.min():.2f} nats per cell" in mgvi.summary(adata).loss
     mgvi.history["kept"] = np.arange(30) == 28
     mgvi.interrupted = True

@@ -58,6 +58,24 @@ def test_columns_of_the_modalities_are_labels(fitted):
         mgvi.program_summary(mdata, label_key="organ")
 
 
+def test_labels_are_those_of_one_modality_if_its_name_says_so(fitted):
+    """Whether or not mudata pulls them into the obs of the whole."""
+    mdata, mgvi = fitted
+    parts = {name: part.copy() for name, part in mdata.mod.items()}
+    parts["prot"].obs["kind"] = "other"  # so that the column of both contradicts itself
+    mdata = mudata_of(parts)
+    mdata.obs = mdata.obs[[]]
+    mgvi.write_latents(mdata)
+    summary = mgvi.program_summary(mdata, label_key="rna:kind")
+    assert summary["varies_in"].str.contains(r"[ab] \(").any()
+    (ax,) = plots.latents(mdata, [("X_mgvi_z", "rna:kind")], layout=plots.pca)
+    assert ax.get_title() == "z by rna:kind"
+    used = int(summary.query("latent == 'prot'")["dimension"].iloc[0])
+    plots.program(mgvi, mdata, "prot", used, label_key="rna:kind")
+    with pytest.raises(DataError, match="'rna:organ' is a column neither"):
+        mgvi.program_summary(mdata, label_key="rna:organ")
+
+
 def test_a_column_that_contradicts_itself_is_left_out_unless_it_is_needed():
     mdata = small()
     for name, part in mdata.mod.items():

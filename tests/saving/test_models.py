@@ -326,6 +326,7 @@ def test_a_model_of_format_3_goes_on_and_is_saved_in_the_new_one(format_3, tmp_p
     loaded.fit(adata, TrainingPlan(batch_size=8, search=None), max_epochs=2, progress=False)
     assert list(loaded.history["epoch"]) == [*range(1, 31), 31, 32]
     assert loaded.history["kept"].sum() == 1 and loaded.history["kept"].iloc[-2:].any()
+    assert loaded.history["training"].tolist() == [1] * 30 + [2] * 2
     assert loaded.model.active["z"].tolist() == [[False, True, False]]
 
 

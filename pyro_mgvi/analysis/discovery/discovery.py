@@ -63,7 +63,7 @@ class Discovery:
         lines = []
         for number, rows in self.table.groupby("program", sort=False):
             owners = rows.loc[rows["verdict"] == VARIES, "group"]
-            who = "all groups" if len(owners) == len(rows) else ", ".join(owners)
+            who = f"all {len(rows)} groups" if len(owners) == len(rows) else ", ".join(owners)
             unsure = rows.loc[rows["verdict"].isin([UNDECIDED, FEW]), "group"]
             beside = f" (undecided: {', '.join(unsure)})" if len(unsure) else ""
             lines.append(f"program {number}: {who}{beside}; {rows['genes'].iloc[0]}")

@@ -76,10 +76,11 @@ def program_summary(
     (['t_group1', 't_group2'], 120)
     """
     copies, obs = chosen_copies(mgvi, latents), pd.DataFrame()
+    labels = labelled(adata, [label_key])
     if not isinstance(adata, GroupedCounts):
-        obs = labelled(adata).obs
+        obs = labels.obs
     if label_key is not None:
-        column(labelled(adata), label_key, "label_key")
+        column(labels, label_key, "label_key")
     data, rows = mgvi.read_for_results(adata), []
     obs = obs.iloc[data.cells] if len(obs.columns) else obs
     numbers = _numbers(obs)
@@ -92,11 +93,11 @@ def program_summary(
         if mgvi.data_kind is DataKind.COUNTS:
             name = "depth" if "depth" not in beside else "depth_of_counts"
             beside[name] = np.asarray(cells.x.sum(1), float).ravel()
-        labels = None if label_key is None else obs[label_key].iloc[own]
+        label_n = None if label_key is None else obs[label_key].iloc[own]
         rows += [
             {"latent": copy.key, "dimension": int(dim) + 1, "cells": len(own)}
             | {"nats": float(nats_d[dim])}
-            | _row(found, i, mgvi.schema.genes, labels)
+            | _row(found, i, mgvi.schema.genes, label_n)
             | {f"{key}_correlation": _rank_correlation(found, i, x) for key, x in beside.items()}
             for i, dim in enumerate(found.dims)
         ]

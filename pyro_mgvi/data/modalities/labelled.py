@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 from anndata import AnnData
 
-from pyro_mgvi.data.modalities.joining import column_of, is_mudata, joined, rows_of
+from pyro_mgvi.data.modalities.columns import column_of, rows_of
+from pyro_mgvi.data.modalities.joining import is_mudata, joined
 from pyro_mgvi.data.schema import Modality
 from pyro_mgvi.errors import DataError
 
 
-def labelled(data: Any, needed: Sequence[str] = ()) -> Any:
+def labelled(data: Any, asked: Sequence[object] = ()) -> Any:
     """Return a MuData's labels and latents as an AnnData without counts; others as they are.
 
     Columns of ``obs`` are those of the MuData, and those of its modalities where these agree. In
@@ -23,16 +24,22 @@ def labelled(data: Any, needed: Sequence[str] = ()) -> Any:
     ----------
     data
         A MuData, or anything else.
-    needed
-        Columns that must be there.
+    asked
+        Columns that somebody asks for by name, which may be one modality's: ``"rna:type"``.
 
     Raises
     ------
     DataError
-        If a needed column is nowhere, or contradicts itself; or if cells are not those of the
-        modalities.
+        If a column that is asked for contradicts itself, or one modality has not got it; or if
+        cells are not those of the modalities.
     """
-    return _labels(data, list(data.mod), needed) if is_mudata(data) else data
+    if not is_mudata(data):
+        return data
+    of_one = tuple(f"{name}:" for name in data.mod)  # no columns of their own; mudata may pull them
+    known = set(data.obs).union(*(each.obs for each in data.mod.values()))
+    texts = [key for key in asked if isinstance(key, str)]
+    needed = [key for key in texts if key.startswith(of_one) or key in known]
+    return _labels(data, list(data.mod), needed)
 
 
 def side_by_side(mdata: Any, modalities: Sequence[Modality], needed: Sequence[str] = ()) -> AnnData:

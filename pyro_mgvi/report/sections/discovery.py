@@ -38,6 +38,8 @@ def who_shares_what(result: Result) -> Section | None:
         }
         for number, mine in found.table.groupby("program", sort=False)
     ]
+    new = [group for group in result.groups if group not in set(found.table["group"])]
+    beside = f" Added afterwards, and not searched: {some(new, LISTED)}." if new else ""
     of_some = found.table.loc[found.table["verdict"] == "absent", "program"].nunique()
     words = Paragraph(
         f"{_counted(len(rows), 'program was', 'programs were')} found, of which "
@@ -45,7 +47,7 @@ def who_shares_what(result: Result) -> Section | None:
         "Directions were found in half of the cells, and the other half says in which groups "
         "cells vary along them, at a false discovery rate over programs and groups. A group is "
         "undecided where its cells say neither that it varies nor that it does not. Verdicts speak "
-        "of new cells of these samples, not of new donors."
+        f"of new cells of these samples, not of new donors.{beside}"
     )
     not_all = found.table.loc[found.table["verdict"] != "varies", "program"].nunique()
     n_groups, n_drawn = found.table["group"].nunique(), not_all or len(rows)

@@ -116,7 +116,9 @@ def test_words_name_the_groups_and_those_that_are_undecided():
             [1, "c", "undecided", "IL1B, CCL3"], [2, "a", "varies", "MKI67"],
             [2, "b", "varies", "MKI67"], [2, "c", "varies", "MKI67"]]  # fmt: skip
     found = Discovery(pd.DataFrame(rows, columns=columns), (), {}, np.zeros(3, int))
-    assert repr(found) == ("program 1: a (undecided: c); IL1B, CCL3\nprogram 2: all groups; MKI67")
+    assert repr(found) == (
+        "program 1: a (undecided: c); IL1B, CCL3\nprogram 2: all 3 groups; MKI67"
+    )
 
 
 def test_directions_are_for_the_same_cells_and_genes_in_the_same_order(adata):
