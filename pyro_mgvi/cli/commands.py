@@ -166,12 +166,11 @@ def _trained(arguments: Namespace, adata: Any, data: GroupedCounts, mgvi: MGVI) 
         print(f"written to {arguments.model}: the model")
     how = {"foreign": arguments.foreign, "progress": not arguments.quiet}
     stale = stale_latents(mgvi, adata) if arguments.backed else []
-    if arguments.backed:
-        record(mgvi, adata, foreign=arguments.foreign)
-        if stale:
-            say(f"leaving out the latents of an earlier fit: {', '.join(stale)}")
-    else:
+    if stale:
+        say(f"leaving out the latents of an earlier fit: {', '.join(stale)}")
+    if not arguments.backed:
         mgvi.write_latents(adata, **how)
+    record(mgvi, adata, foreign=arguments.foreign, command=arguments.command)
     if arguments.backed:
         write_backed(mgvi, adata, data, stale, arguments.input, arguments.out, **how)
     else:

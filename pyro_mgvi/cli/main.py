@@ -61,6 +61,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 def _main(argv: Sequence[str] | None) -> int:
     parser = arguments_parser()
     arguments = parser.parse_args(argv)
+    arguments.command = shlex.join(["pyro-mgvi", *(sys.argv[1:] if argv is None else argv)])
     if arguments.run == "fit":
         _inputs_after_columns(parser, arguments)
     try:

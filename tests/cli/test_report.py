@@ -17,9 +17,9 @@ def test_from_the_shell(adata, tmp_path, capsys):
     model = tmp_path / "model"
     assert main(["fit", str(source), *options, "--out", str(result), "--model", str(model)]) == 0
     command = ["report", str(result), "--out", str(out), "--quiet"]
-    assert main(command) == 0 and "--model MODEL" in out.read_text()
+    assert main(command) == 0 and f"--model {model} --out report.html" in out.read_text()
     assert main([*command, "--model", str(model), "--labels", "celltype"]) == 0
-    assert "--model MODEL --out report.html --diagnose" in out.read_text()
+    assert f"--model {model} --out report.html --diagnose" in out.read_text()
     out.unlink()
     capsys.readouterr()
     for wrong, message in [

@@ -203,6 +203,18 @@ def test_the_advised_fit_reads_the_same_cells(fitted):
     assert parser().parse_args(shlex.split(report)[1:]).model == found["model"]
 
 
+def test_a_fit_of_the_shell_is_advised_with_all_that_it_was_told(fitted):
+    command = "pyro-mgvi fit 'my cells.h5ad' --group-key group --latents z:4 --out r.h5ad"
+    result = replace(Result.read(fitted[0], None, None), settings={"command": command})
+    fit, report = without_model(result, "Genes").command.splitlines()
+    assert fit == f"{command} --model MODEL"
+    assert report == "pyro-mgvi report RESULT.h5ad --model MODEL --out report.html"
+    saved = replace(result, settings={"command": f"{command} --model 'my model'"})
+    assert without_model(saved, "Genes").command == report.replace("MODEL", "'my model'")
+    broken = replace(result, settings={"command": "pyro-mgvi fit 'my", "group_key": "group"})
+    assert "--model MODEL" in without_model(broken, "Genes").command
+
+
 @pytest.mark.slow
 def test_the_number_of_genes_is_of_those_that_were_chosen(adata):
     cells = adata.copy()
