@@ -109,9 +109,9 @@ class Fits(Program):
         try:
             trainer.run(progress)
         finally:  # a run that Ctrl-C or an error ends keeps its best weights, and its history
-            earlier = earlier.iloc[: len(earlier) - trainer.n_resumed]
             if trainer.history:
-                self.plan, self.history = plan, continued(earlier, trainer.table())
+                self.plan = plan
+                self.history = continued(earlier, trainer.table(), trainer.n_resumed)
                 self.interrupted, self.agreement = True, pd.DataFrame()
         self.interrupted = False
         if others is not None:
@@ -133,9 +133,19 @@ class Fits(Program):
             As for :meth:`fit`.
         """
         data = self.read(adata, missing_genes=0)
-        return TrainingSetup(self, data, chosen_plan(plan, max_epochs), known=self._known(data))
+        setup = TrainingSetup(self, data, chosen_plan(plan, max_epochs), known=self._known(data))
+        setup.train()
+        return setup
 
     def _known(self, data: GroupedCounts) -> Known:
-        return {} if self.discovery is None else self.discovery.directions(data)
+        if self.discovery is None:
+            return {}
+        if self.discovery.forgotten and not self.trained:
+            warn(
+                "the directions that were discovered are not saved with a model, and this training "
+                "begins without them: make the model anew, with latents=DISCOVER, for the same fit",
+                DataWarning,
+            )
+        return self.discovery.directions(data)
 
     estimate = estimate

@@ -123,7 +123,6 @@ class TrainingSetup:
         self.validation = data.view(held_out) if len(held_out) else None
         self.rank, self.n_ranks = 0, 1
         self._resident: tuple[torch.device, dict[int, Resident]] | None = None
-        self.train()
 
     def divide(self, rank: int, n_ranks: int) -> None:
         """Take a part of each minibatch from here on: the ``rank``-th, from 0, of ``n_ranks``.

@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 from pyro_mgvi.data import GroupedCounts, Minibatch
 from pyro_mgvi.errors import SettingsError, TrainingError, TrainingInterrupted
 from pyro_mgvi.kernels.compiled import compilation
-from pyro_mgvi.kernels.exclusive import exclusive
+from pyro_mgvi.kernels.exclusive import exclusive, fast_small_numbers
+from pyro_mgvi.support.undisturbed import undisturbed
 from pyro_mgvi.training.checkpoint import Checkpoint, identity
 from pyro_mgvi.training.clock import Clock
 from pyro_mgvi.training.devices.ranks import Ranks
@@ -120,13 +121,10 @@ class Trainer:
             unit="epoch",
             disable=not (progress and self.ranks.first),
         )
-        flushed = float(torch.tensor(1e-38) / 100) == 0.0
-        validated = torch.distributions.Distribution._validate_args  # Pyro restores its own only
-        # Weights of idle dimensions shrink towards zero; denormal numbers are 20 times slower.
-        torch.set_flush_denormal(True)
         try:
             # Fork the generators: the caller's random state stays as it was.
             with (
+                fast_small_numbers(),
                 self.ranks.together(),
                 exclusive(),
                 pyro.settings.context(module_local_params=True),
@@ -143,16 +141,13 @@ class Trainer:
         except KeyboardInterrupt:
             self.interrupted = True
         finally:
-            torch.set_flush_denormal(flushed)
-            torch.distributions.Distribution.set_default_validate_args(validated)
             bar.close()
-            self._restore_best()
+            self.interrupted |= undisturbed(self._restore_best)
         if self.history:  # without, there is nothing to prune by
             finish = partial(self.setup.finish, progress)
-            if self.interrupted:  # nobody waits for others
-                finish()
-            else:
-                self.ranks.decided(finish, self.objective)
+            if not self.interrupted:  # then, nobody waits for others
+                finish = partial(self.ranks.decided, finish, self.objective)
+            self.interrupted |= undisturbed(finish)
         if self.interrupted:
             folder = None if self.checkpoint is None else self.checkpoint.folder
             n_epochs, most = len(self.history), self.setup.max_epochs

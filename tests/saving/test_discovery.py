@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyro_mgvi import MGVI, Discovery, ModelFileError, plots, shared, subsets
+from pyro_mgvi import MGVI, DataWarning, Discovery, ModelFileError, plots, shared, subsets
 from pyro_mgvi.datasets import clear_recipe
 
 LATENTS = (shared(2), subsets("t", {"group1+group2": ("group1", "group2")}, 2))
@@ -54,8 +54,13 @@ def test_a_loaded_model_trains_on_without_directions(adata, tmp_path):
     discovered(adata).save(tmp_path / "m")
     loaded = MGVI.load(tmp_path / "m")
     assert loaded.discovery.directions(loaded.read(adata)) == {}
-    loaded.fit(adata, max_epochs=1, progress=False)
+    with pytest.warns(DataWarning, match="directions that were discovered are not saved"):
+        loaded.fit(adata, max_epochs=1, progress=False)
     assert loaded.discovery is not None
+    loaded.fit(adata, max_epochs=1, progress=False)  # it is past what they were for
+    shared_by_all = [(*row[:2], "varies", *row[3:]) for row in ROWS]
+    discovered(adata, shared_by_all).save(tmp_path / "none")
+    MGVI.load(tmp_path / "none").fit(adata, max_epochs=1, progress=False)
 
 
 def test_a_loaded_discovery_makes_the_same_latents_of_a_new_model(adata, tmp_path):

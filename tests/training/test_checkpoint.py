@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pyro.distributions as dist
 import pytest
 import torch
@@ -16,6 +17,7 @@ from pyro_mgvi import (
     SearchSettings,
     SettingsError,
     TrainingError,
+    TrainingInterrupted,
     private,
     shared,
 )
@@ -70,6 +72,32 @@ def test_a_training_that_has_ended_is_not_trained_on(adata, tmp_path, monkeypatc
     resumed = fit(adata, tmp_path / "run", plan)
     assert len(resumed.history) == len(whole.history)
     assert same(resumed.latents(adata), whole.latents(adata))
+
+
+@pytest.mark.parametrize("again", ["same process", "new process"])
+def test_the_history_of_a_second_fit_that_was_resumed_is_whole(adata, folder, monkeypatch, again):
+    def begun():
+        mgvi = untrained(adata)
+        mgvi.fit(adata, PLAN, max_epochs=2, progress=False)
+        return mgvi
+
+    whole, mgvi, place = begun(), begun(), folder.parent / "second"
+    whole.fit(adata, PLAN, progress=False)
+    epoch = Trainer._epoch
+
+    def interrupted(self, number):
+        if number == 2:
+            raise KeyboardInterrupt
+        epoch(self, number)
+
+    with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted):
+        patch.setattr(Trainer, "_epoch", interrupted)
+        mgvi.fit(adata, PLAN, checkpoint=place, progress=False)
+    mgvi = mgvi if again == "same process" else begun()
+    mgvi.fit(adata, PLAN, checkpoint=place, progress=False)
+    pd.testing.assert_frame_equal(mgvi.history, whole.history)
+    assert mgvi.history["training"].tolist() == [1, 1, 2, 2, 2]
+    assert same(mgvi.latents(adata), whole.latents(adata))
 
 
 def test_an_existing_one_is_refused_if_it_is_not_to_be_resumed(adata, folder, tmp_path):

@@ -1,5 +1,6 @@
 """The training loop: what it returns, keeps, leaves alone, resumes and refuses."""
 
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from pyro_mgvi import (
     MGVI,
     DataError,
     SearchSettings,
+    SettingsError,
     TrainingError,
     TrainingInterrupted,
     TrainingPlan,
@@ -21,6 +23,7 @@ from pyro_mgvi import (
 )
 from pyro_mgvi.datasets import clear_recipe
 from pyro_mgvi.training import Trainer, TrainingSetup
+from pyro_mgvi.training.search.pruning import prune
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +261,35 @@ def test_a_run_interrupted_in_the_epoch_of_the_search_keeps_what_was_best(adata,
     terms.pop("decoder_prior")
     kept = mgvi.history.loc[mgvi.history["kept"], "validation"].item()
     assert sum(terms.values()).item() / len(held_out) == pytest.approx(kept, rel=1e-6)
+
+
+@pytest.mark.parametrize("by", ["signal", "error"])
+def test_an_interrupt_while_dimensions_are_closed_waits_until_they_are(adata, monkeypatch, by):
+    mgvi, closed = untrained(adata), []
+
+    def interrupted(*arguments):
+        closed.append(by)
+        if by == "signal":
+            signal.raise_signal(signal.SIGINT)
+        elif len(closed) == 1:
+            raise KeyboardInterrupt
+        return prune(*arguments)
+
+    monkeypatch.setattr("pyro_mgvi.training.setup.prune", interrupted)
+    with pytest.raises(TrainingInterrupted, match="after 3 of at most 3 epochs"):
+        mgvi.fit(adata, replace(PLAN, prune_below=1e3), progress=False)
+    assert not any(mgvi.model.active[latent.name].any() for latent in mgvi.families)
+    assert mgvi.interrupted and len(mgvi.history) == 3 and not mgvi.model.training
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_fit_that_is_refused_leaves_the_model_as_it_was(adata, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    mgvi = untrained(adata)
+    with pytest.raises(SettingsError, match="is a file: name a folder"):
+        mgvi.fit(adata, PLAN, checkpoint=tmp_path / "file", progress=False)
+    assert not mgvi.model.training and not mgvi.guide.training
+    assert mgvi.training_setup(adata, PLAN).model.training  # a loop of one's own trains
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_cause(adata):

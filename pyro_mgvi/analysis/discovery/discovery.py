@@ -69,6 +69,14 @@ class Discovery:
             lines.append(f"program {number}: {who}{beside}; {rows['genes'].iloc[0]}")
         return "\n".join(lines)
 
+    @property
+    def forgotten(self) -> bool:
+        """Whether directions of programs of some groups were known, and are no longer."""
+        if self.programs or not len(self.table):
+            return False
+        all_vary = self.table["verdict"].eq(VARIES).groupby(self.table["program"]).all()
+        return not bool(all_vary.all())
+
     def directions(self, data: GroupedCounts) -> dict[Groups, list[Direction]]:
         """Return the directions that the search of a fit starts with, by the groups that own them.
 

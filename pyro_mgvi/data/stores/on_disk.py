@@ -66,11 +66,17 @@ class OnDisk:
         Raises
         ------
         DataError
-            If they are stored by genes (CSC): cells cannot be read from there.
+            If they are stored by genes (CSC): cells cannot be read from there. If the file is
+            no longer where it was.
         """
         if not adata.isbacked or adata.is_view:
             return None
-        path = Path(adata.filename)
+        path = Path(adata.filename).absolute()
+        if not path.exists():
+            raise DataError(
+                f"the file of adata, {adata.filename}, is no longer at {path}: open it from where "
+                "it is now, or read it into memory, adata = adata.to_memory()"
+            )
         with _open(path) as file:
             x = file.get("X")
             if isinstance(x, h5py.Dataset):

@@ -57,6 +57,18 @@ def test_a_small_file_is_read_into_memory(tmp_path, monkeypatch):
     assert GroupedCounts.from_anndata(backed(tmp_path / "x.h5ad"), "group").buffer is None
 
 
+def test_a_file_that_is_no_longer_where_it_was_opened(tmp_path, monkeypatch):
+    written(tmp_path / "x.h5ad", counts())
+    monkeypatch.chdir(tmp_path)
+    adata = backed("x.h5ad")
+    data = GroupedCounts.from_anndata(adata, "group")
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    np.testing.assert_array_equal(plain(data.x), counts())  # it was found before
+    with pytest.raises(DataError, match=r"the file of adata, x.h5ad, is no longer at .*sub"):
+        GroupedCounts.from_anndata(adata, "group")
+
+
 def test_genes_in_another_order(tmp_path):
     x = counts()
     memory = written(tmp_path / "x.h5ad", x)
