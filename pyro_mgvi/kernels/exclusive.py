@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import torch
 from pyro import poutine
 
+from pyro_mgvi.errors import SettingsError
+
 _lock = threading.RLock()
 
 
@@ -67,3 +69,17 @@ def fast_small_numbers() -> Iterator[None]:
     finally:
         torch.set_flush_denormal(flushed)
         torch.distributions.Distribution.set_default_validate_args(validated)
+
+
+def check_full_precision(device: str) -> None:
+    """Refuse to compute within ``torch.autocast``, on a kind of device.
+
+    Raises
+    ------
+    SettingsError
+        If it is on.
+    """
+    if torch.is_autocast_enabled(device):
+        raise SettingsError(
+            "torch.autocast is on, which rounds what sums over genes and cells need: leave it first"
+        )

@@ -20,7 +20,7 @@ from pyro_mgvi.core.interfaces import (
     StartsDimensions,
 )
 from pyro_mgvi.errors import ComponentWarning, MGVIError, SettingsError
-from pyro_mgvi.kernels.exclusive import exclusive
+from pyro_mgvi.kernels.exclusive import check_full_precision, exclusive
 from pyro_mgvi.model.generative import Model
 from pyro_mgvi.model.guide import Guide
 
@@ -74,6 +74,9 @@ def kind_of(likelihood: Callable[..., Likelihood]) -> DataKind:
 @contextmanager
 def building() -> Iterator[None]:
     """Turn what a class says of arguments that it does not take into an error of our own."""
+    check_full_precision("cpu")
+    if torch.get_default_device().type == "meta":
+        raise SettingsError("torch's default device is 'meta', which holds no numbers: leave it")
     try:
         yield
     except MGVIError:

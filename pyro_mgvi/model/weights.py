@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from pyro_mgvi.errors import UntrainedWarning, warn
+from pyro_mgvi.errors import SettingsError, UntrainedWarning, warn
+from pyro_mgvi.kernels.exclusive import check_full_precision
 from pyro_mgvi.model.generative import Model
 from pyro_mgvi.model.guide import Guide
 
@@ -58,6 +59,26 @@ class Trainable:
         """Whether weights have changed since the model was built, by whatever loop."""
         parts = {"model": self.model, "guide": self.guide}
         return self._untrained is None or differ(self._untrained, sampled(parts))
+
+    def check_usable(self) -> None:
+        """Refuse weights with which nothing can be computed, and a context that rounds.
+
+        Raises
+        ------
+        SettingsError
+            If weights are of low or of several precisions, or are nowhere (``"meta"``); within
+            ``torch.autocast``.
+        """
+        weights = [*self.model.parameters(), *self.guide.parameters()]
+        kinds = sorted({str(weight.dtype) for weight in weights})
+        if len(kinds) > 1 or kinds[0] not in ("torch.float32", "torch.float64"):
+            raise SettingsError(
+                f"the weights of model and guide are of {' and '.join(kinds)}: make both float32, "
+                "mgvi.model.float() and mgvi.guide.float()"
+            )
+        if any(weight.is_meta for weight in weights):
+            raise SettingsError("weights are on the device 'meta', which holds no numbers")
+        check_full_precision(weights[0].device.type)
 
     def warn_untrained(self) -> None:
         """Warn if results are asked of a model that nobody has trained.

@@ -29,7 +29,6 @@ from pyro_mgvi.model.generative import Model
 from pyro_mgvi.model.guide import Guide
 from pyro_mgvi.model.own_weight import OwnWeight, given_weights, own_weights
 from pyro_mgvi.model.posterior import Posterior
-from pyro_mgvi.model.structure import GroupedModule
 from pyro_mgvi.model.weights import Trainable
 from pyro_mgvi.networks import JointDecoder, SeparateEncoders
 from pyro_mgvi.support.progress import progress_bar
@@ -154,6 +153,7 @@ class Program(Trainable):
 
     def read_for_results(self, adata: AnnData | GroupedCounts) -> GroupedCounts:
         """Return the counts of ``adata`` as :meth:`read` does, and warn if nothing was trained."""
+        self.check_usable()
         self.warn_untrained()
         return self.read(adata)
 
@@ -242,15 +242,14 @@ class Program(Trainable):
     @contextmanager
     def at_rest(self) -> Iterator[None]:
         """Put model and guide in evaluation mode, and back as they were."""
-        modules: tuple[GroupedModule, ...] = (self.model, self.guide)
-        training = [module.training for module in modules]
+        before = [(module, module.training) for module in (self.model, self.guide)]
         try:
-            for module in modules:
+            for module, _ in before:
                 module.eval()
             yield
         finally:
-            for module, was in zip(modules, training):
-                module.train(was)
+            for module, training in before:
+                module.train(training)
 
     def batches(
         self,

@@ -80,6 +80,10 @@ class Trainer:
             patience = repr(self.setup.plan.patience)  # which another part of a training may change
             self.ranks.check_same({**identity(self.setup), "plan.patience": patience})
         objective = Objective(program.model, program.guide, self.setup.elbo)
+        if not any(weight.requires_grad for weight in objective.parameters()):
+            raise SettingsError(
+                "no weight can change: call requires_grad_(True) of mgvi.model or mgvi.guide"
+            )
         rate = self.setup.plan.learning_rate
         adam = torch.optim.Adam(objective.parameters(), lr=rate, fused=True)
         self.objective, self.optimizer = self.fabric.setup(objective, adam)

@@ -48,6 +48,31 @@ QUESTIONS = {
 
 
 @pytest.mark.slow
+def test_weights_and_contexts_without_enough_digits_are_refused(adata, mgvi):
+    def moved(change):
+        other = copy.deepcopy(mgvi)
+        change(other.model), change(other.guide)
+        return other
+
+    results = [lambda m: m.latents(adata), lambda m: m.fit(adata, max_epochs=1, progress=False)]
+    for ask in results:
+        with pytest.raises(SettingsError, match="bfloat16: make both float32"):
+            ask(moved(lambda part: part.bfloat16()))
+        with pytest.raises(SettingsError, match="'meta', which holds no numbers"):
+            ask(moved(lambda part: part.to("meta")))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            with pytest.raises(SettingsError, match="autocast is on"):
+                ask(mgvi)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with pytest.raises(SettingsError, match="autocast is on"):
+            MGVI.from_anndata(adata, "group")
+    with torch.device("meta"), pytest.raises(SettingsError, match="default device is 'meta'"):
+        MGVI.from_anndata(adata, "group")
+    frozen = moved(lambda part: part.requires_grad_(False))
+    with pytest.raises(SettingsError, match="no weight can change"):
+        frozen.fit(adata, max_epochs=1, progress=False)
+
+
 def test_a_diagnosis_of_an_untrained_model_says_so(adata):
     with pytest.warns(UntrainedWarning) as caught:
         untrained(adata).diagnose(adata, plan=BRIEF, progress=False)
