@@ -136,7 +136,7 @@ class Design(Sequence[str]):
         """
         n = len(self)
         if not columns:
-            return torch.full((n, n), 1.0 / n)
+            return torch.full((n, n), 1.0 / n, dtype=torch.float32)
         chosen = self.block(self.levels(columns).values()).double()
         mean_b = (chosen / chosen.sum(0)).mean(1)
         related = {
@@ -234,7 +234,7 @@ def as_terms(
     """
     if is_identity(terms_bt):
         return offset_bg.clone()
-    weight_b = torch.ones(len(offset_bg)) if weight_b is None else weight_b
+    weight_b = offset_bg.new_ones(len(offset_bg)) if weight_b is None else weight_b
     root_b1 = weight_b.to(offset_bg.device).double().sqrt()[:, None]
     terms_bt = terms_bt.to(offset_bg.device).double()
     if known_bg is None or told_tg is None:

@@ -48,10 +48,11 @@ class ForeignSample(NamedTuple):
         n = member_sn.shape[1]
         n_owners = member_sn.sum(1, keepdim=True)
         k = min(n, int(n_owners.max()) + n_foreign)
-        order = torch.rand(member_sn.shape, device=member_sn.device) + member_sn  # owners first
+        kind, device = torch.float32, member_sn.device
+        order = torch.rand(member_sn.shape, dtype=kind, device=device) + member_sn  # owners first
         index_sk = order.topk(k, sorted=False).indices
         encoded_sn = torch.zeros_like(member_sn).scatter(1, index_sk, True)
-        stands_for = (n - n_owners) / (k - n_owners).clamp(min=1)
+        stands_for = (n - n_owners).to(kind) / (k - n_owners).clamp(min=1)
         return cls(index_sk, encoded_sn, stands_for.where(~member_sn, 1.0))
 
     @contextmanager

@@ -55,7 +55,7 @@ class InitialValues(NamedTuple):
     input_g: Tensor
     depth: Tensor
     n_covariates: int = 0
-    n_group_b: Tensor = torch.ones(1)
+    n_group_b: Tensor = torch.ones(1, dtype=torch.float32)
     measured_bg: Tensor | None = None
     reference_g: Tensor | None = None
     modalities: Modalities | None = None

@@ -45,7 +45,8 @@ class Dirac:
 
     def __call__(self, own: dist.TorchDistribution, member: Tensor) -> dist.TorchDistribution:
         """Return the prior of one copy per entry of the boolean tensor ``member``."""
-        zero = torch.zeros(member.shape + own.event_shape, device=member.device)
+        shape = member.shape + own.event_shape
+        zero = torch.zeros(shape, dtype=torch.float32, device=member.device)
         return dist.MaskedMixture(member, dist.Delta(zero, event_dim=1), own)
 
 

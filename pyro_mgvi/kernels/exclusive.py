@@ -1,4 +1,4 @@
-"""What belongs to the whole process: torch's random generator and Pyro's stack of handlers."""
+"""What belongs to the whole process: torch's random generator and type, and Pyro's handlers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def exclusive() -> Iterator[None]:
 
     Threads take turns. The caller's random state stays as it was, handlers of the caller do not see
     the sites within, and what is made is no inference tensor, also within
-    ``torch.inference_mode()``: it could never be trained.
+    ``torch.inference_mode()``: it could never be trained. Tensors are of single precision, as
+    counts are, whatever the caller's default is: of another one, a seed draws other numbers.
 
     Examples
     --------
@@ -45,8 +46,18 @@ def exclusive() -> Iterator[None]:
     used = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     grad = torch.is_grad_enabled()
     with _lock, torch.random.fork_rng(devices=used), poutine.block():
-        with torch.inference_mode(False), torch.set_grad_enabled(grad):
+        with torch.inference_mode(False), torch.set_grad_enabled(grad), _single_precision():
             yield
+
+
+@contextmanager
+def _single_precision() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager
@@ -61,7 +72,7 @@ def fast_small_numbers() -> Iterator[None]:
     ...     float(torch.tensor(1e-38) / 100)
     0.0
     """
-    flushed = float(torch.tensor(1e-38) / 100) == 0.0
+    flushed = float(torch.tensor(1e-38, dtype=torch.float32) / 100) == 0.0
     validated = torch.distributions.Distribution._validate_args  # Pyro restores its own only
     torch.set_flush_denormal(True)
     try:

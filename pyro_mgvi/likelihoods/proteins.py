@@ -67,7 +67,8 @@ class BackgroundMixture(dist.TorchDistribution):
             log_background, log_foreground, logits, log_theta = (
                 each.expand(shape) for each in self.parameters
             )
-            of_background = torch.rand(shape, device=logits.device) < logits.sigmoid()
+            uniform = torch.rand(shape, dtype=logits.dtype, device=logits.device)
+            of_background = uniform < logits.sigmoid()
             log_mean = log_background.where(of_background, log_foreground)
             theta = log_theta.exp()
             rate: Tensor = torch.distributions.Gamma(theta, theta).sample() * log_mean.exp()

@@ -69,7 +69,7 @@ class Posterior:
         drawn = {}
         for latent in self.model.latents:
             loc, scale = self.moments[latent.name]
-            noise = torch.randn(loc.shape, generator=generator).to(loc)
+            noise = torch.randn(loc.shape, generator=generator, dtype=torch.float32).to(loc)
             drawn[latent.name] = (loc + scale * noise) * self._active(latent.name)
         return drawn
 
@@ -97,7 +97,7 @@ class Posterior:
         values
             A draw of each latent, (S, n, dim).
         """
-        total = torch.zeros(len(self), device=self.batch.group.device)
+        total = torch.zeros(len(self), device=self.batch.group.device, dtype=torch.float32)
         for name, value in values.items():
             loc, scale = self.moments[name]
             ratio = self._dimension_prior(name).log_prob(value)

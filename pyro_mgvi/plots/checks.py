@@ -147,10 +147,10 @@ def plate_diagram(
     graphviz = require("graphviz", "tutorials")
     n = len(mgvi.schema.groups)  # one made-up cell of each group
     cells = Minibatch(
-        counts=torch.ones(n, len(mgvi.schema.genes)),
+        counts=torch.ones(n, len(mgvi.schema.genes), dtype=torch.float32),
         group=torch.arange(n),
         batch=torch.zeros(n, dtype=torch.long),
-        covariates=torch.zeros(n, mgvi.schema.n_covariates),
+        covariates=torch.zeros(n, mgvi.schema.n_covariates, dtype=torch.float32),
         sample=torch.zeros(n, dtype=torch.long) if mgvi.schema.samples else None,
     )
     alone = pyro.get_param_store().scope()  # what is rendered registers its weights

@@ -9,6 +9,7 @@ import pyro
 import pytest
 import torch
 from helpers.fitting import PLAN, fitted, same, untrained
+from helpers.losses import losses, whole
 
 from pyro_mgvi import (
     MGVI,
@@ -69,15 +70,31 @@ def test_fit_changes_nothing_of_the_caller(adata):
     pd.testing.assert_frame_equal(adata.obs, obs)
 
 
-def test_works_under_another_default_dtype(adata, tmp_path):
-    torch.set_default_dtype(torch.float64)
-    try:
-        mgvi = fitted(adata)
-        assert (mgvi.latents(adata)["z"].dtypes == np.float32).all()
-        mgvi.save(tmp_path / "model")
-        assert same(MGVI.load(tmp_path / "model").latents(adata), mgvi.latents(adata))
-    finally:
-        torch.set_default_dtype(torch.float32)
+@pytest.fixture(params=[torch.float64, torch.float16, torch.bfloat16], ids=str)
+def another_default(request):
+    torch.set_default_dtype(request.param)
+    yield request.param
+    torch.set_default_dtype(torch.float32)
+
+
+def test_the_default_dtype_of_the_caller_changes_nothing(adata, trained, tmp_path, another_default):
+    mgvi = fitted(adata)
+    assert torch.get_default_dtype() == another_default
+    assert same(mgvi.latents(adata), trained.latents(adata))
+    assert same(mgvi.latents(adata, draw=1), trained.latents(adata, draw=1))
+    of_z = [x.normalized_expression(adata, latents="z") for x in (mgvi, trained)]
+    pd.testing.assert_frame_equal(*of_z, check_exact=True)  # offsets are averaged over groups
+    mgvi.save(tmp_path / "model")
+    assert same(MGVI.load(tmp_path / "model").latents(adata), trained.latents(adata))
+
+
+def test_a_step_of_a_loop_of_ones_own_draws_the_same_foreign_cells(adata, another_default):
+    mgvi = untrained(adata, foreign_sample=2)
+    mgvi.training_setup(adata, PLAN)  # in training mode
+    now = losses(mgvi, whole(mgvi, adata))
+    torch.set_default_dtype(torch.float32)
+    before = losses(mgvi, whole(mgvi, adata))
+    assert all(torch.equal(now[name], term) for name, term in before.items() if term is not None)
 
 
 def test_works_in_inference_mode_as_without(adata):
@@ -91,18 +108,19 @@ def test_works_in_inference_mode_as_without(adata):
 
 
 @pytest.mark.slow
-def test_searches_discovers_and_tests_under_another_default_dtype():
+def test_search_discovery_and_tests_do_not_see_another_default_dtype(another_default):
     """These begin with sums of their own, which have to be of the weights' precision."""
     cells = clear_recipe(0, n_cells=200, n_shared_genes=60, n_program_genes=40)
-    torch.set_default_dtype(torch.float64)
-    try:
+    found = []
+    for kind in (torch.float32, another_default):
+        torch.set_default_dtype(kind)
         mgvi = MGVI.from_anndata(cells, "group", latents=["z:3", "t:2"])
         mgvi.fit(cells, max_epochs=12, progress=False)  # with the search
-        table = mgvi.programs(cells, ["z", "t"], progress=False)
-        assert table["z_score"].notna().any()
-        assert mgvi.discover(cells, progress=False).latents
-    finally:
-        torch.set_default_dtype(torch.float32)
+        programs = mgvi.programs(cells, ["z", "t"], progress=False)
+        assert programs["z_score"].notna().any()
+        found.append((programs, mgvi.discover(cells, progress=False).table))
+    for before, now in zip(*found):
+        pd.testing.assert_frame_equal(before, now, check_exact=True)
 
 
 @pytest.mark.slow

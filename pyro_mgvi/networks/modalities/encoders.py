@@ -95,9 +95,9 @@ class ModalityEncoders(Encoder, StartsDimensions):
         """Return the input with one modality alone of some cells, drawn at random."""
         if x.has is None or not self.hide:
             return x
-        draw_nk = torch.rand(x.has.shape, device=x.has.device).where(x.has, -1.0)
+        draw_nk = torch.rand_like(x.has, dtype=torch.float32).where(x.has, -1.0)
         keep_nk = torch.zeros_like(x.has).scatter(1, draw_nk.argmax(1, keepdim=True), True)
-        alone_n1 = torch.rand(len(keep_nk), 1, device=x.has.device) < self.hide
+        alone_n1 = torch.rand_like(keep_nk[:, :1], dtype=torch.float32) < self.hide
         return x._replace(x=hidden(x.x, keep_nk | ~alone_n1, self.code_g))
 
     def start_dimension(self, copy: Copy, dim: int, start: DimensionStart) -> None:

@@ -31,9 +31,9 @@ def dimension_divergence(
     For each latent, the mean divergence of the posterior from the owners' prior over the cells
     that own a copy, in nats, (S, dim); 0 for closed dimensions.
     """
-    families = program.families
-    total = {latent.name: torch.zeros(latent.n_copies, latent.dim) for latent in families}
-    owners = {latent.name: torch.zeros(latent.n_copies, 1) for latent in families}
+    families, kind = program.families, torch.float32
+    total = {x.name: torch.zeros(x.n_copies, x.dim, dtype=kind) for x in families}
+    owners = {x.name: torch.zeros(x.n_copies, 1, dtype=kind) for x in families}
     for _, posterior in program.posteriors(data, progress=progress):
         for latent in families:
             owned_sn1 = posterior.owned(latent.name).unsqueeze(-1)
