@@ -16,6 +16,7 @@ from scipy import sparse
 from torch import Tensor
 
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.checks import some
 from pyro_mgvi.errors import SettingsError, TrainingError
 from pyro_mgvi.support.described import described
 from pyro_mgvi.support.values import path_of
@@ -24,6 +25,7 @@ from pyro_mgvi.training.setup import TrainingSetup
 
 BLOCK = 4096  # cells to read at a time
 STATE = re.compile(r"epoch_(\d+)\.pt")
+OURS = re.compile(r"epoch_\d+\.pt|training_\d+")  # what is in the folder of a checkpoint
 FREE = ("patience", "compiled")  # settings that may change between two parts of a training
 STARTED = "starting weights"
 
@@ -107,16 +109,8 @@ class Checkpoint:
         SettingsError
             If the file is damaged, or of another training: other data, weights or settings.
         """
-        *earlier, path = states(self.folder).values()
-        try:
-            state: dict[str, Any] = read_tensors(path, device)
-            theirs, best = dict(state["identity"]), dict(state["best"]["weights"])
-        except Exception as error:
-            instead = f"go on from {earlier[-1].name}" if earlier else "begin anew"
-            raise SettingsError(
-                f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged "
-                f"or no checkpoint of this version; delete it to {instead}"
-            ) from error
+        path, state = newest(self.folder, device)
+        theirs = state["identity"]
         if STARTED not in theirs:
             raise SettingsError(
                 f"checkpoint {path} is of an earlier version, which did not note the {STARTED}: "
@@ -124,7 +118,7 @@ class Checkpoint:
             )
         names = dict.fromkeys([*self.identity, *theirs])  # each once, in their order
         differ = [name for name in names if theirs.get(name) != self.identity.get(name)]
-        if differ == [STARTED] and not _has(self.setup, best):
+        if differ == [STARTED] and not _has(self.setup, state["best"]["weights"]):
             raise SettingsError(
                 f"checkpoint {path} is of another training, with other {STARTED}, and the weights "
                 "of this model would be lost: name another folder, or go on with the model as it "
@@ -147,13 +141,35 @@ def states(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def newest(folder: Path, device: torch.device) -> tuple[Path, dict[str, Any]]:
+    """Return the newest state of a folder that has one, and where it is.
+
+    Raises
+    ------
+    SettingsError
+        If it is damaged, or something else.
+    """
+    *earlier, path = states(folder).values()
+    try:
+        state: dict[str, Any] = read_tensors(path, device)
+        dict(state["identity"]), dict(state["best"]["weights"])
+    except Exception as error:
+        instead = f"go on from {earlier[-1].name}" if earlier else "begin anew"
+        raise SettingsError(
+            f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged "
+            f"or no checkpoint of this version; name another folder, or delete it to {instead}"
+        ) from error
+    return path, state
+
+
 def usable_folder(path: str | Path, resume: bool) -> Path:
     """Return the folder for a checkpoint, before any work; it is made with the first state.
 
     Raises
     ------
     SettingsError
-        If it is none, cannot be written to, or holds a state that is not to be resumed.
+        If it is none, cannot be written to, holds a state that is not to be resumed, or something
+        else than states.
     """
     folder = path_of("checkpoint", path)
     try:
@@ -162,6 +178,7 @@ def usable_folder(path: str | Path, resume: bool) -> Path:
         there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
         with tempfile.TemporaryFile(dir=there):
             found = states(folder)
+            others = _others(folder)
     except OSError as error:
         raise SettingsError(f"checkpoint {folder} cannot be written to: {error}") from error
     if found and not resume:
@@ -169,7 +186,20 @@ def usable_folder(path: str | Path, resume: bool) -> Path:
             f"checkpoint {folder} holds a training of {max(found)} epochs already: go on from it "
             "with resume=True, or name another folder"
         )
+    if found:
+        newest(folder, torch.device("cpu"))
+    elif others:
+        raise SettingsError(
+            f"checkpoint {folder} holds something else ({some(others)}): name a folder of its own"
+        )
     return folder
+
+
+def _others(folder: Path) -> list[str]:
+    """Return what a folder holds that has neither states nor those of several trainings."""
+    names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    names = [name for name in names if not name.startswith(".")]
+    return [] if any(map(OURS.fullmatch, names)) else names
 
 
 def weights_of(setup: TrainingSetup) -> str:

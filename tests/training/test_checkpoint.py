@@ -269,6 +269,28 @@ def test_a_path_that_is_no_folder(adata, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_folder_of_something_else(adata, tmp_path):
+    fitted(adata).save(tmp_path / "model")
+    (tmp_path / "cells.zarr" / "obs").mkdir(parents=True)
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "epoch_3.pt").write_text("mine")
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / ".DS_Store").write_text("of no one")
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    refused = {
+        "model": r"model holds something else \(history.csv, settings.json, weights.pt\)",
+        "cells.zarr": r"cells.zarr holds something else \(obs\)",
+        "junk": r"junk.epoch_3.pt cannot be read .* name another folder",
+    }
+    for name, message in refused.items():
+        with pytest.raises(SettingsError, match=message):
+            Trainer(untrained(adata), untrained(adata).read(adata), PLAN, "cpu", tmp_path / name)
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+    fit(adata, tmp_path / "hidden")
+    (tmp_path / "hidden" / "job.log").write_text("of the scheduler")
+    fit(adata, tmp_path / "hidden")
+
+
 def test_a_full_disk_leaves_the_state_before(adata, folder, monkeypatch):
     (folder / "epoch_3.pt").unlink()
 
