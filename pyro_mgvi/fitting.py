@@ -110,8 +110,8 @@ class Fits(Program):
             trainer.run(progress)
         finally:  # a run that Ctrl-C or an error ends keeps its best weights, and its history
             if trainer.history:
-                self.plan = plan
-                self.history = continued(earlier, trainer.table(), trainer.n_resumed)
+                earlier = earlier.iloc[: len(earlier) - trainer.n_resumed]
+                self.plan, self.history = plan, continued(earlier, trainer.table())
                 self.interrupted, self.agreement = True, pd.DataFrame()
         self.interrupted = False
         if others is not None:

@@ -38,7 +38,7 @@ def _backed(arguments: Namespace) -> None:
 
 
 def _checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
-    """Refuse a folder that cannot be used for a checkpoint, and say whether it is resumed."""
+    """Refuse a folder that cannot be used for a checkpoint, and say what it holds."""
     folder = arguments.checkpoint
     if folder is None:
         if arguments.resume:
@@ -55,11 +55,11 @@ def _checkpoint(arguments: Namespace, outputs: list[Output]) -> None:
     usable_folder(folder, arguments.resume)
     if arguments.resume:
         found = states(folder)
-        done = f"{max(found)} epochs of it are done" if found else "it holds nothing yet"
+        held = f"{max(found)} epochs of a training" if found else "nothing yet"
         if begun := len([*folder.glob("training_*")]):
             last = f", and {max(found)} epochs of the last" if found else ""
-            done = f"{begun} trainings are begun or done{last}"
-        say(f"going on from --checkpoint {folder}: {done}")
+            held = f"{begun} trainings, begun or done{last}"
+        say(f"--checkpoint {folder} holds {held}")
 
 
 def _discover(arguments: Namespace) -> None:

@@ -26,7 +26,9 @@ from pyro_mgvi.support.output import lasting_output
 CALLED = {"max_epochs": "epochs", "covariate_keys": "covariate_key", "label_key": "labels"}
 CALLED |= {"feature_masks": "feature_mask", "modalities": "modality"}
 OF_A_FIT = ("drop_empty", "round_counts")  # said of a model that is to be built, wherever
-SETTING = re.compile(r"(?<![\w'\".-])([a-z_]+)(?:=(True|'[^']*'|\.\.\.|\w+))?(?![\w'(=\[])")
+SETTING = re.compile(
+    r"(?<![\w'\".-])(?:plan\.)?([a-z_]+)(?:=(True|'[^']*'|\.\.\.|\w+))?(?![\w'(=\[])"
+)
 FILES = (".h5ad", ".h5", ".h5mu", ".zarr")  # endings of words that are no columns of obs
 
 
@@ -105,6 +107,8 @@ def _as_options(text: str, arguments: argparse.Namespace) -> str:
     >>> given = argparse.Namespace(layer=None, group_key=["x"], drop_empty=False)
     >>> _as_options("group_key 'x': pass layer='counts', or drop_empty=True", given)
     "--group-key 'x': pass --layer counts, or --drop-empty"
+    >>> _as_options("with other plan.max_epochs", argparse.Namespace(epochs=3))
+    'with other --epochs'
     """
 
     def option(found: re.Match[str]) -> str:

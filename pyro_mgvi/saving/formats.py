@@ -6,6 +6,8 @@ format written by    what is new
 3      0.1.0.dev     the log-linear path is stored as inputs x genes
 4      0.1.0         plan, priors and names of copies, which dimensions are active
 ====== ============= ==============================================================
+
+Settings of format 4 name the digests of the other files, which those of development versions lack.
 """
 
 from __future__ import annotations

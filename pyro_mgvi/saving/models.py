@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,13 +15,12 @@ import torch
 from pyro_mgvi.analysis import Discovery
 from pyro_mgvi.errors import ModelFileError, SettingsError
 from pyro_mgvi.fitting import Fits
-from pyro_mgvi.model.own_weight import given_weights
 from pyro_mgvi.saving.components import plain
-from pyro_mgvi.saving.formats import Weights, to_newest
+from pyro_mgvi.saving.formats import Settings, Weights, to_newest
 from pyro_mgvi.saving.settings import arguments_of, check_comes_back, plan_of, settings_of
 from pyro_mgvi.saving.sizes import check_sizes
 from pyro_mgvi.saving.tables import agreement_of, discovery_of, history_of
-from pyro_mgvi.support.values import path_of
+from pyro_mgvi.support.values import flag, number, path_of
 from pyro_mgvi.support.whole_files import read_tensors, written_whole
 from pyro_mgvi.training import TrainingPlan
 
@@ -99,16 +99,17 @@ def write(path: str | Path, mgvi: Fits) -> None:
     check_target(path)
     path = Path(path)
     mgvi.warn_untrained()
-    text = json.dumps(settings_of(mgvi), indent=1, default=plain)
-    check_comes_back(mgvi, json.loads(text))
+    settings = json.loads(json.dumps(settings_of(mgvi), default=plain))
+    check_comes_back(mgvi, settings)
     weights = {"model": mgvi.model.state_dict(), "guide": mgvi.guide.state_dict()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as new:
             new.mkdir()
-            (new / SETTINGS).write_text(text)
             torch.save(weights, new / WEIGHTS)
             mgvi.history.to_csv(new / HISTORY, index=False)
+            settings["files"] = {name: _digest(new / name) for name in (WEIGHTS, HISTORY)}
+            (new / SETTINGS).write_text(json.dumps(settings, indent=1))
     except (OSError, RuntimeError) as error:  # torch turns some of the former into the latter
         raise ModelFileError(f"cannot write the model to {path}: {error}") from error
 
@@ -130,9 +131,9 @@ def load(kind: type[AnyProgram], path: str | Path, components: Iterable[type] = 
         raise ModelFileError(f"the saved model {path} cannot be built again: {reason}") from error
     fill(mgvi, saved.weights, path)
     mgvi.mark(saved.trained)
-    if not isinstance(saved.own_weight, dict) or saved.own_weight.keys() != mgvi.own_weight.keys():
+    if saved.own_weight.keys() != mgvi.own_weight.keys():
         raise ModelFileError(f"the saved model {path} is damaged: own_weight is not of its latents")
-    mgvi.own_weight = given_weights(saved.own_weight, mgvi.families)
+    mgvi.own_weight = saved.own_weight
     mgvi.history, mgvi.plan, mgvi.interrupted = saved.history, saved.plan, saved.interrupted
     mgvi.agreement = saved.agreement
     if saved.discovery is not None:
@@ -159,18 +160,19 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
         raise ModelFileError(f"{path / SETTINGS} is damaged: {error!r}") from error
     own = {component.__name__: component for component in components}
     try:
+        _check_files(settings, path)
         weights = read_tensors(path / WEIGHTS)
         settings, weights = to_newest(settings, weights, path)
         check_sizes(settings, weights, path)
         table = history_of(path / HISTORY)
         return Saved(
             arguments_of(settings, own),
-            settings["own_weight"],
+            _own_weight(settings["own_weight"]),
             weights,
             table,
             plan_of(settings["plan"]),
-            bool(settings.get("interrupted", False)),
-            bool(settings.get("trained", True)),
+            flag("interrupted", settings.get("interrupted", False)),
+            flag("trained", settings.get("trained", True)),
             agreement_of(settings.get("agreement", [])),
             discovery_of(settings["discovery"]) if "discovery" in settings else None,
         )
@@ -178,6 +180,27 @@ def read(path: str | Path, components: Iterable[type] = ()) -> Saved:
         raise
     except Exception as error:
         raise ModelFileError(f"the saved model {path} is damaged: {error!r}") from error
+
+
+def _own_weight(weights: dict[str, Any]) -> dict[str, float]:
+    return {name: number(f"own_weight of {name}", x, least=0.0) for name, x in weights.items()}
+
+
+def _check_files(settings: Settings, path: Path) -> None:
+    """Refuse files that were not written with the settings; those of earlier versions may be."""
+    if (digests := settings.get("files")) is None:
+        return
+    for name in (WEIGHTS, HISTORY):
+        if not (path / name).is_file() or _digest(path / name) != digests[name]:
+            raise ModelFileError(
+                f"{path / name} is missing, damaged or of another model: it is not what was saved "
+                f"with {SETTINGS}; copy the folder anew, with all its files"
+            )
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _classes(components: object) -> tuple[type, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from pyro_mgvi.core import Latent
 from pyro_mgvi.data import Schema
+from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.schema import Modality
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.fitting import Fits
@@ -22,6 +24,7 @@ from pyro_mgvi.saving.components import (
 from pyro_mgvi.saving.formats import FORMAT, Settings
 from pyro_mgvi.saving.tables import rows_of
 from pyro_mgvi.support.described import described
+from pyro_mgvi.support.values import flag
 from pyro_mgvi.support.versions import versions
 from pyro_mgvi.training import SearchSettings, TrainingPlan
 
@@ -114,16 +117,18 @@ def arguments_of(settings: Settings, own: Mapping[str, type]) -> dict[str, Any]:
     """
     schema = {"samples": [], **settings["schema"]}
     for name in ("covariate_keys", "genes", "groups", "batches", "samples"):
-        schema[name] = _texts(schema[name])
+        schema[name] = _names(schema[name])
     if isinstance(schema["group_key"], list):
         schema["group_key"] = _texts(schema["group_key"])
         schema["levels_gc"] = tuple(map(_texts, schema["levels_gc"]))
     schema["levels_gc"] = tuple(schema.get("levels_gc", ()))
-    schema["categories"] = {k: _texts(v) for k, v in schema["categories"].items()}
+    schema["categories"] = {k: _names(v) for k, v in schema["categories"].items()}
     schema["moments"] = {
         k: (float(mean), float(std)) for k, (mean, std) in schema["moments"].items()
     }
     schema["modalities"] = tuple(Modality(**each) for each in schema.get("modalities", ()))
+    for name in ("drop_empty", "use_raw", "round_counts"):
+        schema[name] = flag(name, schema.get(name, False))
     schema["left_out"] = int(schema.get("left_out", 0))
     schema["absent"] = {k: _texts(v) for k, v in schema.get("absent", {}).items()}
     latents = [
@@ -154,6 +159,14 @@ def _texts(listed: object) -> tuple[str, ...]:
     if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
         raise TypeError(f"{listed!r} is no list of texts")
     return tuple(listed)
+
+
+def _names(listed: object) -> tuple[str, ...]:
+    """Return texts of which none is there twice."""
+    names = _texts(listed)
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise ValueError(f"{some(twice)} is there twice")
+    return names
 
 
 def plan_of(described: Settings | None) -> TrainingPlan | None:

@@ -26,7 +26,10 @@ AGREEMENT = {
 
 def history_of(path: Path) -> pd.DataFrame:
     """Return losses per epoch; the parser of pandas may crash on what is damaged."""
-    header, *rows = [*csv.reader(path.read_text(encoding="utf-8").splitlines())] or [[]]
+    rows = [*csv.reader(path.read_text(encoding="utf-8").splitlines())]
+    if not rows:
+        raise ModelFileError(f"{path} is damaged: it is empty")
+    header, *rows = rows
     if not any(header):
         return pd.DataFrame()
     table = pd.DataFrame([[_loss(text) for text in row] for row in rows], columns=header)

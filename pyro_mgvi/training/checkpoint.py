@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
+from torch import Tensor
 
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.checks import some
 from pyro_mgvi.errors import SettingsError, TrainingError
 from pyro_mgvi.support.described import described
 from pyro_mgvi.support.values import path_of
@@ -23,7 +25,9 @@ from pyro_mgvi.training.setup import TrainingSetup
 
 BLOCK = 4096  # cells to read at a time
 STATE = re.compile(r"epoch_(\d+)\.pt")
+OURS = re.compile(r"epoch_\d+\.pt|training_\d+")  # what is in the folder of a checkpoint
 FREE = ("patience", "compiled")  # settings that may change between two parts of a training
+STARTED = "starting weights"
 
 
 class Checkpoint:
@@ -37,7 +41,7 @@ class Checkpoint:
     folder
         The folder; made if there is none. Who begins anew deletes it.
     setup
-        The training.
+        The training, before its first step: it starts with the weights of this moment.
     resume
         Whether to go on from what the folder holds, or to refuse it.
 
@@ -50,11 +54,22 @@ class Checkpoint:
     def __init__(self, folder: str | Path, setup: TrainingSetup, resume: bool = True):
         self.folder = usable_folder(folder, resume)
         self.setup = setup
+        self.started = weights_of(setup)
 
     @cached_property
     def identity(self) -> dict[str, str]:
         """What must be equal for a training to go on, by name, as text."""
-        return identity(self.setup)
+        return {**identity(self.setup), STARTED: self.started}
+
+    def n_known(self, state: dict[str, Any]) -> int:
+        """Return how many epochs of the program's history are of the training of a state.
+
+        None if it is at the start of that training, its last ones if it was interrupted there.
+        """
+        history = self.setup.program.history
+        if state["identity"][STARTED] == self.started or not len(history):
+            return 0
+        return int((history["training"] == history["training"].max()).sum())
 
     def exists(self) -> bool:
         """Return whether there is something to resume."""
@@ -86,24 +101,30 @@ class Checkpoint:
     def read(self, device: torch.device) -> dict[str, Any]:
         """Return the newest state.
 
+        It takes the place of the program's weights, so these are to be those with which its
+        training began, or its best ones, as an interruption leaves them.
+
         Raises
         ------
         SettingsError
             If the file is damaged, or of another training: other data, weights or settings.
         """
-        *earlier, path = states(self.folder).values()
-        try:
-            state: dict[str, Any] = read_tensors(path, device)
-            theirs = dict(state["identity"])
-        except Exception as error:
-            instead = f"go on from {earlier[-1].name}" if earlier else "begin anew"
+        path, state = newest(self.folder, device)
+        theirs = state["identity"]
+        if STARTED not in theirs:
             raise SettingsError(
-                f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged "
-                f"or no checkpoint of this version; delete it to {instead}"
-            ) from error
+                f"checkpoint {path} is of an earlier version, which did not note the {STARTED}: "
+                "name another folder to begin anew"
+            )
         names = dict.fromkeys([*self.identity, *theirs])  # each once, in their order
         differ = [name for name in names if theirs.get(name) != self.identity.get(name)]
-        if differ:
+        if differ == [STARTED] and not _has(self.setup, state["best"]["weights"]):
+            raise SettingsError(
+                f"checkpoint {path} is of another training, with other {STARTED}, and the weights "
+                "of this model would be lost: name another folder, or go on with the model as it "
+                "was when that training began"
+            )
+        if differ and differ != [STARTED]:
             raise SettingsError(
                 f"checkpoint {path} is of another training, with other {', '.join(differ)}: "
                 "name another folder, or train with the same data and settings"
@@ -120,13 +141,35 @@ def states(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def newest(folder: Path, device: torch.device) -> tuple[Path, dict[str, Any]]:
+    """Return the newest state of a folder that has one, and where it is.
+
+    Raises
+    ------
+    SettingsError
+        If it is damaged, or something else.
+    """
+    *earlier, path = states(folder).values()
+    try:
+        state: dict[str, Any] = read_tensors(path, device)
+        dict(state["identity"]), dict(state["best"]["weights"])
+    except Exception as error:
+        instead = f"go on from {earlier[-1].name}" if earlier else "begin anew"
+        raise SettingsError(
+            f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged "
+            f"or no checkpoint of this version; name another folder, or delete it to {instead}"
+        ) from error
+    return path, state
+
+
 def usable_folder(path: str | Path, resume: bool) -> Path:
     """Return the folder for a checkpoint, before any work; it is made with the first state.
 
     Raises
     ------
     SettingsError
-        If it is none, cannot be written to, or holds a state that is not to be resumed.
+        If it is none, cannot be written to, holds a state that is not to be resumed, or something
+        else than states.
     """
     folder = path_of("checkpoint", path)
     try:
@@ -135,6 +178,7 @@ def usable_folder(path: str | Path, resume: bool) -> Path:
         there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
         with tempfile.TemporaryFile(dir=there):
             found = states(folder)
+            others = _others(folder)
     except OSError as error:
         raise SettingsError(f"checkpoint {folder} cannot be written to: {error}") from error
     if found and not resume:
@@ -142,7 +186,46 @@ def usable_folder(path: str | Path, resume: bool) -> Path:
             f"checkpoint {folder} holds a training of {max(found)} epochs already: go on from it "
             "with resume=True, or name another folder"
         )
+    if found:
+        newest(folder, torch.device("cpu"))
+    elif others:
+        raise SettingsError(
+            f"checkpoint {folder} holds something else ({some(others)}): name a folder of its own"
+        )
     return folder
+
+
+def _others(folder: Path) -> list[str]:
+    """Return what a folder holds that has neither states nor those of several trainings."""
+    names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    names = [name for name in names if not name.startswith(".")]
+    return [] if any(map(OURS.fullmatch, names)) else names
+
+
+def weights_of(setup: TrainingSetup) -> str:
+    """Return a digest of the weights that model and guide have now, to the last bit."""
+    digest = hashlib.sha256()
+    for module in (setup.model, setup.guide):
+        for name, weight in module.state_dict().items():
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            digest.update(weight.cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _has(setup: TrainingSetup, weights: dict[str, Tensor]) -> bool:
+    """Return whether the program has these weights, but for which dimensions are closed."""
+    parts = {"model": setup.model, "guide": setup.guide}
+    return all(
+        torch.equal(weight.cpu(), weights[f"{part}.{name}"].cpu())
+        for part, module in parts.items()
+        for name, weight in module.named_parameters()
+    )
+
+
+def equal_on_all_ranks(setup: TrainingSetup) -> dict[str, str]:
+    """Return what must be equal on all ranks of a training, by name, as text."""
+    patience = repr(setup.plan.patience)  # which another part of a training may change
+    return {**identity(setup), "plan.patience": patience, STARTED: weights_of(setup)}
 
 
 def identity(setup: TrainingSetup) -> dict[str, str]:
@@ -165,6 +248,7 @@ def identity(setup: TrainingSetup) -> dict[str, str]:
         "foreign_sample": repr(program.guide.foreign_sample),
         "copies to train": repr(copies),
         **({} if setup.agreed is None else {"n_trainings": repr(setup.agreed.n_trainings)}),
+        **({"discovered directions": described(setup.known)} if setup.known else {}),
         "groups": repr(schema.groups),
         "batches": repr((schema.batch_key, schema.batches)),
         "covariates": repr((schema.covariate_keys, schema.categories)),

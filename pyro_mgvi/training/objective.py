@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -64,17 +63,8 @@ def columns(prefix: str, terms: dict[str, torch.Tensor]) -> dict[str, float]:
     return {prefix: sum(values.values()), **values}
 
 
-def continued(earlier: pd.DataFrame, new: pd.DataFrame, n_resumed: int = 0) -> pd.DataFrame:
-    """Return the histories of two trainings as one; the weights are those of the last.
-
-    A checkpoint has brought the first ``n_resumed`` epochs of the new one. If the last training of
-    the earlier ones began with them, it is the same, and is not told twice.
-    """
-    if n_resumed and len(earlier):
-        last = earlier["training"] == earlier["training"].max()
-        n = min(n_resumed, int(last.sum()))
-        begun = earlier.loc[last, "train"].to_numpy()[:n], new["train"].to_numpy()[:n]
-        earlier = earlier[~last] if np.array_equal(*begun, equal_nan=True) else earlier
+def continued(earlier: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Return the histories of two trainings as one; the weights are those of the last."""
     if not len(earlier) or not len(new):
         return new if len(new) else earlier
     number = new["training"] + earlier["training"].max()

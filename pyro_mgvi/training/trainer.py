@@ -19,7 +19,7 @@ from pyro_mgvi.errors import SettingsError, TrainingError, TrainingInterrupted
 from pyro_mgvi.kernels.compiled import compilation
 from pyro_mgvi.kernels.exclusive import exclusive, fast_small_numbers
 from pyro_mgvi.support.undisturbed import undisturbed
-from pyro_mgvi.training.checkpoint import Checkpoint, identity
+from pyro_mgvi.training.checkpoint import Checkpoint, equal_on_all_ranks
 from pyro_mgvi.training.clock import Clock
 from pyro_mgvi.training.devices.ranks import Ranks
 from pyro_mgvi.training.objective import (
@@ -77,8 +77,7 @@ class Trainer:
         self.setup = TrainingSetup(program, data, plan, copies)
         self.setup.divide(self.ranks.rank, self.ranks.number)
         if self.ranks.several:
-            patience = repr(self.setup.plan.patience)  # which another part of a training may change
-            self.ranks.check_same({**identity(self.setup), "plan.patience": patience})
+            self.ranks.check_same(equal_on_all_ranks(self.setup))
         objective = Objective(program.model, program.guide, self.setup.elbo)
         if not any(weight.requires_grad for weight in objective.parameters()):
             raise SettingsError(
@@ -95,11 +94,11 @@ class Trainer:
         kept = checkpoint
         self.checkpoint = None if kept is None else Checkpoint(kept, self.setup, resume)
         self.history: list[dict[str, float]] = []
-        self.n_resumed = 0  # epochs of the history that a checkpoint has brought
+        self.n_resumed = 0  # last epochs of the program's history that a checkpoint brings again
         self.interrupted = False
         self.name = "training"  # of the progress bar
         self._keep(float("inf"), 0)
-        self.before_search = self.best
+        self.before_change = self.best
 
     def run(self, progress: bool = True) -> pd.DataFrame:
         """Train, restore the best weights and return the history, one row per epoch.
@@ -220,9 +219,8 @@ class Trainer:
             changed = self.ranks.decided(partial(self.setup.change, epoch), self.objective)
         if self.ranks.several:
             torch.manual_seed(seed + self.ranks.rank)
-        if searched:
-            self.before_search = self.best
         if searched or changed:
+            self.before_change = self.best
             self._keep(float("inf"), epoch)  # what was best before it is past
         return changed
 
@@ -244,8 +242,8 @@ class Trainer:
         self.best: Best = {"loss": loss, "epoch": epoch, "weights": weights}
 
     def _restore_best(self) -> None:
-        if self.best["loss"] == float("inf"):  # the search's epoch was not finished
-            self.best = self.before_search
+        if self.best["loss"] == float("inf"):  # the epoch of the change was not finished
+            self.best = self.before_change
         self.objective.load_state_dict(self.best["weights"])
         self.objective.eval()
 
@@ -284,6 +282,7 @@ class Trainer:
         }
 
     def _resume(self, state: dict[str, Any]) -> None:
+        assert self.checkpoint is not None  # which has brought the state
         try:
             self.objective.load_state_dict(state["objective"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -296,4 +295,4 @@ class Trainer:
                 f"the checkpoint does not fit this version of the model ({error!r}): delete it to "
                 "begin anew"
             ) from error
-        self.n_resumed = len(self.history)
+        self.n_resumed = self.checkpoint.n_known(state)

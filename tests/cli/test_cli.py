@@ -498,11 +498,22 @@ def test_several_trainings_tell_how_well_they_agree(h5ad, tmp_path, capsys):
     assert fit(h5ad, "--group-key", "group", "--layer", "raw", "--out", out, "--model", model,
                "--n-trainings", "2", "--checkpoint", tmp_path / "state", "--resume",
                "--force") == 0  # fmt: skip
-    assert "2 trainings are begun or done, and 2 epochs of the last" in capsys.readouterr().err
+    assert "holds 2 trainings, begun or done, and 2 epochs of the last" in capsys.readouterr().err
     agreement = pyro_mgvi.MGVI.load(model).agreement
     assert (agreement["trainings"] == 2).all()
     pd.testing.assert_frame_equal(ad.read_h5ad(out).uns["mgvi"]["agreement"], agreement,
                                   check_dtype=False, check_index_type=False)  # fmt: skip
+
+
+def test_a_checkpoint_that_is_not_gone_on_with_is_not_said_to_be(h5ad, tmp_path, capsys):
+    names = ["--group-key", "group", "--layer", "raw", "--checkpoint", tmp_path / "state"]
+    assert fit(h5ad, *names, "--out", tmp_path / "out.h5ad") == 0
+    capsys.readouterr()
+    further = ["--resume", "--epochs", "7", "--quiet", "--out", tmp_path / "new.h5ad"]
+    assert main(["fit", *map(str, [h5ad, *names, *further])]) == 2
+    error = capsys.readouterr().err
+    assert "state holds 2 epochs of a training\n" in error and "going on" not in error
+    assert "is of another training, with other --epochs: name" in error
 
 
 def test_a_fit_needs_somewhere_to_write_to(h5ad, capsys):

@@ -47,6 +47,11 @@ def edited(path, **changes):
     (path / "settings.json").write_text(json.dumps(settings | changes))
 
 
+def without_digests(path):
+    """Let the other files be any, as those of development versions."""
+    edited(path, files=None)
+
+
 @pytest.mark.slow
 def test_save_and_load_in_a_new_process(adata, trained, tmp_path):
     trained.save(tmp_path / "model")
@@ -172,10 +177,51 @@ def test_weights_that_hold_code_are_not_run(trained, tmp_path):
             return open, (str(tmp_path / "owned"), "w")
 
     trained.save(tmp_path / "m")
+    without_digests(tmp_path / "m")
     torch.save({"model": Evil()}, tmp_path / "m" / "weights.pt")
     with pytest.raises(ModelFileError, match="damaged"):
         MGVI.load(tmp_path / "m")
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "history.csv"])
+def test_a_file_of_another_model_is_refused(adata, trained, tmp_path, name):
+    trained.save(tmp_path / "m")
+    fitted(adata, seed=3).save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / name, tmp_path / "m" / name)
+    with pytest.raises(ModelFileError, match=rf"m.{name} is missing, damaged or of another model"):
+        MGVI.load(tmp_path / "m")
+    without_digests(tmp_path / "m")
+    MGVI.load(tmp_path / "m")
+    trained.save(tmp_path / "m")
+    (tmp_path / "m" / name).unlink()
+    with pytest.raises(ModelFileError, match=name):
+        MGVI.load(tmp_path / "m")
+
+
+def test_settings_that_are_not_what_was_saved_are_refused(trained, tmp_path):
+    trained.save(tmp_path / "m")
+    schema = json.loads((tmp_path / "m" / "settings.json").read_text())["schema"]
+    genes, groups = schema["genes"], schema["groups"]
+    nan = {"z": float("nan"), "t": 1.0}
+    for message, changes in {
+        f"{genes[0]} is there twice": {"schema": schema | {"genes": [genes[0], *genes[:-1]]}},
+        "group1 is there twice": {"schema": schema | {"groups": [groups[0], *groups[:-1]]}},
+        "drop_empty must be True or False": {"schema": schema | {"drop_empty": "no"}},
+        "trained must be True or False": {"trained": "no"},
+        "interrupted must be True or False": {"interrupted": "no"},
+        "own_weight of z must be a number": {"own_weight": nan},
+    }.items():
+        trained.save(tmp_path / "m")
+        edited(tmp_path / "m", **changes)
+        with pytest.raises(ModelFileError, match=message) as caught:
+            MGVI.load(tmp_path / "m")
+        assert str(tmp_path / "m") in str(caught.value)
+    trained.save(tmp_path / "m")
+    without_digests(tmp_path / "m")
+    (tmp_path / "m" / "history.csv").write_bytes(b"")
+    with pytest.raises(ModelFileError, match=r"history.csv is damaged: it is empty"):
+        MGVI.load(tmp_path / "m")
 
 
 def test_a_save_that_fails_leaves_the_old_model(adata, trained, tmp_path, monkeypatch):
@@ -410,6 +456,7 @@ def test_settings_that_build_no_model_are_refused(trained, tmp_path):
 
 def test_weights_that_are_none_are_refused(trained, tmp_path):
     trained.save(tmp_path / "m")
+    without_digests(tmp_path / "m")
     good = torch.load(tmp_path / "m" / "weights.pt", weights_only=True)
     some = next(iter(good["guide"]))
     for wrong in (

@@ -11,6 +11,7 @@ import torch
 from helpers.fitting import LATENTS, PLAN, fitted, same, untrained
 
 from pyro_mgvi import (
+    MGVI,
     NB,
     JointDecoder,
     SameAsOwn,
@@ -23,6 +24,7 @@ from pyro_mgvi import (
 )
 from pyro_mgvi.training import Trainer, checkpoint
 from pyro_mgvi.training.checkpoint import states
+from pyro_mgvi.training.search import Direction
 
 
 def fit(adata, folder, plan=PLAN, resume=True, **settings):
@@ -218,6 +220,54 @@ def test_what_differs_is_named(adata, made, name, change):
     assert name in named.split(", ")
 
 
+def test_the_weights_of_a_trained_model_are_not_replaced(adata, folder):
+    mgvi = fitted(adata, replace(PLAN, max_epochs=5))
+    before, epochs = mgvi.latents(adata), list(mgvi.history["train"])
+    with pytest.raises(SettingsError, match=r"epoch_3.pt is of .*other starting weights, and the"):
+        mgvi.fit(adata, PLAN, checkpoint=folder, progress=False)
+    assert same(mgvi.latents(adata), before) and list(mgvi.history["train"]) == epochs
+
+
+def test_a_further_training_goes_on_from_the_saved_model_and_its_history_is_whole(adata, tmp_path):
+    """A process that is killed in the second of two trainings has the model of the first."""
+    fitted(adata).save(tmp_path / "first")
+    whole = MGVI.load(tmp_path / "first")
+    whole.fit(adata, PLAN, checkpoint=tmp_path / "run", progress=False)
+    (tmp_path / "run" / "epoch_3.pt").unlink()
+    resumed = MGVI.load(tmp_path / "first")
+    resumed.fit(adata, PLAN, checkpoint=tmp_path / "run", progress=False)
+    assert same(resumed.latents(adata), whole.latents(adata))
+    pd.testing.assert_frame_equal(resumed.history, whole.history)
+    assert list(resumed.history["training"]) == [1, 1, 1, 2, 2, 2]
+
+
+def test_a_training_that_has_ended_can_be_asked_for_again(adata, tmp_path):
+    mgvi = fit(adata, tmp_path / "run")
+    before = mgvi.latents(adata)
+    mgvi.fit(adata, PLAN, checkpoint=tmp_path / "run", progress=False)
+    assert same(mgvi.latents(adata), before) and len(mgvi.history) == 3
+
+
+def test_what_a_discovery_has_planted_is_part_of_a_training(adata):
+    setup = untrained(adata).training_setup(adata)
+    assert "discovered directions" not in checkpoint.identity(setup)
+    seen = []
+    for score in (1.0, 1.0, 2.0):
+        direction = Direction(torch.ones(60), torch.full((4,), score), np.arange(4))
+        setup.known = {("group1",): [direction]}
+        seen.append(checkpoint.identity(setup)["discovered directions"])
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_a_state_of_an_earlier_version_is_refused_as_such(adata, folder):
+    path = folder / "epoch_3.pt"
+    state = torch.load(path, weights_only=True)
+    del state["identity"]["starting weights"]
+    torch.save(state, path)
+    with pytest.raises(SettingsError, match=r"epoch_3.pt is of an earlier version.*another folder"):
+        fit(adata, folder)
+
+
 def test_priors_are_told_by_their_values(adata):
     def identity(location, foreign):
         latents = (shared(3, prior=per_dimension(location)), private(2, foreign=foreign))
@@ -244,6 +294,28 @@ def test_a_path_that_is_no_folder(adata, tmp_path):
     with pytest.raises(SettingsError, match="cannot be written to"):
         fit(adata, "/proc/run")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_of_something_else(adata, tmp_path):
+    fitted(adata).save(tmp_path / "model")
+    (tmp_path / "cells.zarr" / "obs").mkdir(parents=True)
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "epoch_3.pt").write_text("mine")
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / ".DS_Store").write_text("of no one")
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    refused = {
+        "model": r"model holds something else \(history.csv, settings.json, weights.pt\)",
+        "cells.zarr": r"cells.zarr holds something else \(obs\)",
+        "junk": r"junk.epoch_3.pt cannot be read .* name another folder",
+    }
+    for name, message in refused.items():
+        with pytest.raises(SettingsError, match=message):
+            Trainer(untrained(adata), untrained(adata).read(adata), PLAN, "cpu", tmp_path / name)
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+    fit(adata, tmp_path / "hidden")
+    (tmp_path / "hidden" / "job.log").write_text("of the scheduler")
+    fit(adata, tmp_path / "hidden")
 
 
 def test_a_full_disk_leaves_the_state_before(adata, folder, monkeypatch):

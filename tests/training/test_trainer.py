@@ -217,6 +217,25 @@ def test_an_interrupted_run_keeps_its_best_weights_pruned_as_a_finished_one(adat
     assert not mgvi.interrupted
 
 
+def test_a_run_interrupted_while_dimensions_are_handed_over_keeps_the_best_before_it(
+    adata, monkeypatch
+):
+    search = SearchSettings(epoch=1, hand_over=3, least_cells=20)
+    mgvi, begin = untrained(adata), Trainer._begin
+
+    def interrupted(self, epoch):
+        begin(self, epoch)
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return False
+
+    monkeypatch.setattr(TrainingSetup, "hand_over", lambda self: True)
+    monkeypatch.setattr(Trainer, "_begin", interrupted)
+    with pytest.raises(TrainingInterrupted, match=r"those of epoch [23],"):
+        mgvi.fit(adata, replace(PLAN, max_epochs=5, search=search), progress=False)
+    assert mgvi.history.loc[mgvi.history["kept"], "epoch"].item() > 1
+
+
 def test_a_run_that_an_error_ends_is_not_said_to_have_come_to_its_end(adata, monkeypatch):
     mgvi = untrained(adata)
     interrupt(monkeypatch, at=2, by=TrainingError)
