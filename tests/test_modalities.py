@@ -220,6 +220,8 @@ def test_bad_data_are_named():
         model(mdata, latents=(shared(2, modalities=["rna"]),))
     with pytest.raises(DataError, match="from_mudata for several"):
         MGVI.from_anndata(mdata, "donor")
+    with pytest.raises(SettingsError, match=r"not support several .*rna and prot"):
+        model(mdata).add_group(mdata)
 
 
 def test_bad_counts_are_named():

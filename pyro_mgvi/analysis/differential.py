@@ -236,7 +236,7 @@ def effect_sizes(
             change_ng, with_all = (x.where(measured_ng, 0.0) for x in (change_ng, with_all))
         size_nm = _totals(mgvi, change_ng) / _totals(mgvi, with_all)  # 0 / 0 where there is none
         size_n[cells] = size_nm.nanmean(-1).cpu().numpy()
-    return pd.Series(size_n, index=cell_index(data, adata), name="effect_size")
+    return pd.Series(size_n, index=cell_index(data), name="effect_size")
 
 
 def _totals(mgvi: Program, value_ng: torch.Tensor) -> torch.Tensor:

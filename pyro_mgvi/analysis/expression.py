@@ -129,7 +129,7 @@ def normalized_expression(
         if not predict_absent:
             share_ng = measured_only(program, posterior, share_ng)
         out[cells] = share_ng[:, position].cpu().numpy()
-    table = pd.DataFrame(out, index=cell_index(data, adata), columns=names)
+    table = pd.DataFrame(out, index=cell_index(data), columns=names)
     return marked(program, table, predict_absent)
 
 
@@ -210,7 +210,7 @@ def expression_draws(
         mean[cells] = (total / n_draws).numpy()
         variance = (squares - total**2 / n_draws) / (n_draws - 1)
         std[cells] = variance.clamp(min=0).sqrt().numpy()
-    index = cell_index(data, adata)
+    index = cell_index(data)
     tables = (pd.DataFrame(x, index=index, columns=names) for x in (mean, std))
     of_mean, of_std = (marked(mgvi, table, predict_absent) for table in tables)
     return of_mean, of_std

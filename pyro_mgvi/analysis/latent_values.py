@@ -129,7 +129,7 @@ def latents(
     """
     check_model(program)
     data = program.read_for_results(adata)
-    index = cell_index(data, adata)
+    index = cell_index(data)
     return {
         key: pd.DataFrame(value, index, [f"{key}_{d + 1}" for d in range(value.shape[1])])
         for key, value in latent_values(program, data, foreign, draw, progress).items()

@@ -113,8 +113,9 @@ class Latents:
         twice += sorted({key for key in keys if keys.count(key) > 1} - set(twice))
         if twice:
             raise SettingsError(
-                f"latents overlap in the names {twice}: rename latents or groups, or name the "
-                "copies, as in subsets('pair', {'first': ['a', 'b']}, 5)"
+                f"latents overlap in the names {twice}: give a latent another name, as in "
+                "private(5, name='own'); rename groups; or name the copies, as in "
+                "subsets('pair', {'first': ['a', 'b']}, 5)"
             )
         for family in self.families:
             if family.covers(self.groups) and family.foreign != Dirac():

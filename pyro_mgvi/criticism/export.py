@@ -143,7 +143,7 @@ def to_arviz(
             f"the name of latent {taken[0]!r} is that of a dimension or variable of the result: "
             f"build the model with another, such as shared(10, name='z_{taken[0]}')"
         )
-    cells_ = cell_index(data, adata)
+    cells_ = cell_index(data)
     if not cells_.is_unique:
         twice = some(cells_[cells_.duplicated()].unique())
         raise DataError(f"duplicate cell names: {twice}; call adata.obs_names_make_unique() first")

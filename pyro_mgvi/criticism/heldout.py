@@ -123,7 +123,7 @@ def held_out(
             doubling_n[cells] = total - halves.mean(0)
             log_ess_n = 2 * logsumexp(log_weight_kn, axis=0) - logsumexp(2 * log_weight_kn, axis=0)
             ess_n[cells] = np.clip(np.exp(log_ess_n), 1, n_draws)  # but for rounding errors
-    names = cell_index(data, adata).to_numpy()
+    names = cell_index(data).to_numpy()
     return HeldOut(log_marginal_n, elbo_n, doubling_n, ess_n, n_draws, names, measure_of(mgvi))
 
 

@@ -153,7 +153,7 @@ def predictive_checks(
     group = pd.Categorical.from_codes(data.group_n, pd.Index(mgvi.schema.groups))
     cells.insert(0, "group", group)  # type: ignore[arg-type] # the stubs leave out Categorical
     genes.index = pd.Index(mgvi.schema.genes, name="gene")
-    cells.index = cell_index(data, adata)
+    cells.index = cell_index(data)
     return PredictiveChecks(genes, cells, n_draws)
 
 

@@ -19,17 +19,9 @@ from pyro_mgvi.errors import DataError
 Labels = Sequence[Any] | np.ndarray | pd.Series | pd.Categorical
 
 
-def cell_index(data: GroupedCounts, adata: AnnData | GroupedCounts) -> pd.Index:
-    """Return the names of the cells, or their positions if ``adata`` has none.
-
-    Parameters
-    ----------
-    data
-        The cells that were read.
-    adata
-        What they were read from.
-    """
-    names = data.cells if isinstance(adata, GroupedCounts) else adata.obs_names[data.cells]
+def cell_index(data: GroupedCounts) -> pd.Index:
+    """Return the names of the cells, or their positions where these are not known."""
+    names = data.cells if data.names is None else data.names[data.cells]
     index: pd.Index = pd.Index(names, name="cell")
     return index
 
@@ -186,7 +178,7 @@ def labels_of(
     DataError
         If there is no such column, or there are not as many labels as cells.
     """
-    names = None if isinstance(adata, GroupedCounts) else adata.obs_names
+    names = data.names
     if isinstance(labels, str):
         if isinstance(adata, GroupedCounts):
             raise DataError(

@@ -82,9 +82,10 @@ def add_group(
         If there is no new group or more than one, cells of known groups beside it, or
         the genes are others.
     SettingsError
-        If several columns make up the groups, if encoder or decoder does not tell which weights
-        belong to a group (:class:`~pyro_mgvi.core.HasGroupEntries`), if nothing in the model
-        belongs to a single group, or if a training setting is out of range.
+        If several columns make up the groups, if the model is of several modalities, if encoder or
+        decoder does not tell which weights belong to a group
+        (:class:`~pyro_mgvi.core.HasGroupEntries`), if nothing in the model belongs to a single
+        group, or if a training setting is out of range.
     TrainingError
         If a loss is not finite.
 
@@ -110,6 +111,12 @@ def add_group(
         raise SettingsError(
             f"add_group does not support groups of several columns ({columns}), whose levels share "
             "latents and offsets with groups that are there: train a new model on all cells"
+        )
+    if (several := program.schema.several) is not None:
+        raise SettingsError(
+            f"add_group does not support several modalities ({' and '.join(several.names)}): train "
+            "a new model on all groups, or one of a single modality, as in "
+            f"MGVI.from_anndata(mdata[{several.names[0]!r}], ...)"
         )
     _telling(program)
     old = program.schema

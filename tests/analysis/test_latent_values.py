@@ -145,3 +145,20 @@ def test_latents_are_written_to_annotated_data_only(adata, trained):
         trained.write_latents("x.h5ad")
     with pytest.raises(DataError, match="other cells than these 60"):
         trained.write_latents(adata[:60].copy(), counts=trained.read(adata))
+
+
+def test_counts_that_are_read_know_the_names_of_their_cells(adata, trained):
+    data = trained.read(adata).subset(np.arange(30, 90))
+    names = pd.Index(adata.obs_names[30:90], name="cell")
+    z = trained.latents(data)["z"]
+    pd.testing.assert_frame_equal(z, trained.latents(adata[30:90])["z"])
+    of_cells = trained.effect_sizes(data), trained.normalized_expression(data)
+    assert all(each.index.equals(names) and each.index.name == "cell" for each in of_cells)
+    half = names[::2]
+    by_name = trained.rank_genes(data, "group1", list(half), calibration=False)
+    mask = pd.Series(names.isin(half), names).sample(frac=1, random_state=0)
+    for given in (mask, mask[names].to_numpy()):
+        ranked = trained.rank_genes(data, "group1", given, calibration=False)
+        pd.testing.assert_frame_equal(ranked, by_name)
+    data.names = None  # of counts made from arrays
+    assert list(trained.latents(data)["z"].index) == list(range(30, 90))

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from pyro_mgvi import DataError
 from pyro_mgvi.analysis import metrics
@@ -64,6 +65,18 @@ def test_cells_without_the_latent_are_left_out(score, labelled):
     seen = np.where(own[:, None], latent, np.nan)
     assert score(seen, labels) == pytest.approx(score(latent[own], labels[own]))
     assert score(pd.DataFrame(seen), list(labels)) == score(seen, labels)
+    elsewhere = np.where(own[:, None], latent, 99.0)
+    masked = np.ma.masked_array(elsewhere, np.isnan(seen))
+    assert score(masked, labels) == score(seen, labels)
+
+
+def test_latents_that_torch_follows_are_numbers_and_those_of_its_own_types_are_refused(labelled):
+    latent, labels = labelled
+    followed = torch.tensor(latent, requires_grad=True)
+    assert metrics.silhouette(followed, labels) == metrics.silhouette(latent, labels)
+    assert metrics.linear_cka(followed, latent) == metrics.linear_cka(latent, latent)
+    with pytest.raises(DataError, match=r"a latent is numbers.*BFloat16"):
+        metrics.silhouette(followed.bfloat16(), labels)
 
 
 @pytest.mark.parametrize("score", SCORES)

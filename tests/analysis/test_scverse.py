@@ -75,6 +75,8 @@ def test_cells_that_the_model_leaves_out_are_not_among_them(adata, tmp_path):
     empty.write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     pd.testing.assert_frame_equal(mgvi.own(backed, "group1").obs, cells.obs)
+    part = mgvi.own(backed[:60], "group1")
+    assert list(part.obs_names) == list(cells.obs_names.intersection(adata.obs_names[:60]))
     backed.file.close()
 
 

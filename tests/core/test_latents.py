@@ -18,6 +18,7 @@ GROUPS = ("a", "b", "c")
     "latents, message",
     [
         ((shared(3), private(2, name="z")), "overlap"),
+        ((subsets("t", [["group1"]]), private(2)), "overlap.*as in private.5, name='own'.; rename"),
         ((shared(3, name="t_copies"), private(2)), "overlap"),  # the plate of t
         ((shared(3, name="t_group1"), private(2)), "overlap"),
         ((subsets("u", [["group1", "lung"]]),), "unknown group.*lung"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike
 
 from pyro_mgvi.errors import DataError
@@ -32,10 +33,23 @@ def check_names(*given: object) -> None:
 
 
 def cells_with(latent_nk: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return a latent as an array, and which cells have it; NaN says that they do not own it."""
+    """Return a latent as an array, and which cells have it; NaN says that they do not own it.
+
+    Masked values are as good as NaN.
+
+    Examples
+    --------
+    >>> cells_with(np.ma.masked_greater([[0.5], [9.0]], 1.0))[1].tolist()
+    [True, False]
+    """
+    if isinstance(latent_nk, torch.Tensor):
+        latent_nk = latent_nk.detach().cpu()
     try:
+        if isinstance(latent_nk, np.ma.MaskedArray) and latent_nk.mask.any():
+            kind = np.result_type(latent_nk, np.float32)
+            latent_nk = np.ma.filled(latent_nk.astype(kind), np.nan)
         latent_nk = np.asarray(latent_nk)
-    except ValueError as error:  # rows of several lengths
+    except (TypeError, ValueError) as error:  # rows of several lengths, and types of torch's own
         raise DataError(f"a latent is numbers, cells x dims: {error}") from error
     if latent_nk.ndim != 2 or latent_nk.dtype.kind not in "fiub":
         shape = f"{latent_nk.dtype} values of shape {latent_nk.shape}"

@@ -70,6 +70,8 @@ def own(mgvi: Program, adata: AnnData, name: str) -> AnnData:
     mine = _of_groups(mgvi, adata, groups)
     if not mine.any():
         raise DataError(f"no cell owns {name}: it belongs to {some(sorted(groups), 20)}")
+    if adata.isbacked and adata.is_view:  # anndata takes no part of a part of a file
+        adata = adata.to_memory()
     cells = adata[mine].to_memory() if adata.isbacked else adata[mine].copy()
     kept = [copy for copy in mgvi.families.copies if groups <= set(copy.groups)]
     if any(PREFIX + copy.key not in cells.obsm for copy in kept):

@@ -38,10 +38,11 @@ def cell_positions(
     DataError
         If it does not fit the cells.
     """
-    n = len(data) if isinstance(adata, GroupedCounts) else adata.n_obs
-    names = None if isinstance(adata, GroupedCounts) else adata.obs_names
-    values = cell_mask(names, n, cells, name)
-    return np.flatnonzero(values[data.cells] if len(data) < n else values)
+    if isinstance(adata, GroupedCounts):
+        names = None if data.names is None else data.names[data.cells]
+        return np.flatnonzero(cell_mask(names, len(data), cells, name))
+    values = cell_mask(adata.obs_names, adata.n_obs, cells, name)
+    return np.flatnonzero(values[data.cells] if len(data) < len(values) else values)
 
 
 def cell_mask(names: pd.Index | None, n: int, cells: Cells, name: str = "cells") -> np.ndarray:

@@ -48,7 +48,9 @@ def choose_genes(
     Returns
     -------
     A boolean Series with the names of the genes as index, for ``adata[:, chosen]`` or
-    ``MGVI.from_anndata(adata, ..., genes=chosen)``.
+    ``MGVI.from_anndata(adata, ..., genes=chosen)``. With ``use_raw`` it is of the genes of
+    ``adata.raw``, which may be more than those of ``adata``: for ``adata.raw[:, chosen]`` or
+    ``MGVI.from_anndata(adata, ..., use_raw=True, genes=chosen)``.
 
     Raises
     ------

@@ -23,8 +23,8 @@ def only_measured(
     """Return values with zeros where a cell's group has not got the gene, as the same kind.
 
     What is written there is not looked at: numbers, NaN and negative ones alike are dropped. A
-    number other than zero there makes a mask doubtful, though, so one of them is named. The
-    caller's array stays as it is.
+    number other than zero there makes a mask doubtful, though, so one of them is named, each time
+    that data are read. The caller's array stays as it is.
 
     Parameters
     ----------

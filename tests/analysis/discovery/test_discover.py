@@ -46,6 +46,11 @@ def test_each_planted_program_is_found_in_just_its_groups(planted):
         genes = rows["genes"].iloc[0].split(", ")
         assert (adata.var.loc[genes, "kind"] == f"pair_{'+'.join(owners)}").all()
     assert key in repr(mgvi) and "program 1: " in repr(mgvi.discovery)
+    own = private(5, name="own")
+    both = MGVI.from_anndata(adata, "group", latents=(*mgvi.discovery.latents, own))
+    assert {"own_c", "t_c"} <= {copy.key for copy in both.families.copies}
+    with pytest.raises(SettingsError, match=r"private\(5, name='own'\)"):
+        MGVI.from_anndata(adata, "group", latents=(*mgvi.discovery.latents, private(5)))
 
 
 @pytest.mark.slow
