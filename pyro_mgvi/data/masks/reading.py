@@ -19,6 +19,7 @@ from pyro_mgvi.errors import DataError
 
 #: By group, a column of ``var`` or one value per gene; or the name of a table of all groups.
 FeatureMasks = str | Mapping[str, str | ArrayLike]
+NAMED = (pd.Series, pd.DataFrame)  # what knows the names of its rows
 
 
 def absent_features(
@@ -40,12 +41,12 @@ def absent_features(
     groups
         All groups of the data, or their design.
     given
-        For every group, a column of ``var``, or one value per gene (a Series is aligned by the
-        names of the genes); 1 or True where the group has the gene. Or one name: of a table in
-        ``varm``, whose columns are the groups (of an array, in alphabetical order); or the first
-        part of the keys ``<name>_<group>`` in ``uns``. Where several columns make up the groups,
-        the names are the levels of one of them (each species, whatever the treatment), or those
-        of all combinations.
+        For every group, a column of ``var``, or one value per gene (a Series, or a DataFrame of one
+        column, is aligned by the names of the genes); 1 or True where the group has the gene. Or
+        one name: of a table in ``varm``, whose columns are the groups (of an array, in alphabetical
+        order); or the first part of the keys ``<name>_<group>`` in ``uns``. Where several columns
+        make up the groups, the names are the levels of one of them (each species, whatever the
+        treatment), or those of all combinations.
     chosen
         Positions of the genes that are asked about; all by default.
 
@@ -145,7 +146,7 @@ def _columns(
                     f"has: {some(var.columns, 20) or 'no column'}"
                 )
             columns[group] = var[mask].to_numpy()
-        elif isinstance(mask, pd.Series):
+        elif isinstance(mask, NAMED):
             columns[group] = _aligned(mask, group, genes)
     return columns
 
@@ -214,7 +215,7 @@ def _named_table(adata: AnnData, source: Source, groups: Design, name: str) -> d
     if any(key in adata.uns for key in keys.values()):
         found = {group: adata.uns[key] for group, key in keys.items() if key in adata.uns}
         return {
-            group: mask if isinstance(mask, pd.Series) else np.asarray(mask).ravel()
+            group: mask if isinstance(mask, NAMED) else np.asarray(mask).ravel()
             for group, mask in found.items()
         }
     raise DataError(
@@ -223,14 +224,21 @@ def _named_table(adata: AnnData, source: Source, groups: Design, name: str) -> d
     )
 
 
-def _aligned(mask: pd.Series, group: str, genes: pd.Index) -> np.ndarray:
-    """Return a mask in the order of the genes."""
+def _aligned(mask: pd.Series | pd.DataFrame, group: str, genes: pd.Index) -> np.ndarray:
+    """Return a mask in the order of the genes; a table must be one column."""
+    if isinstance(mask, pd.DataFrame):
+        if mask.shape[1] != 1:
+            raise DataError(
+                f"the feature mask of {group!r} is a DataFrame of {mask.shape[1]} columns "
+                f"({some(mask.columns) or 'none'}): give one of them"
+            )
+        mask = mask.iloc[:, 0]
     index = mask.index.map(str)
     missing = genes.difference(index)
     if index.has_duplicates or len(missing):
         raise DataError(
-            f"the feature mask of {group!r} is a Series whose index does not hold every gene "
-            f"once; missing: {some(missing) or 'none'}"
+            f"the feature mask of {group!r} has an index that does not hold every gene once; "
+            f"missing: {some(missing) or 'none'}"
         )
     ordered: np.ndarray = mask.set_axis(index).reindex(genes).to_numpy()
     return ordered
@@ -239,7 +247,7 @@ def _aligned(mask: pd.Series, group: str, genes: pd.Index) -> np.ndarray:
 def _boolean(mask: object, group: str, genes: pd.Index) -> np.ndarray:
     """Return a mask as booleans; refuse anything but 0 and 1."""
     try:
-        column = pd.Series(np.asarray(mask).ravel() if not isinstance(mask, pd.Series) else mask)
+        column = pd.Series(np.asarray(mask).ravel())
     except ValueError as error:
         raise DataError(f"the feature mask of {group!r} is no column: {error}") from error
     if len(column) != len(genes):
