@@ -12,6 +12,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from pyro_mgvi.core.interfaces import DataKind
+from pyro_mgvi.data.stores.annotations import in_memory
 from pyro_mgvi.data.stores.on_disk import Stored, cell_totals
 from pyro_mgvi.errors import DataError
 
@@ -24,7 +25,9 @@ def some(names: Iterable[object], limit: int = 5) -> str:
 
 
 def annotated(adata: Any) -> AnnData:
-    """Return cells with their labels in memory, and refuse whatever is no AnnData.
+    """Return cells with labels and latents as pandas can work with them; refuse what is no AnnData.
+
+    See :func:`~pyro_mgvi.data.stores.annotations.in_memory`: ``adata`` itself, nearly always.
 
     Raises
     ------
@@ -45,9 +48,7 @@ def annotated(adata: Any) -> AnnData:
         raise DataError(f"adata is a {type(adata).__name__}, not an AnnData: {how}")
     if not adata.n_obs:
         raise DataError("adata holds no cell: look at what chose its cells")
-    if not isinstance(adata.obs, pd.DataFrame):  # of anndata's read_lazy
-        return AnnData(obs=adata.obs.to_memory())
-    return adata
+    return in_memory(adata)
 
 
 def keys(

@@ -89,8 +89,8 @@ class Source:
 
     def var(self, adata: AnnData) -> pd.DataFrame:
         """Return what is known of the genes."""
-        table: pd.DataFrame = adata.raw.var if self.use_raw else adata.var
-        return table
+        table = adata.raw.var if self.use_raw else adata.var
+        return table if isinstance(table, pd.DataFrame) else table.to_memory()  # of read_lazy
 
     def check(self, adata: AnnData) -> None:
         """Refuse a source that is not there, or is two at once."""

@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor
 
 from pyro_mgvi.core.design import Design
-from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.checks import annotated, some
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.errors import DataError
 
@@ -193,7 +193,8 @@ def _choices(design: Design) -> str:
 
 def _named_table(adata: AnnData, source: Source, groups: Design, name: str) -> dict[str, Any]:
     """Return the columns of a table in ``varm``, or entries of ``uns``, by name."""
-    varm = adata.raw.varm if source.use_raw else adata.varm
+    beside = annotated(adata)
+    varm = adata.raw.varm if source.use_raw else beside.varm
     if name in varm:
         table = varm[name]
         if isinstance(table, pd.DataFrame):
@@ -212,8 +213,8 @@ def _named_table(adata: AnnData, source: Source, groups: Design, name: str) -> d
         return dict(zip(groups, array.T))
     names = [*groups, *(level for key in groups.keys for level in groups.levels(key))]
     keys = {each: f"{name}_{each}" for each in names}
-    if any(key in adata.uns for key in keys.values()):
-        found = {group: adata.uns[key] for group, key in keys.items() if key in adata.uns}
+    found = {group: beside.uns[key] for group, key in keys.items() if key in beside.uns}
+    if found:
         return {
             group: mask if isinstance(mask, NAMED) else np.asarray(mask).ravel()
             for group, mask in found.items()
