@@ -92,6 +92,7 @@ def write_latents(
     stale = stale_latents(program, held, prefix)
     with warnings.catch_warnings():  # that a view becomes data of its own, as it should
         warnings.simplefilter("ignore", ImplicitModificationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning, module="mudata")
         for key in stale:
             del adata.obsm[key]
         for key, whole in written.items():
