@@ -58,22 +58,21 @@ def keys(
     covariate_keys: Sequence[str] = (),
     sample_key: str | None = None,
 ) -> None:
-    """Refuse keys that ``obs`` lacks, and keys that say the same thing twice."""
+    """Refuse keys that ``obs`` lacks, that are no text, or that say the same thing twice."""
     group_keys = columns_of_groups(group_key)
-    wanted: list[tuple[str, object]] = [("group_key", key) for key in group_keys]
-    wanted += [("batch_key", batch_key)]
-    wanted += [("covariate_keys", key) for key in covariate_keys]
-    wanted.append(("sample_key", sample_key))
     seen: dict[object, str] = {}
-    for option, key in wanted:
+    for option, key in options_of(group_key, batch_key, covariate_keys, sample_key):
         if key is None and option == "group_key":
             raise DataError(
                 "group_key is None: name the column of adata.obs that holds the groups; it has: "
                 f"{some(adata.obs.columns, 20) or 'no column'}"
             )
-        if key is None and option in ("batch_key", "sample_key"):
-            continue
         column(adata, key, option)
+        if not isinstance(key, str):
+            raise DataError(
+                f"{option} {key!r} is no text, and a model keeps names of columns as text: rename "
+                "the column, as in adata.obs.columns = adata.obs.columns.map(str)"
+            )
         if seen.get(key) == option == "group_key":
             raise DataError(f"group_key names a column twice: {some(group_keys)}; name each once")
         if key in seen and (option != "sample_key" or group_keys == (key,)):
@@ -81,6 +80,16 @@ def keys(
                 f"{option} {key!r} is also the {seen[key]}: it would be registered but add nothing"
             )
         seen[key] = option
+
+
+def options_of(
+    group_key: object, batch_key: object, covariate_keys: Iterable[object], sample_key: object
+) -> list[tuple[str, object]]:
+    """Return the columns that are asked for, each with what it was given as."""
+    listed = [("group_key", key) for key in columns_of_groups(group_key)]
+    listed += [] if batch_key is None else [("batch_key", batch_key)]
+    listed += [("covariate_keys", key) for key in covariate_keys]
+    return listed + ([] if sample_key is None else [("sample_key", sample_key)])
 
 
 def columns_of_groups(group_key: object) -> tuple[Any, ...]:
@@ -98,8 +107,18 @@ def columns(covariate_keys: object) -> tuple[str, ...]:
     return tuple(covariate_keys)
 
 
+def one_name(key: object, option: str) -> None:
+    """Refuse what cannot be the name of one column, such as a list of names."""
+    several = isinstance(key, Iterable) and not isinstance(key, (str, bytes, tuple))
+    if several or not isinstance(key, Hashable):
+        raise DataError(
+            f"{option} must be the name of one column of adata.obs, not the "
+            f"{type(key).__name__} {some(key) if isinstance(key, Iterable) else key}"
+        )
+
+
 def column(adata: object, key: object, option: str) -> pd.Series:
-    """Return a column of ``obs``; refuse a key of none, or of several.
+    """Return a column of ``obs``; refuse a key of none, or of several, and complex numbers.
 
     Parameters
     ----------
@@ -113,12 +132,8 @@ def column(adata: object, key: object, option: str) -> pd.Series:
     if not isinstance(adata, AnnData):
         kind = type(adata).__name__
         raise DataError(f"{option} {key!r} is a column of obs, which a {kind} has not got")
-    if isinstance(key, Iterable) and not isinstance(key, (str, bytes, tuple)):
-        raise DataError(
-            f"{option} must be the name of one column of adata.obs, not the "
-            f"{type(key).__name__} {some(key)}"
-        )
-    times = list(adata.obs.columns).count(key) if isinstance(key, Hashable) else 0
+    one_name(key, option)
+    times = list(adata.obs.columns).count(key)
     if times > 1:
         raise DataError(f"adata.obs has several columns {key!r} ({option}): rename them")
     if not times:
@@ -127,6 +142,8 @@ def column(adata: object, key: object, option: str) -> pd.Series:
             f"{some(adata.obs.columns, 20) or 'no column'}"
         )
     named: pd.Series = adata.obs[key]
+    if pd.api.types.is_complex_dtype(named.infer_objects()):
+        raise DataError(f"{option} {key!r} holds complex numbers: take a real part of them")
     return named
 
 

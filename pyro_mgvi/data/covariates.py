@@ -53,8 +53,6 @@ def _may_be_codes(column: pd.Series, key: str) -> None:
 def _covariate(adata: AnnData, key: str) -> pd.Series:
     """Return a covariate; numbers among missing values, or kept as objects, are numbers."""
     found: pd.Series = adata.obs[key].infer_objects()
-    if pd.api.types.is_complex_dtype(found):
-        raise DataError(f"covariate {key!r} holds complex numbers: take a real part of them")
     return found
 
 

@@ -100,6 +100,37 @@ def test_new_values_of_a_continuous_covariate_are_checked(age, message):
         GroupedCounts.for_schema(make(age=age), schema)
 
 
+NUMBERS = {7: ["p", "q"] * 6, np.int64(8): np.arange(N) / 2, ("age", 1): np.arange(N) / 2}
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize(
+    "option, wrap",
+    [
+        ("group_key", lambda key: [key]),
+        ("batch_key", lambda key: key),
+        ("sample_key", lambda key: key),
+        ("covariate_keys", lambda key: [key]),
+    ],
+)
+def test_a_model_keeps_no_column_whose_name_is_no_text(key, option, wrap):
+    adata = make()
+    adata.obs[key] = NUMBERS[key]
+    with pytest.raises(DataError, match=rf"{option} .* is no text.*obs.columns.map\(str\)"):
+        read(adata, **{option: wrap(key)})
+    adata.obs.columns = adata.obs.columns.map(str)
+    assert str(key) in read(adata, covariate_keys=[str(key)]).schema.covariate_keys
+
+
+@pytest.mark.parametrize("kind", ["complex64", object])
+@pytest.mark.parametrize("option", ["group_key", "batch_key", "sample_key", "covariate_keys"])
+def test_complex_numbers_are_refused_by_name(kind, option):
+    adata = make(x=(np.arange(N) % 2 + 1j).astype(kind))
+    key = ["x"] if option == "covariate_keys" else "x"
+    with pytest.raises(DataError, match=f"{option} 'x' holds complex numbers: take a real part"):
+        read(adata, **{option: key})
+
+
 def mudata():
     mudata_ = pytest.importorskip("mudata")
     return mudata_.MuData({"rna": make(), "prot": make()})

@@ -27,7 +27,8 @@ def in_memory(adata: AnnData) -> AnnData:
         return adata
     counts = {}
     if not adata.isbacked:
-        counts = {"X": adata.X, "layers": dict(adata.layers), "raw": adata.raw}
+        layers = {key: x for key, x in adata.layers.items() if key is not None}  # None is X
+        counts = {"X": adata.X, "layers": layers, "raw": adata.raw}
         counts |= {"obsp": dict(adata.obsp), "varp": dict(adata.varp)}
     aligned = {"obsm": dict(found.obsm), "varm": dict(found.varm)}
     return AnnData(obs=obs, var=found.var, uns=found.uns, **aligned, **counts)

@@ -49,7 +49,7 @@ def test_counts_stay_with_the_labels_unless_a_file_holds_them(tmp_path):
     adata = make(x=foreign("f8"))
     adata.layers["raw"], adata.raw, adata.obsm["X_z"] = adata.X, adata.copy(), np.ones((N, 2))
     held = in_memory(adata)
-    assert held.X is adata.X and {*held.layers} == {"raw"} and held.raw.shape == (N, G)
+    assert held.X is adata.X and "raw" in held.layers and held.raw.shape == (N, G)
     adata.write_h5ad(tmp_path / "x.h5ad")
     held = in_memory(ad.read_h5ad(tmp_path / "x.h5ad", backed="r"))
     assert held.X is None and held.obs["x"].dtype.isnative and held.obsm["X_z"].shape == (N, 2)
