@@ -161,7 +161,7 @@ def per(
     tensor([[1, 1, 0],
             [0, 0, 1]], dtype=torch.int32)
     """
-    chosen = (columns,) if isinstance(columns, str) else ()
+    chosen: tuple[str, ...] = (columns,) if isinstance(columns, str) else ()
     if isinstance(columns, Iterable) and not chosen:
         chosen = tuple(columns)
     if not chosen or not all(isinstance(column, str) for column in chosen):
