@@ -183,7 +183,7 @@ TIMES = {
     "zone": pd.date_range("2020", periods=N, tz="Europe/Berlin"),
     "spans": pd.to_timedelta(np.arange(N), unit="D"),
     "periods": pd.period_range("2020", periods=N, freq="D"),
-    "objects": [None, *pd.date_range("2020", periods=N - 1).date],
+    "objects": list(pd.date_range("2020", periods=N).date),
     "decimals": [Decimal(i) for i in range(N)],
     "beyond int64": [10**30 + i for i in range(N)],
 }
