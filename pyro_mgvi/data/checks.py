@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,40 @@ def column(adata: object, key: object, option: str) -> pd.Series:
     if pd.api.types.is_complex_dtype(named.infer_objects()):
         raise DataError(f"{option} {key!r} holds complex numbers: take a real part of them")
     return named
+
+
+def texts(names: Iterable[object], where: str = "adata.var_names") -> pd.Index:
+    """Return names as text, so that 1 is "1"; refuse bytes, and names that are missing.
+
+    Parameters
+    ----------
+    names
+        Such as those of genes.
+    where
+        What holds them.
+    """
+    listed = pd.Series(list(names), dtype=object)
+    missing = np.flatnonzero(listed.isna())
+    if len(missing):
+        raise DataError(
+            f"{where} lacks {len(missing)} name(s) (NaN), at position {some(missing)}: name these "
+            "genes, or leave them out"
+        )
+    if any(isinstance(name, bytes) for name in listed):
+        raise DataError(
+            f"{where} holds bytes, not text ({some(listed)}): decode them, "
+            f"[name.decode() for name in {where}]"
+        )
+    return pd.Index([str(name) for name in listed], dtype=object)
+
+
+def apart(names: Iterable[object], what: str) -> list[str]:
+    """Return names as text; refuse two that are the same then, such as 1 and "1"."""
+    listed = [str(name) for name in names]
+    twice = [name for name, times in Counter(listed).items() if times > 1]
+    if twice:
+        raise DataError(f"two {what} are called {some(twice)}, as text: rename one")
+    return listed
 
 
 def names(genes: pd.Index) -> None:

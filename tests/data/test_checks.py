@@ -34,6 +34,12 @@ def renamed(adata):
     return adata
 
 
+def called(names):
+    adata = make()
+    adata.var.index = pd.Index(names, dtype=object)
+    return adata
+
+
 def with_two_columns(adata, key):
     adata.obs.columns = [key] * adata.obs.shape[1]
     return adata
@@ -65,6 +71,8 @@ BAD = {
     "normalised": (lambda: make(np.log1p(np.ones((N, G)))), {}, "normalised data"),
     "empty cell": (lambda: make(np.eye(N, G)), {}, "7 cell.*cell5.*drop_empty=True"),
     "genes": (lambda: renamed(make()), {}, "duplicate gene names: gene0.*var_names_make_unique"),
+    "nameless": (lambda: called([None, np.nan, *"abc"]), {}, r"var_names lacks 2 name.*0, 1"),
+    "bytes genes": (lambda: called([b"p", *"abcd"]), {}, r"bytes, not text.*name.decode\(\) for"),
     "same key": (make, {"batch_key": "tissue"}, "also the group_key"),
     "one batch": (lambda: make(donor=["d"] * N), {"batch_key": "donor"}, "used by nothing"),
     "constant": (lambda: make(age=[3.0] * N), {"covariate_keys": ["age"]}, "used by nothing"),

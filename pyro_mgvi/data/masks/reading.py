@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor
 
 from pyro_mgvi.core.design import Design
-from pyro_mgvi.data.checks import annotated, some
+from pyro_mgvi.data.checks import annotated, apart, some
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.errors import DataError
 
@@ -131,7 +131,7 @@ def _columns(
     if isinstance(given, str):
         columns = _named_table(adata, source, groups, given)
     elif isinstance(given, Mapping):
-        columns = {str(group): mask for group, mask in given.items()}
+        columns = dict(zip(apart(given, "feature masks"), given.values()))
     else:
         raise DataError(
             f"feature_masks is a {type(given).__name__}: give a column of var for each group, "
@@ -198,7 +198,8 @@ def _named_table(adata: AnnData, source: Source, groups: Design, name: str) -> d
     if name in varm:
         table = varm[name]
         if isinstance(table, pd.DataFrame):
-            return {str(group): table[group].to_numpy() for group in table}
+            named = apart(table.columns, f"columns of varm[{name!r}]")
+            return {group: column.to_numpy() for group, (_, column) in zip(named, table.items())}
         array = table.toarray() if sparse.issparse(table) else np.asarray(table)
         if len(groups.keys) > 1:
             raise DataError(

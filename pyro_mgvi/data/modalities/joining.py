@@ -92,7 +92,7 @@ def _block(adata: AnnData, modality: Modality, cells: pd.Index) -> sparse.csr_ma
             f"modality {name!r} has different cells of one name: {some(twice.unique())}; rename "
             "them, alike in all modalities"
         )
-    features = pd.Index([str(each) for each in adata.var_names], dtype=object)
+    features = checks.texts(adata.var_names, f"mdata[{name!r}].var_names")
     if features.has_duplicates:
         raise DataError(
             f"modality {name!r} has features of one name: "

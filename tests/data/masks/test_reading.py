@@ -84,6 +84,7 @@ NONE, ALL = np.zeros(G), np.ones(G)
         ({"a": A, "b": ["yes"] * G}, "of 'b' is yes for gene 'gene0'"),
         ({"a": A, "b": B[:3]}, r"of 'b' has 3 value\(s\), and there are 5 genes"),
         ({"a": A, "b": B, "c": A}, r"group\(s\) that no cell is of: c; the groups are a, b"),
+        ({"a": A, 1: B, "1": B}, "two feature masks are called 1, as text: rename one"),
         ({"a": A}, r"say nothing of group\(s\) b: give every group a mask"),
         ({"a": "in_a", "b": "is_b"}, "of 'b', 'is_b', is not a column of adata.var; it has: in_a"),
         ({"a": A, "b": pd.Series(B)}, "of 'b' has an index that does not hold every gene once"),
