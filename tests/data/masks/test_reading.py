@@ -43,9 +43,9 @@ def test_masks_are_tables_in_varm_or_arrays_in_uns():
 
 def test_a_table_of_one_column_is_aligned_as_a_series_is():
     adata = cells()
-    turned = pd.DataFrame({"has": B}, index=adata.var_names)[::-1]
-    adata.uns |= {"mask_a": A, "mask_b": turned}
-    for masks in ({"a": A, "b": turned}, "mask"):
+    turned = pd.DataFrame({"has": A}, index=adata.var_names)[::-1]
+    adata.uns |= {"mask_a": turned, "mask_b": B}
+    for masks in ({"a": turned, "b": B}, "mask"):
         assert read(adata, feature_masks=masks).schema.absent == ABSENT
 
 
