@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,9 @@ from anndata import AnnData
 from scipy import sparse
 
 from pyro_mgvi.core.interfaces import DataKind
+from pyro_mgvi.data.stores.annotations import in_memory
 from pyro_mgvi.data.stores.on_disk import Stored, cell_totals
-from pyro_mgvi.errors import DataError, DataWarning, warn
-
-CODES = range(3, 11)  # so many different whole numbers are probably codes
+from pyro_mgvi.errors import DataError
 
 
 def some(names: Iterable[object], limit: int = 5) -> str:
@@ -26,7 +26,9 @@ def some(names: Iterable[object], limit: int = 5) -> str:
 
 
 def annotated(adata: Any) -> AnnData:
-    """Return cells with their labels in memory, and refuse whatever is no AnnData.
+    """Return cells with labels and latents as pandas can work with them; refuse what is no AnnData.
+
+    See :func:`~pyro_mgvi.data.stores.annotations.in_memory`: ``adata`` itself, nearly always.
 
     Raises
     ------
@@ -47,9 +49,7 @@ def annotated(adata: Any) -> AnnData:
         raise DataError(f"adata is a {type(adata).__name__}, not an AnnData: {how}")
     if not adata.n_obs:
         raise DataError("adata holds no cell: look at what chose its cells")
-    if not isinstance(adata.obs, pd.DataFrame):  # of anndata's read_lazy
-        return AnnData(obs=adata.obs.to_memory())
-    return adata
+    return in_memory(adata)
 
 
 def keys(
@@ -59,22 +59,21 @@ def keys(
     covariate_keys: Sequence[str] = (),
     sample_key: str | None = None,
 ) -> None:
-    """Refuse keys that ``obs`` lacks, and keys that say the same thing twice."""
+    """Refuse keys that ``obs`` lacks, that are no text, or that say the same thing twice."""
     group_keys = columns_of_groups(group_key)
-    wanted: list[tuple[str, object]] = [("group_key", key) for key in group_keys]
-    wanted += [("batch_key", batch_key)]
-    wanted += [("covariate_keys", key) for key in covariate_keys]
-    wanted.append(("sample_key", sample_key))
     seen: dict[object, str] = {}
-    for option, key in wanted:
+    for option, key in options_of(group_key, batch_key, covariate_keys, sample_key):
         if key is None and option == "group_key":
             raise DataError(
                 "group_key is None: name the column of adata.obs that holds the groups; it has: "
                 f"{some(adata.obs.columns, 20) or 'no column'}"
             )
-        if key is None and option in ("batch_key", "sample_key"):
-            continue
         column(adata, key, option)
+        if not isinstance(key, str):
+            raise DataError(
+                f"{option} {key!r} is no text, and a model keeps names of columns as text: rename "
+                "the column, as in adata.obs.columns = adata.obs.columns.map(str)"
+            )
         if seen.get(key) == option == "group_key":
             raise DataError(f"group_key names a column twice: {some(group_keys)}; name each once")
         if key in seen and (option != "sample_key" or group_keys == (key,)):
@@ -82,6 +81,16 @@ def keys(
                 f"{option} {key!r} is also the {seen[key]}: it would be registered but add nothing"
             )
         seen[key] = option
+
+
+def options_of(
+    group_key: object, batch_key: object, covariate_keys: Iterable[object], sample_key: object
+) -> list[tuple[str, object]]:
+    """Return the columns that are asked for, each with what it was given as."""
+    listed = [("group_key", key) for key in columns_of_groups(group_key)]
+    listed += [] if batch_key is None else [("batch_key", batch_key)]
+    listed += [("covariate_keys", key) for key in covariate_keys]
+    return listed + ([] if sample_key is None else [("sample_key", sample_key)])
 
 
 def columns_of_groups(group_key: object) -> tuple[Any, ...]:
@@ -99,8 +108,18 @@ def columns(covariate_keys: object) -> tuple[str, ...]:
     return tuple(covariate_keys)
 
 
+def one_name(key: object, option: str) -> None:
+    """Refuse what cannot be the name of one column, such as a list of names."""
+    several = isinstance(key, Iterable) and not isinstance(key, (str, bytes, tuple))
+    if several or not isinstance(key, Hashable):
+        raise DataError(
+            f"{option} must be the name of one column of adata.obs, not the "
+            f"{type(key).__name__} {some(key) if isinstance(key, Iterable) else key}"
+        )
+
+
 def column(adata: object, key: object, option: str) -> pd.Series:
-    """Return a column of ``obs``; refuse a key of none, or of several.
+    """Return a column of ``obs``; refuse a key of none, or of several, and complex numbers.
 
     Parameters
     ----------
@@ -114,12 +133,8 @@ def column(adata: object, key: object, option: str) -> pd.Series:
     if not isinstance(adata, AnnData):
         kind = type(adata).__name__
         raise DataError(f"{option} {key!r} is a column of obs, which a {kind} has not got")
-    if isinstance(key, Iterable) and not isinstance(key, (str, bytes, tuple)):
-        raise DataError(
-            f"{option} must be the name of one column of adata.obs, not the "
-            f"{type(key).__name__} {some(key)}"
-        )
-    times = list(adata.obs.columns).count(key) if isinstance(key, Hashable) else 0
+    one_name(key, option)
+    times = list(adata.obs.columns).count(key)
     if times > 1:
         raise DataError(f"adata.obs has several columns {key!r} ({option}): rename them")
     if not times:
@@ -128,7 +143,43 @@ def column(adata: object, key: object, option: str) -> pd.Series:
             f"{some(adata.obs.columns, 20) or 'no column'}"
         )
     named: pd.Series = adata.obs[key]
+    if pd.api.types.is_complex_dtype(named.infer_objects()):
+        raise DataError(f"{option} {key!r} holds complex numbers: take a real part of them")
     return named
+
+
+def texts(names: Iterable[object], where: str = "adata.var_names") -> pd.Index:
+    """Return names as text, so that 1 is "1"; refuse bytes, and names that are missing.
+
+    Parameters
+    ----------
+    names
+        Such as those of genes.
+    where
+        What holds them.
+    """
+    listed = pd.Series(list(names), dtype=object)
+    missing = np.flatnonzero(listed.isna())
+    if len(missing):
+        raise DataError(
+            f"{where} lacks {len(missing)} name(s) (NaN), at position {some(missing)}: name these "
+            "genes, or leave them out"
+        )
+    if any(isinstance(name, bytes) for name in listed):
+        raise DataError(
+            f"{where} holds bytes, not text ({some(listed)}): decode them, "
+            f"[name.decode() for name in {where}]"
+        )
+    return pd.Index([str(name) for name in listed], dtype=object)
+
+
+def apart(names: Iterable[object], what: str) -> list[str]:
+    """Return names as text; refuse two that are the same then, such as 1 and "1"."""
+    listed = [str(name) for name in names]
+    twice = [name for name, times in Counter(listed).items() if times > 1]
+    if twice:
+        raise DataError(f"two {what} are called {some(twice)}, as text: rename one")
+    return listed
 
 
 def names(genes: pd.Index) -> None:
@@ -210,69 +261,6 @@ def group_sizes(group: pd.Series, key: str) -> None:
             f"group(s) of fewer than 2 cells in obs[{key!r}]: {some(sorted(small.index))}; "
             "remove these cells or merge their group into another"
         )
-
-
-def covariates(
-    adata: AnnData, covariate_keys: Iterable[str]
-) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[float, float]]]:
-    """Return levels of categorical covariates, and moments of continuous ones."""
-    categories: dict[str, tuple[str, ...]] = {}
-    moments: dict[str, tuple[float, float]] = {}
-    for key in covariate_keys:
-        column = _covariate(adata, key)
-        if _is_numeric(column):
-            values = continuous(adata, key)
-            moments[key] = (float(values.mean()), float(values.std()))
-            _may_be_codes(column, key)
-            constant = moments[key][1] <= 1e-12 * max(1.0, abs(moments[key][0]))
-        else:
-            categories[key] = tuple(labels(adata, key).cat.categories)
-            constant = len(categories[key]) < 2
-        if constant:
-            raise DataError(
-                f"covariate {key!r} has the same value in every cell: it would be registered "
-                "but used by nothing; leave it out"
-            )
-    return categories, moments
-
-
-def _may_be_codes(column: pd.Series, key: str) -> None:
-    """Warn of integers that may be codes; two levels are the same as codes and as numbers."""
-    levels = sorted(column.dropna().unique())
-    if pd.api.types.is_integer_dtype(column) and len(levels) in CODES:
-        warn(
-            f"covariate {key!r} holds {len(levels)} different whole numbers ({some(levels)}) and "
-            f"is taken as a number: if they are codes, write adata.obs[{key!r}] = "
-            f"adata.obs[{key!r}].astype('category'); if not, astype(float) says so",
-            DataWarning,
-        )
-
-
-def _covariate(adata: AnnData, key: str) -> pd.Series:
-    """Return a covariate; numbers among missing values, or kept as objects, are numbers."""
-    found: pd.Series = adata.obs[key].infer_objects()
-    if pd.api.types.is_complex_dtype(found):
-        raise DataError(f"covariate {key!r} holds complex numbers: take a real part of them")
-    return found
-
-
-def _is_numeric(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-
-
-def continuous(adata: AnnData, key: str) -> np.ndarray:
-    """Return a numeric covariate; refuse text, and values that are not finite."""
-    column = _covariate(adata, key)
-    if not _is_numeric(column):
-        raise DataError(f"covariate {key!r} was numeric, but holds {column.dtype} values here")
-    values: np.ndarray = column.to_numpy(float, na_value=np.nan)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        raise DataError(
-            f"covariate {key!r} is not finite for cell(s) {some(adata.obs_names[bad])}; "
-            "fill in or remove them"
-        )
-    return values
 
 
 def batches(adata: AnnData, key: str) -> pd.Series:

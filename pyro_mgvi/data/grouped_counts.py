@@ -91,8 +91,8 @@ class GroupedCounts(Minibatched):
         adata
             Annotated data, cells x genes, with raw counts in ``X`` or ``layers[layer]``.
         group_key, batch_key, covariate_keys
-            Columns of ``obs``: the group of each cell, or several whose combinations are groups;
-            (optional) its batch, and covariates, categorical or numeric.
+            Columns of ``obs`` whose names are text: the group of each cell, or several whose
+            combinations are groups; (optional) its batch, and covariates, categorical or numeric.
         drop_empty, data_kind, use_raw, round_counts
             Drop cells without a single count; refuse everything but counts, or take any finite
             values; take counts and genes from ``adata.raw``; round fractional counts (SoupX).

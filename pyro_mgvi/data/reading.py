@@ -13,6 +13,7 @@ from anndata import AnnData
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import checks
 from pyro_mgvi.data.counts import checked, matrix
+from pyro_mgvi.data.covariates import continuous, covariates
 from pyro_mgvi.data.genes.named import GeneChoice, positions
 from pyro_mgvi.data.masks import FeatureMasks, masked_known, masked_new, needed_genes
 from pyro_mgvi.data.matching import gene_columns, group_codes, groups_of
@@ -80,7 +81,7 @@ def read_new(
     if batch_key is not None:
         labels[f"batch_key {batch_key!r}"] = batch = checks.batches(obs, batch_key)
         batches = tuple(batch.cat.categories)
-    categories, moments = checks.covariates(obs, covariate_keys)
+    categories, moments = covariates(obs, covariate_keys)
     labels |= {f"covariate {key!r}": checks.labels(obs, key) for key in categories}
     for key, column in columns.items():
         _warn_of_confounded(column, key, labels)
@@ -139,7 +140,7 @@ def _coded(
     for key, levels in schema.categories.items():
         parts.append(np.eye(len(levels))[checks.codes(adata, key, levels)])
     for key, (mean, std) in schema.moments.items():
-        parts.append(((checks.continuous(adata, key) - mean) / std)[:, None])
+        parts.append(((continuous(adata, key) - mean) / std)[:, None])
     covariate_nc = np.hstack([np.zeros((adata.n_obs, 0)), *parts]).astype(np.float32)
     sample_n = np.full(adata.n_obs, "")
     if schema.sample_key is not None:

@@ -13,7 +13,7 @@ from anndata import AnnData
 from pyro_mgvi.core.design import Design
 from pyro_mgvi.core.initial_values import InitialValues
 from pyro_mgvi.core.modalities import Modalities
-from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.checks import some, texts
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.support.values import flag
 
@@ -85,12 +85,12 @@ class Source:
     def var_names(self, adata: AnnData) -> pd.Index:
         """Return the names of the genes; names are text, so 1 is "1"."""
         names: pd.Index = adata.raw.var_names if self.use_raw else adata.var_names
-        return pd.Index([str(name) for name in names], dtype=object)
+        return texts(names, "adata.raw.var_names" if self.use_raw else "adata.var_names")
 
     def var(self, adata: AnnData) -> pd.DataFrame:
         """Return what is known of the genes."""
-        table: pd.DataFrame = adata.raw.var if self.use_raw else adata.var
-        return table
+        table = adata.raw.var if self.use_raw else adata.var
+        return table if isinstance(table, pd.DataFrame) else table.to_memory()  # of read_lazy
 
     def check(self, adata: AnnData) -> None:
         """Refuse a source that is not there, or is two at once."""

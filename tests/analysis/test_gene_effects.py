@@ -280,12 +280,34 @@ def test_planted_programs_are_found_with_few_errors_and_none_where_there_are_non
     assert table["dimension"].max() == 10 and (table["q_value"] > 0.05).mean() > 0.99
 
 
-def test_a_column_called_depth_keeps_its_correlation(adata):
-    copy = adata.copy()
-    copy.obs["depth"] = np.random.default_rng(3).normal(size=120)
+COUNTED = "depth_of_counts"
+
+
+@pytest.mark.parametrize(
+    "columns, name",
+    [
+        (["depth"], COUNTED),
+        ([COUNTED], "depth"),
+        (["depth", COUNTED], f"{COUNTED}_of_counts"),
+        ([COUNTED, "depth", f"{COUNTED}_of_counts"], f"{COUNTED}_of_counts_of_counts"),
+    ],
+)
+def test_a_column_called_depth_keeps_its_correlation(adata, columns, name):
+    copy, rng = adata.copy(), np.random.default_rng(3)
+    for column in columns:
+        copy.obs[column] = rng.normal(size=120)
     mgvi = MGVI.from_anndata(copy, "group", latents=["z:1", "t:1"])
     row, z = mgvi.program_summary(copy, latents="z").iloc[0], mgvi.latents(copy)["z"].iloc[:, 0]
     counts = np.asarray(copy.X.sum(1)).ravel()
-    for key, values in {"depth": copy.obs["depth"], "depth_of_counts": counts}.items():
+    for key, values in {**{key: copy.obs[key] for key in columns}, name: counts}.items():
         expected = row["orientation"] * spearmanr(z, values)[0]
         assert row[f"{key}_correlation"] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("depth", [1.0, "deep", True])
+def test_the_name_of_the_depth_depends_on_the_columns_alone(adata, depth):
+    copy = adata.copy()
+    copy.obs["depth"] = depth
+    mgvi = MGVI.from_anndata(copy, "group", latents=["z:1", "t:1"])
+    named = mgvi.program_summary(copy, latents="z").filter(like="_correlation")
+    assert list(named) == ["depth_of_counts_correlation"]

@@ -61,6 +61,7 @@ def test_a_file_that_is_no_gmt_is_refused_by_line(text, message, tmp_path):
         ({}, DataError, "there is no gene set"),
         ({"one": "ISG15"}, DataError, "one must be a list of gene names, not 'ISG15'"),
         ({"one": ["A", 3]}, DataError, "one holds what is no name of a gene: 3"),
+        ({1: ["A"], "1": ["B"], "2": ["C"]}, DataError, "two gene sets are called 1, as text"),
         ("no/such.gmt", DataError, "cannot be read from no"),
         (["A"], SettingsError, "gene_sets must be a path"),
     ],

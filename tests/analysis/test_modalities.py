@@ -1,5 +1,7 @@
 """What is asked of a model of several modalities takes the MuData, and tells them apart."""
 
+import warnings
+
 import numpy as np
 import pytest
 from helpers.modalities import LIKELIHOODS, fitted_mosaic, model, mosaic, mudata_of, small
@@ -39,6 +41,15 @@ def test_programs_are_of_what_a_latent_reaches(fitted):
     assert set(modality[table["latent"] == "t_d1"]) == {"rna", "prot"}
     genes = dict(zip(mgvi.summary(mdata).latents["latent"], mgvi.summary(mdata).latents["genes"]))
     assert genes["z"] == "" and "prot:" in genes["prot"] and "rna:" not in genes["prot"]
+
+
+def test_latents_are_written_to_a_part_of_a_mudata_without_a_word(fitted):
+    mdata, mgvi = fitted
+    part = mdata[mdata.obs_names[::2]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mgvi.write_latents(part)
+    assert part.obsm["X_mgvi_z"].shape[0] == part.n_obs
 
 
 def test_columns_of_the_modalities_are_labels(fitted):

@@ -1,12 +1,14 @@
 """Own cells and rankings as users of scanpy expect them."""
 
 import warnings
+from importlib.metadata import version
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 from helpers.fitting import fitted, untrained
+from packaging.version import Version
 from scipy import sparse
 
 from pyro_mgvi import (
@@ -78,6 +80,63 @@ def test_cells_that_the_model_leaves_out_are_not_among_them(adata, tmp_path):
     part = mgvi.own(backed[:60], "group1")
     assert list(part.obs_names) == list(cells.obs_names.intersection(adata.obs_names[:60]))
     backed.file.close()
+
+
+def as_lazy(adata, path):
+    """Return the same cells as anndata reads them lazily."""
+    pytest.importorskip("dask.array")
+    pytest.importorskip("xarray")
+    if Version(version("anndata")) < Version("0.12"):
+        pytest.skip("anndata reads lazily from 0.12 on")
+    adata.write_h5ad(path)
+    return ad.experimental.read_lazy(path)
+
+
+def as_backed(adata, path):
+    adata.write_h5ad(path)
+    return ad.read_h5ad(path, backed="r")
+
+
+def as_foreign(adata, path):
+    """Return the same cells with a column in another byte order, as HDF5 and FITS files may be."""
+    adata.obs["age"] = adata.obs["age"].to_numpy().astype(np.dtype("f8").newbyteorder("S"))
+    return adata
+
+
+FORMS = {
+    "lazy": as_lazy,
+    "part of lazy": lambda adata, path: as_lazy(adata, path)[:],
+    "part of a file": lambda adata, path: as_backed(adata, path)[:],
+    "foreign": as_foreign,
+    "foreign in a file": lambda adata, path: as_backed(as_foreign(adata, path), path),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("written", [False, True])
+def test_cells_in_any_form_are_those_in_memory(mgvi, adata, form, written, tmp_path):
+    cells = adata.copy()
+    cells.obs["age"] = np.arange(120.0)
+    if written:
+        mgvi.write_latents(cells)
+    there = FORMS[form](cells.copy(), tmp_path / "x.h5ad")
+    expected, found = mgvi.own(cells, "group2"), mgvi.own(there, "group2")
+    assert list(found.obs_names) == list(expected.obs_names) and type(found.X) is type(expected.X)
+    np.testing.assert_array_equal(found.X.toarray(), expected.X.toarray())
+    assert {*found.obsm} == {*expected.obsm}
+    for key in found.obsm:
+        np.testing.assert_allclose(found.obsm[key], expected.obsm[key], atol=1e-5)
+    tables = [mgvi.program_summary(x, label_key="celltype") for x in (cells, there)]
+    pd.testing.assert_frame_equal(*(table.sort_index(axis=1) for table in tables))
+
+
+def test_latents_of_an_earlier_fit_are_removed_of_lazy_cells(mgvi, adata, tmp_path):
+    cells = adata.copy()
+    mgvi.write_latents(cells)
+    lazy, other = as_lazy(cells, tmp_path / "x.h5ad"), untrained(adata, latents=(shared(1),))
+    with pytest.warns(DataWarning, match="removed the latents of an earlier fit.*X_mgvi_t_group1"):
+        other.write_latents(lazy)
+    assert {*lazy.obsm} == {"X_mgvi_z"}
 
 
 def test_names_that_are_none_or_several_are_refused(mgvi, adata):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyro_mgvi import MGVI, SettingsError
-from pyro_mgvi.core import Absent, Latents, SameAsOwn, pairwise, private, shared, subsets
+from pyro_mgvi.core import Absent, Latents, SameAsOwn, pairwise, per, private, shared, subsets
 from pyro_mgvi.core.latents.text import as_text, parse
 
 GROUPS = ("a", "b", "c")
@@ -62,6 +62,19 @@ def test_bad_latent_names_and_priors():
             shared(2, prior=prior)
     with pytest.raises(SettingsError, match=r"'a' is a text.*\[\['a', 'b'\]\]"):
         subsets("u", ["a", "b"])
+
+
+@pytest.mark.parametrize("columns", [0, None, [0, 1], b"drug", (), 2.5])
+def test_columns_that_are_no_names_are_refused(columns):
+    with pytest.raises(SettingsError, match="per takes the name of a column, or several, not"):
+        per(columns, 2)
+
+
+@pytest.mark.parametrize("family", [shared, private, pairwise])
+@pytest.mark.parametrize("modalities", [5, "rna", True, [5], []])
+def test_modalities_that_are_no_list_of_names_are_refused(family, modalities):
+    with pytest.raises(SettingsError, match=r"modalities=.* is no list of names"):
+        family(2, modalities=modalities)
 
 
 def test_a_group_that_no_cell_belongs_to_owns_nothing(adata):

@@ -1,5 +1,6 @@
 """What cannot be used is refused, naming the key, the cell or the gene at fault."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import anndata as ad
@@ -30,6 +31,12 @@ def nan_label(adata):
 
 def renamed(adata):
     adata.var_names = ["gene0", "gene1", "gene0", "gene3", "gene4"]
+    return adata
+
+
+def called(names):
+    adata = make()
+    adata.var.index = pd.Index(names, dtype=object)
     return adata
 
 
@@ -64,6 +71,8 @@ BAD = {
     "normalised": (lambda: make(np.log1p(np.ones((N, G)))), {}, "normalised data"),
     "empty cell": (lambda: make(np.eye(N, G)), {}, "7 cell.*cell5.*drop_empty=True"),
     "genes": (lambda: renamed(make()), {}, "duplicate gene names: gene0.*var_names_make_unique"),
+    "nameless": (lambda: called([None, np.nan, *"abc"]), {}, r"var_names lacks 2 name.*0, 1"),
+    "bytes genes": (lambda: called([b"p", *"abcd"]), {}, r"bytes, not text.*name.decode\(\) for"),
     "same key": (make, {"batch_key": "tissue"}, "also the group_key"),
     "one batch": (lambda: make(donor=["d"] * N), {"batch_key": "donor"}, "used by nothing"),
     "constant": (lambda: make(age=[3.0] * N), {"covariate_keys": ["age"]}, "used by nothing"),
@@ -98,6 +107,37 @@ def test_new_values_of_a_continuous_covariate_are_checked(age, message):
     schema = read(make(age=np.arange(N)), covariate_keys=["age"]).schema
     with pytest.raises(DataError, match=f"(?s){message}"):
         GroupedCounts.for_schema(make(age=age), schema)
+
+
+NUMBERS = {7: ["p", "q"] * 6, np.int64(8): np.arange(N) / 2, ("age", 1): np.arange(N) / 2}
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize(
+    "option, wrap",
+    [
+        ("group_key", lambda key: [key]),
+        ("batch_key", lambda key: key),
+        ("sample_key", lambda key: key),
+        ("covariate_keys", lambda key: [key]),
+    ],
+)
+def test_a_model_keeps_no_column_whose_name_is_no_text(key, option, wrap):
+    adata = make()
+    adata.obs[key] = NUMBERS[key]
+    with pytest.raises(DataError, match=rf"{option} .* is no text.*obs.columns.map\(str\)"):
+        read(adata, **{option: wrap(key)})
+    adata.obs.columns = adata.obs.columns.map(str)
+    assert str(key) in read(adata, covariate_keys=[str(key)]).schema.covariate_keys
+
+
+@pytest.mark.parametrize("kind", ["complex64", object])
+@pytest.mark.parametrize("option", ["group_key", "batch_key", "sample_key", "covariate_keys"])
+def test_complex_numbers_are_refused_by_name(kind, option):
+    adata = make(x=(np.arange(N) % 2 + 1j).astype(kind))
+    key = ["x"] if option == "covariate_keys" else "x"
+    with pytest.raises(DataError, match=f"{option} 'x' holds complex numbers: take a real part"):
+        read(adata, **{option: key})
 
 
 def mudata():
@@ -144,6 +184,55 @@ def test_integers_that_may_be_codes_are_named(kind):
 )
 def test_what_is_no_code_is_taken_without_a_word(plate):
     read(make(plate=plate), covariate_keys=["plate"])
+
+
+TIMES = {
+    "dates": pd.date_range("2020", periods=N),
+    "zone": pd.date_range("2020", periods=N, tz="Europe/Berlin"),
+    "spans": pd.to_timedelta(np.arange(N), unit="D"),
+    "periods": pd.period_range("2020", periods=N, freq="D"),
+    "objects": list(pd.date_range("2020", periods=N).date),
+    "decimals": [Decimal(i) for i in range(N)],
+    "beyond int64": [10**30 + i for i in range(N)],
+}
+
+
+@pytest.mark.filterwarnings("ignore::pyro_mgvi.DataWarning")  # of a level for each cell
+@pytest.mark.parametrize("kind", TIMES)
+def test_times_are_no_levels_of_a_covariate(kind):
+    adata = make()
+    adata.obs["visit"] = pd.Series(TIMES[kind], adata.obs_names)
+    with pytest.raises(DataError, match=r"'visit' holds \w+ values.*a number.*astype\(str\)"):
+        read(adata, covariate_keys=["visit"])
+    adata.obs["visit"] = pd.Series(TIMES[kind], adata.obs_names).astype(str)
+    assert len(read(adata, covariate_keys=["visit"]).schema.categories["visit"]) == N
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 1e31])
+def test_numbers_that_are_too_large_to_compute_with_are_refused(value):
+    adata = make(x=[value, *range(1, N)])
+    with pytest.raises(DataError, match=r"'x' is beyond 1e\+30 for cell.s. cell0"):
+        read(adata, covariate_keys=["x"])
+    schema = read(make(x=np.arange(N)), covariate_keys=["x"]).schema
+    with pytest.raises(DataError, match="'x' is beyond"):
+        GroupedCounts.for_schema(adata, schema)
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint64", "float64"])
+def test_numbers_that_differ_too_little_for_their_size_are_not_called_the_same(kind):
+    adata = make(x=(2**60 + 1024 * np.arange(N)).astype(kind))
+    with pytest.raises(DataError, match=r"'x'.*differ too little for their size \(1\.?152921504"):
+        read(adata, covariate_keys=["x"])
+    same = read(make(x=np.arange(N)), covariate_keys=["x"])
+    adata.obs["x"] -= adata.obs["x"].min()
+    np.testing.assert_allclose(read(adata, covariate_keys=["x"]).covariate_nc, same.covariate_nc)
+
+
+@pytest.mark.parametrize("size", [1e-13, 1e-100, 1e25])
+def test_numbers_of_any_size_are_taken(size):
+    data = read(make(x=np.arange(N) * size), covariate_keys=["x"])
+    same = read(make(x=np.arange(N)), covariate_keys=["x"])
+    np.testing.assert_allclose(data.covariate_nc, same.covariate_nc, rtol=1e-5, atol=1e-6)
 
 
 TISSUE = np.array(["b"] * 5 + ["a"] * 7)

@@ -50,6 +50,13 @@ def test_a_continuous_column_has_a_colour_bar_and_its_own_values():
         assert shown[tuple(xy)] == pytest.approx(score)
 
 
+def test_complex_numbers_are_refused_by_name():
+    adata = cells()
+    adata.obs["score"] = adata.obs["score"] + 1j
+    with pytest.raises(DataError, match="panels 'score' holds complex numbers"):
+        plots.latents(adata, "score", layout=plots.pca)
+
+
 def test_twenty_categories_differ_in_colour_or_marker_and_booleans_are_categories():
     axes = plots.latents(cells(), [("X_mgvi_z", "many"), ("X_mgvi_z", "flag")], layout=plots.pca)
     legend = axes[0].get_legend()

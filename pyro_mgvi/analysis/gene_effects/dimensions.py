@@ -55,10 +55,11 @@ def program_summary(
     means; ``orientation``; ``genes_up`` and ``genes_down``, the most telling ones;
     with labels, ``labels_explain``, the share of its variance that lies between them (near 1, it
     tells labels and nothing else), and ``varies_in``, the labels within which its standard
-    deviation is largest, and that; ``depth_correlation``, of ranks (Spearman), with the counts of
-    a cell (``depth_of_counts_correlation`` beside a column ``depth``); and
-    ``<column>_correlation`` with each column of real numbers in ``obs`` that varies (NaN where it
-    does not among the cells that own the latent).
+    deviation is largest, and that; ``<column>_correlation``, of ranks (Spearman), with each column
+    of real numbers in ``obs`` that varies (NaN where it does not among the cells that own the
+    latent); and ``depth_correlation`` with the counts of a cell. Where ``obs`` has a column
+    ``depth``, of whatever kind, that of the counts is ``depth_of_counts_correlation``; where it has
+    this one, too, ``depth_of_counts_of_counts_correlation``.
 
     Raises
     ------
@@ -83,7 +84,9 @@ def program_summary(
         column(labels, label_key, "label_key")
     data, rows = mgvi.read_for_results(adata), []
     obs = obs.iloc[data.cells] if len(obs.columns) else obs
-    numbers = _numbers(obs)
+    numbers, depth = _numbers(obs), "depth"
+    while depth in obs.columns:
+        depth += "_of_counts"
     for copy in copies:
         own = owned(mgvi, data, copy)
         cells = data.subset(own)
@@ -91,8 +94,7 @@ def program_summary(
         nats_d = dimension_divergence(mgvi, cells)[copy.latent][copy.index].numpy()
         beside = {key: values[own] for key, values in numbers.items()}
         if mgvi.data_kind is DataKind.COUNTS:
-            name = "depth" if "depth" not in beside else "depth_of_counts"
-            beside[name] = np.asarray(cells.x.sum(1), float).ravel()
+            beside[depth] = np.asarray(cells.x.sum(1), float).ravel()
         label_n = None if label_key is None else obs[label_key].iloc[own]
         rows += [
             {"latent": copy.key, "dimension": int(dim) + 1, "cells": len(own)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.checks import apart, some
 from pyro_mgvi.errors import DataError
 from pyro_mgvi.support.values import path_of
 
@@ -33,7 +33,8 @@ def read_gene_sets(
     {'interferon': ('ISG15', 'IFIT1')}
     """
     if isinstance(gene_sets, Mapping):
-        sets = {str(name): _genes(str(name), genes) for name, genes in gene_sets.items()}
+        names = apart(gene_sets, "gene sets")
+        sets = {name: _genes(name, genes) for name, genes in zip(names, gene_sets.values())}
     else:
         sets = _read_gmt(path_of("gene_sets", gene_sets))
     if not sets:

@@ -65,14 +65,14 @@ def own(mgvi: Program, adata: AnnData, name: str) -> AnnData:
     groups = set(named[0].groups)
     if isinstance(adata, GroupedCounts):
         raise DataError("own needs the AnnData that the counts were read from")
-    of_several, adata = is_mudata(adata), annotated(labelled(adata))
-    keys(adata, mgvi.schema.group_key)
-    mine = _of_groups(mgvi, adata, groups)
+    of_several, held = is_mudata(adata), annotated(labelled(adata))
+    keys(held, mgvi.schema.group_key)
+    mine = _of_groups(mgvi, held, groups)
     if not mine.any():
         raise DataError(f"no cell owns {name}: it belongs to {some(sorted(groups), 20)}")
-    if adata.isbacked and adata.is_view:  # anndata takes no part of a part of a file
-        adata = adata.to_memory()
-    cells = adata[mine].to_memory() if adata.isbacked else adata[mine].copy()
+    if not of_several and adata.isbacked and (adata.is_view or held is not adata):
+        held = annotated(adata.to_memory())  # of a part of a file no part can be taken
+    cells = held[mine].to_memory(copy=True)
     kept = [copy for copy in mgvi.families.copies if groups <= set(copy.groups)]
     if any(PREFIX + copy.key not in cells.obsm for copy in kept):
         if of_several:

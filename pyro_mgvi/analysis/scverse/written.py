@@ -70,8 +70,7 @@ def write_latents(
         )
     if not isinstance(prefix, str) or not prefix or "/" in prefix:
         raise SettingsError(f"prefix must be a text without '/', not {prefix!r}")
-    if not is_mudata(adata):
-        annotated(adata)
+    held = adata if is_mudata(adata) else annotated(adata)
     if adata.isbacked and adata.is_view:
         raise DataError(
             "nothing can be written to a part of a file that is opened in backed mode: take "
@@ -90,9 +89,10 @@ def write_latents(
     for cells, values in latent_blocks(program, data, foreign, progress=progress):
         for key, value_nd in values.items():
             written[prefix + key][data.cells[cells]] = value_nd
-    stale = stale_latents(program, adata, prefix)
+    stale = stale_latents(program, held, prefix)
     with warnings.catch_warnings():  # that a view becomes data of its own, as it should
         warnings.simplefilter("ignore", ImplicitModificationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning, module="mudata")
         for key in stale:
             del adata.obsm[key]
         for key, whole in written.items():

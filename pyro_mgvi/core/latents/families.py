@@ -39,7 +39,8 @@ def _named(usual: str, name: str | None, modalities: Sequence[str] | None) -> st
     """Return the name that is given, or the usual one with the modalities that are reached."""
     if name is not None:
         return name
-    return "_".join([usual, *(_identifier(str(each)) for each in modalities or ())])
+    reached = modalities if isinstance(modalities, (list, tuple)) else ()  # else it is refused
+    return "_".join([usual, *(_identifier(str(each)) for each in reached)])
 
 
 def _everyone(groups: Iterable[str]) -> Subsets:
@@ -160,7 +161,9 @@ def per(
     tensor([[1, 1, 0],
             [0, 0, 1]], dtype=torch.int32)
     """
-    chosen = (columns,) if isinstance(columns, str) else tuple(columns)
+    chosen: tuple[str, ...] = (columns,) if isinstance(columns, str) else ()
+    if isinstance(columns, Iterable) and not chosen:
+        chosen = tuple(columns)
     if not chosen or not all(isinstance(column, str) for column in chosen):
         raise SettingsError(f"per takes the name of a column, or several, not {columns!r}")
     if len(set(chosen)) < len(chosen):

@@ -36,7 +36,14 @@ def positions(genes: pd.Index, given: GeneChoice) -> np.ndarray:
             f"genes must be a list of names or the result of choose_genes, not {given!r}"
         )
     column = given if isinstance(given, pd.Series) else pd.Series(list(given))
-    if len(column) and all(isinstance(value, (bool, np.bool_)) for value in column):
+    known = column[column.notna()]
+    if len(known) and all(isinstance(value, (bool, np.bool_)) for value in known):
+        missing = np.flatnonzero(column.isna())
+        if len(missing):
+            raise DataError(
+                f"genes is neither True nor False (NA) at position {checks.some(missing)}: fill it "
+                "in, as in genes.fillna(False)"
+            )
         if not isinstance(given, pd.Series):
             if len(column) != len(genes):
                 raise DataError(
@@ -44,8 +51,12 @@ def positions(genes: pd.Index, given: GeneChoice) -> np.ndarray:
                 )
             return np.flatnonzero(column.to_numpy(bool))
         column = pd.Series(column.index[column.to_numpy(bool)])
-    names = pd.Index([str(name) for name in column], dtype=object)
-    checks.names(names)
+    if pd.api.types.is_numeric_dtype(column) and set(column) <= {0, 1} and len(column) > 2:
+        raise DataError("genes holds 0 and 1 for each gene: make them truth values, astype(bool)")
+    names = checks.texts(column, "genes")
+    twice = names[names.duplicated()].unique()
+    if len(twice):
+        raise DataError(f"genes names a gene twice: {checks.some(twice)}; name each once")
     unknown = names.difference(genes)
     if len(unknown):
         raise DataError(

@@ -13,12 +13,13 @@ from scipy import sparse
 from torch import Tensor
 
 from pyro_mgvi.core.design import Design
-from pyro_mgvi.data.checks import some
+from pyro_mgvi.data.checks import annotated, apart, some
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.errors import DataError
 
 #: By group, a column of ``var`` or one value per gene; or the name of a table of all groups.
 FeatureMasks = str | Mapping[str, str | ArrayLike]
+NAMED = (pd.Series, pd.DataFrame)  # what knows the names of its rows
 
 
 def absent_features(
@@ -40,12 +41,12 @@ def absent_features(
     groups
         All groups of the data, or their design.
     given
-        For every group, a column of ``var``, or one value per gene (a Series is aligned by the
-        names of the genes); 1 or True where the group has the gene. Or one name: of a table in
-        ``varm``, whose columns are the groups (of an array, in alphabetical order); or the first
-        part of the keys ``<name>_<group>`` in ``uns``. Where several columns make up the groups,
-        the names are the levels of one of them (each species, whatever the treatment), or those
-        of all combinations.
+        For every group, a column of ``var``, or one value per gene (a Series, or a DataFrame of one
+        column, is aligned by the names of the genes); 1 or True where the group has the gene. Or
+        one name: of a table in ``varm``, whose columns are the groups (of an array, in alphabetical
+        order); or the first part of the keys ``<name>_<group>`` in ``uns``. Where several columns
+        make up the groups, the names are the levels of one of them (each species, whatever the
+        treatment), or those of all combinations.
     chosen
         Positions of the genes that are asked about; all by default.
 
@@ -130,7 +131,7 @@ def _columns(
     if isinstance(given, str):
         columns = _named_table(adata, source, groups, given)
     elif isinstance(given, Mapping):
-        columns = {str(group): mask for group, mask in given.items()}
+        columns = dict(zip(apart(given, "feature masks"), given.values()))
     else:
         raise DataError(
             f"feature_masks is a {type(given).__name__}: give a column of var for each group, "
@@ -145,7 +146,7 @@ def _columns(
                     f"has: {some(var.columns, 20) or 'no column'}"
                 )
             columns[group] = var[mask].to_numpy()
-        elif isinstance(mask, pd.Series):
+        elif isinstance(mask, NAMED):
             columns[group] = _aligned(mask, group, genes)
     return columns
 
@@ -192,11 +193,13 @@ def _choices(design: Design) -> str:
 
 def _named_table(adata: AnnData, source: Source, groups: Design, name: str) -> dict[str, Any]:
     """Return the columns of a table in ``varm``, or entries of ``uns``, by name."""
-    varm = adata.raw.varm if source.use_raw else adata.varm
+    beside = annotated(adata)
+    varm = adata.raw.varm if source.use_raw else beside.varm
     if name in varm:
         table = varm[name]
         if isinstance(table, pd.DataFrame):
-            return {str(group): table[group].to_numpy() for group in table}
+            named = apart(table.columns, f"columns of varm[{name!r}]")
+            return {group: column.to_numpy() for group, (_, column) in zip(named, table.items())}
         array = table.toarray() if sparse.issparse(table) else np.asarray(table)
         if len(groups.keys) > 1:
             raise DataError(
@@ -211,10 +214,10 @@ def _named_table(adata: AnnData, source: Source, groups: Design, name: str) -> d
         return dict(zip(groups, array.T))
     names = [*groups, *(level for key in groups.keys for level in groups.levels(key))]
     keys = {each: f"{name}_{each}" for each in names}
-    if any(key in adata.uns for key in keys.values()):
-        found = {group: adata.uns[key] for group, key in keys.items() if key in adata.uns}
+    found = {group: beside.uns[key] for group, key in keys.items() if key in beside.uns}
+    if found:
         return {
-            group: mask if isinstance(mask, pd.Series) else np.asarray(mask).ravel()
+            group: mask if isinstance(mask, NAMED) else np.asarray(mask).ravel()
             for group, mask in found.items()
         }
     raise DataError(
@@ -223,14 +226,21 @@ def _named_table(adata: AnnData, source: Source, groups: Design, name: str) -> d
     )
 
 
-def _aligned(mask: pd.Series, group: str, genes: pd.Index) -> np.ndarray:
-    """Return a mask in the order of the genes."""
+def _aligned(mask: pd.Series | pd.DataFrame, group: str, genes: pd.Index) -> np.ndarray:
+    """Return a mask in the order of the genes; a table must be one column."""
+    if isinstance(mask, pd.DataFrame):
+        if mask.shape[1] != 1:
+            raise DataError(
+                f"the feature mask of {group!r} is a DataFrame of {mask.shape[1]} columns "
+                f"({some(mask.columns) or 'none'}): give one of them"
+            )
+        mask = mask.iloc[:, 0]
     index = mask.index.map(str)
     missing = genes.difference(index)
     if index.has_duplicates or len(missing):
         raise DataError(
-            f"the feature mask of {group!r} is a Series whose index does not hold every gene "
-            f"once; missing: {some(missing) or 'none'}"
+            f"the feature mask of {group!r} has an index that does not hold every gene once; "
+            f"missing: {some(missing) or 'none'}"
         )
     ordered: np.ndarray = mask.set_axis(index).reindex(genes).to_numpy()
     return ordered
@@ -239,7 +249,7 @@ def _aligned(mask: pd.Series, group: str, genes: pd.Index) -> np.ndarray:
 def _boolean(mask: object, group: str, genes: pd.Index) -> np.ndarray:
     """Return a mask as booleans; refuse anything but 0 and 1."""
     try:
-        column = pd.Series(np.asarray(mask).ravel() if not isinstance(mask, pd.Series) else mask)
+        column = pd.Series(np.asarray(mask).ravel())
     except ValueError as error:
         raise DataError(f"the feature mask of {group!r} is no column: {error}") from error
     if len(column) != len(genes):

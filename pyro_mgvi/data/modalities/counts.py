@@ -54,6 +54,8 @@ def counts_of_mudata(
     chosen = as_modalities(mdata, modalities, layers)
     covariate_keys = checks.columns(covariate_keys)
     group_keys = checks.columns_of_groups(group_key)
+    for option, key in checks.options_of(group_key, batch_key, covariate_keys, sample_key):
+        checks.one_name(key, option)
     adata = joined(mdata, chosen, [*group_keys, batch_key, *covariate_keys, sample_key])
     masks, several = None, modalities_of(chosen)
     if several is not None:

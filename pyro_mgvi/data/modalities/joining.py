@@ -18,6 +18,7 @@ from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.counts import checked, matrix
 from pyro_mgvi.data.modalities.columns import column_of, rows_of
 from pyro_mgvi.data.schema import Modality, Schema
+from pyro_mgvi.data.stores.annotations import native
 from pyro_mgvi.data.stores.on_disk import OnDisk
 from pyro_mgvi.errors import DataError
 
@@ -77,7 +78,7 @@ def joined(mdata: Any, modalities: Sequence[Modality], keys: Iterable[str | None
     for key in keys:
         if key is not None:
             obs[key] = column_of(mdata, [each.name for each in modalities], key, cells)
-    return AnnData(x, obs=obs, var=pd.DataFrame(index=pd.Index(names, dtype=object)))
+    return AnnData(x, obs=native(obs), var=pd.DataFrame(index=pd.Index(names, dtype=object)))
 
 
 def _block(adata: AnnData, modality: Modality, cells: pd.Index) -> sparse.csr_matrix:
@@ -91,7 +92,7 @@ def _block(adata: AnnData, modality: Modality, cells: pd.Index) -> sparse.csr_ma
             f"modality {name!r} has different cells of one name: {some(twice.unique())}; rename "
             "them, alike in all modalities"
         )
-    features = pd.Index([str(each) for each in adata.var_names], dtype=object)
+    features = checks.texts(adata.var_names, f"mdata[{name!r}].var_names")
     if features.has_duplicates:
         raise DataError(
             f"modality {name!r} has features of one name: "

@@ -11,19 +11,21 @@ from anndata import AnnData
 from pyro_mgvi.data.modalities.columns import column_of, rows_of
 from pyro_mgvi.data.modalities.joining import is_mudata, joined
 from pyro_mgvi.data.schema import Modality
+from pyro_mgvi.data.stores.annotations import in_memory, native
 from pyro_mgvi.errors import DataError
 
 
 def labelled(data: Any, asked: Sequence[object] = ()) -> Any:
-    """Return a MuData's labels and latents as an AnnData without counts; others as they are.
+    """Return a MuData's labels and latents as an AnnData without counts; of others what is theirs.
 
     Columns of ``obs`` are those of the MuData, and those of its modalities where these agree. In
-    ``obsm`` and ``uns`` are the MuData's own entries.
+    ``obsm`` and ``uns`` are the MuData's own entries. All are in memory
+    (:func:`~pyro_mgvi.data.stores.annotations.in_memory`).
 
     Parameters
     ----------
     data
-        A MuData, or anything else.
+        A MuData or an AnnData; anything else is returned as it is.
     asked
         Columns that somebody asks for by name, which may be one modality's: ``"rna:type"``.
 
@@ -33,6 +35,8 @@ def labelled(data: Any, asked: Sequence[object] = ()) -> Any:
         If a column that is asked for contradicts itself, or one modality has not got it; or if
         cells are not those of the modalities.
     """
+    if isinstance(data, AnnData):
+        return in_memory(data)
     if not is_mudata(data):
         return data
     of_one = tuple(f"{name}:" for name in data.mod)  # no columns of their own; mudata may pull them
@@ -82,6 +86,6 @@ def _labels(mdata: Any, names: Sequence[str], needed: Sequence[str]) -> AnnData:
                 columns[key] = column_of(mdata, names, key, cells)
             except DataError:  # the modalities' columns say different things, such as depths
                 continue
-    obs = pd.DataFrame(columns, index=cells)
+    obs = native(pd.DataFrame(columns, index=cells))
     obsm = {key: mdata.obsm[key] for key in mdata.obsm if key not in mdata.mod}
     return AnnData(obs=obs, obsm=obsm, uns=dict(mdata.uns))

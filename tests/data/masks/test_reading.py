@@ -41,6 +41,14 @@ def test_masks_are_tables_in_varm_or_arrays_in_uns():
         assert read(adata, feature_masks=name).schema.absent == ABSENT
 
 
+def test_a_table_of_one_column_is_aligned_as_a_series_is():
+    adata = cells()
+    turned = pd.DataFrame({"has": A}, index=adata.var_names)[::-1]
+    adata.uns |= {"mask_a": turned, "mask_b": B}
+    for masks in ({"a": turned, "b": B}, "mask"):
+        assert read(adata, feature_masks=masks).schema.absent == ABSENT
+
+
 def test_masks_of_raw_are_those_of_its_genes():
     adata = cells()
     adata.raw = adata.copy()
@@ -76,9 +84,15 @@ NONE, ALL = np.zeros(G), np.ones(G)
         ({"a": A, "b": ["yes"] * G}, "of 'b' is yes for gene 'gene0'"),
         ({"a": A, "b": B[:3]}, r"of 'b' has 3 value\(s\), and there are 5 genes"),
         ({"a": A, "b": B, "c": A}, r"group\(s\) that no cell is of: c; the groups are a, b"),
+        ({"a": A, 1: B, "1": B}, "two feature masks are called 1, as text: rename one"),
         ({"a": A}, r"say nothing of group\(s\) b: give every group a mask"),
         ({"a": "in_a", "b": "is_b"}, "of 'b', 'is_b', is not a column of adata.var; it has: in_a"),
-        ({"a": A, "b": pd.Series(B)}, "Series whose index does not hold every gene once"),
+        ({"a": A, "b": pd.Series(B)}, "of 'b' has an index that does not hold every gene once"),
+        ({"a": A, "b": pd.DataFrame(B)}, "of 'b' has an index that does not hold every gene once"),
+        (
+            {"a": A, "b": pd.DataFrame({"old": A, "new": B})},
+            r"of 'b' is a DataFrame of 2 columns \(old, new\): give one of them",
+        ),
         ("has", r"neither a table in adata.varm nor the start of keys in adata.uns \('has_a'"),
         (["in_a", "in_b"], "feature_masks is a list: give a column of var for each group"),
         ("wide", r"varm\['wide'\] has shape \(5, 3\), and there are 2 groups"),

@@ -71,6 +71,24 @@ def test_a_group_column_that_only_one_modality_has():
         model(mudata_of(parts))
 
 
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ({"covariate_keys": [7]}, r"covariate_keys 7 is no text.*obs.columns.map\(str\)"),
+        ({"batch_key": 7}, "batch_key 7 is no text"),
+        ({"group_key": 7}, "group_key 7 is no text"),
+        ({"covariate_keys": [["age"]]}, "covariate_keys must be the name of one column"),
+        ({"batch_key": ["lane"]}, "batch_key must be the name of one column"),
+        ({"group_key": {}}, "group_key must be the name of one column"),
+    ],
+)
+def test_names_of_columns_that_are_none(keys, message):
+    mdata = small()
+    mdata.obs[7] = np.arange(mdata.n_obs) % 2
+    with pytest.raises(DataError, match=message):
+        MGVI.from_mudata(mdata, **{"group_key": "donor", "modalities": LIKELIHOODS} | keys)
+
+
 def test_a_column_that_is_the_same_in_other_words():
     parts = parts_of()
     parts["rna"].obs["donor"] = parts["rna"].obs["donor"].astype("category")
