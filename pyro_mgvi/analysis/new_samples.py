@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from pyro_mgvi.analysis.cross_fit import CELLS_PER_NUISANCE, CrossFit
-from pyro_mgvi.analysis.efficient_scores import freed_products
+from pyro_mgvi.analysis.cross_fit import CrossFit
+from pyro_mgvi.analysis.efficient_scores import CELLS_PER_NUISANCE, freed_products
 from pyro_mgvi.analysis.folds import whole_samples
 from pyro_mgvi.analysis.gene_effects.unseen import shrunk
 from pyro_mgvi.analysis.hidden.contrasts import (

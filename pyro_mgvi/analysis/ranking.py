@@ -257,11 +257,12 @@ def _ranking(
     table.attrs["q_value_of"] = NEW if across_samples else SAME
     table.attrs |= notes_of(mgvi.schema, groups)
     n_without = int(table["z_score"].isna().sum())
-    if across_samples and (0 < n_without < len(table) or not common_genes(data, chosen).any()):
-        table.attrs["genes_without_q"] = (
-            f"{n_without:,} genes have no q-value: samples are compared in genes that all groups "
-            "of theirs have"
-        )
+    none_common = across_samples and not common_genes(data, chosen).any()
+    if 0 < n_without < len(table) and refits or none_common:
+        needed = "too few cells of the group have them"
+        if across_samples:
+            needed = "samples are compared in genes that all groups of theirs have"
+        table.attrs["genes_without_q"] = f"{n_without:,} genes have no q-value: {needed}"
     return table.sort_values("bayes_factor", ascending=False, kind="stable")
 
 
