@@ -106,8 +106,10 @@ def _efficient_scores(
         if len(cells) < cells_needed(nuisance_nk.shape[1]):
             z_g[gene] = np.nan
             continue
-        of_gene = (part_ng[cells, gene] for part_ng in (delta_ng, residual_ng, weight_ng))
-        delta, residual = _freed(*of_gene, nuisance_nk[cells])
+        delta_n, residual_n, weight_n = (
+            part_ng[cells, gene] for part_ng in (delta_ng, residual_ng, weight_ng)
+        )
+        delta, residual = _freed(delta_n, residual_n, weight_n, nuisance_nk[cells])
         product = delta * residual
         norm_ = np.sqrt((product**2).sum())
         z_g[gene] = product.sum() / norm_ if norm_ > 0 else 0.0

@@ -1,10 +1,11 @@
 """What is asked of a model of several modalities takes the MuData, and tells them apart."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.modalities import LATENTS, LIKELIHOODS, fitted_mosaic, model, mosaic, mudata_of, small
 
-from pyro_mgvi import DataError, cross_fit, plots
+from pyro_mgvi import MGVI, DataError, cross_fit, plots
 from pyro_mgvi.data.modalities import labelled
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.plots.programs import _observed
@@ -176,3 +177,32 @@ def test_genes_that_too_few_cells_have_are_not_tested():
     assert table.loc[proteins, "q_value"].isna().all()
     assert table.loc[~proteins, "q_value"].notna().all()
     assert table.attrs["genes_without_q"].startswith("6 genes have no q-value: too few cells")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_sample_without_a_modality_is_left_out_for_its_genes(paired):
+    mdata = small(n=480)
+    number = np.arange(480) // (2 if paired else 1) % 8
+    for part in mdata.mod.values():
+        part.obs["sample"] = [f"s{i}" for i in number]
+    mdata["prot"].X[number == 0] = 0
+    mdata = mudata_of(dict(mdata.mod))
+    mgvi = MGVI.from_mudata(mdata, "donor", LIKELIHOODS, latents=LATENTS[:2], sample_key="sample")
+    mgvi.fit(mdata, max_epochs=2, progress=False)
+    refits = cross_fit(mgvi, mdata, max_epochs=2, progress=False)
+    for offset in ("averaged", "own"):
+
+        def ranked(left_out, offset=offset):
+            cells = ~np.isin(number, left_out)
+            table = mgvi.rank_genes(mdata, "d0", cells, offset, calibration=refits, progress=False)
+            return table.sort_index()
+
+        table, without, few = map(ranked, ([], [0], [2, 3, 4, 5, 6] if paired else [2]))
+        proteins = table.index.str.startswith("prot:")
+        assert table["z_score"].notna().all() and (table["z_score"] != 0).mean() > 0.5
+        assert "genes_without_q" not in table.attrs
+        order = table.index[proteins]  # genes are tested beside RNA of the same samples
+        assert table.loc[order, "z_score"].corr(without.loc[order, "z_score"]) > 0.9
+        assert few["q_value"].isna().equals(pd.Series(proteins, few.index))  # two samples are left
+        assert "at least 3 samples" in few.attrs["genes_without_q"]
