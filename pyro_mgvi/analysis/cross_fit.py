@@ -8,7 +8,13 @@ from typing import TypeVar
 import numpy as np
 from anndata import AnnData
 
-from pyro_mgvi.analysis.efficient_scores import efficient_scores, q_values, recentred
+from pyro_mgvi.analysis.efficient_scores import (
+    LEAST_CELLS,
+    cells_needed,
+    efficient_scores,
+    q_values,
+    recentred,
+)
 from pyro_mgvi.analysis.folds import dealt_out, shuffled_groups
 from pyro_mgvi.analysis.hidden.contrasts import nuisance_width, said, unseen_contrasts
 from pyro_mgvi.data import GroupedCounts
@@ -27,8 +33,6 @@ __all__ = ["CrossFit", "cross_fit", "q_values", "shuffled_fit", "shuffled_groups
 AnyProgram = TypeVar("AnyProgram", bound=Program)
 
 FOLDS = 2
-LEAST_CELLS = 30  # of the group in each fold; fewer give no normal statistic
-CELLS_PER_NUISANCE = 3  # a regression on the shared latents needs some cells per column
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class CrossFit:
         cells: np.ndarray,
         progress: bool = False,
     ) -> np.ndarray:
-        r"""Return each gene's normal score, or NaN for all where there are too few cells.
+        r"""Return each gene's normal score, or NaN where too few cells have it.
 
         In-sample Bayes factors are no evidence by themselves: a flexible model explains noise, too
         (benchmarks/notes/RESULTS_genes.md). So for each fold, the refit that has not seen its cells
@@ -111,7 +115,8 @@ class CrossFit:
         regressions on the log library, the shared latents and their squares, so that shared
         variation which leaked into the prediction does not count. An averaged offset is tested
         against the other groups' cells, for which the prediction is 0. Folds are added as normal
-        scores. Z is then centred and scaled by its bulk (Efron 2004), where this makes it smaller.
+        scores. A cell without a count of a modality has not got its genes, and has no say in them.
+        Z is then centred and scaled by its bulk (Efron 2004), where this makes it smaller.
 
         Assumptions: cells are independent given the shared latents (with several donors per
         group, q-values speak of these cells, not of new donors: for those, see
@@ -144,22 +149,23 @@ class CrossFit:
             own = named.own(data.group_n[tested])
             if not without.averaged:
                 tested, own = tested[own], own[own]
-            n_columns = nuisance_width(refit)
-            few = own.sum() < LEAST_CELLS or len(tested) < CELLS_PER_NUISANCE * n_columns
+            few = own.sum() < LEAST_CELLS or len(tested) < cells_needed(nuisance_width(refit))
             if few or (without.averaged and (~own).sum() < LEAST_CELLS):
                 return np.full(data.shape[1], np.nan)
-            has_bg, unseen = data.schema.measured_bg, data.subset(tested)
+            unseen = data.subset(tested)
             of_fold_g = np.empty(data.shape[1])
             bar = said(fold, len(self.refits)) if progress else None
             for part, found in unseen_contrasts(refit, unseen, own, without, self.seed, bar):
-                has_ng = None if has_bg is None else has_bg[:, part][unseen.group_n]
-                of_fold_g[part] = efficient_scores(*found, has_ng)
+                own_g = (found.weight_ng[own] > 0).sum(0)  # how many of the group have the gene
+                z_part = efficient_scores(*found)
+                of_fold_g[part] = np.where(own_g < LEAST_CELLS, np.nan, z_part)
             scores.append(of_fold_g)
         z_g = np.sum(scores, axis=0) / np.sqrt(len(scores))
         groups = tuple(data.schema.groups[code] for code in named.codes)
-        known_g = measured_in(data.schema, groups)
+        known_g = measured_in(data.schema, groups) & ~np.isnan(z_g)
         z_g[~known_g] = np.nan
-        z_g[known_g] = recentred(z_g[known_g])
+        if known_g.any():
+            z_g[known_g] = recentred(z_g[known_g])
         return z_g
 
 

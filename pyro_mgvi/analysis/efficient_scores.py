@@ -8,7 +8,14 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 ROUNDING = 1e-6  # share of a prediction, in single precision, that may be an error of rounding
+LEAST_CELLS = 30  # fewer give no normal statistic
+CELLS_PER_NUISANCE = 3  # a regression on the shared latents needs some cells per column
 THIRD_QUARTILE = 0.6744897501960817  # of the standard normal distribution
+
+
+def cells_needed(n_columns: int) -> int:
+    """Return how many cells a score needs that is freed from a nuisance of so many columns."""
+    return max(LEAST_CELLS, CELLS_PER_NUISANCE * n_columns)
 
 
 def q_values(z_g: np.ndarray) -> np.ndarray:
@@ -65,7 +72,6 @@ def efficient_scores(
     residual_ng: np.ndarray,
     weight_ng: np.ndarray,
     nuisance_nk: np.ndarray,
-    measured_ng: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the self-normalised score along ``delta`` of each gene, free of the nuisance.
 
@@ -74,18 +80,18 @@ def efficient_scores(
     delta_ng
         Predicted change of each log mean.
     residual_ng, weight_ng
-        Quasi-score of each log mean, (x - m) m / v, and its information, m^2 / v.
+        Quasi-score of each log mean, (x - m) m / v, and its information, m^2 / v. Cells without
+        information on a gene, which have not got it, are left out.
     nuisance_nk
         What both are regressed on, with those weights.
-    measured_ng
-        Which cell has which gene: the others are left out. All by default.
 
     Returns
     -------
-    One score per gene, standard normal if nothing changes; 0 without information.
+    One score per gene, standard normal if nothing changes; 0 where nothing is predicted, NaN where
+    too few cells have the gene.
     """
     with threadpool_limits(1):  # thousands of small products: threads only wait for each other
-        return _efficient_scores(delta_ng, residual_ng, weight_ng, nuisance_nk, measured_ng)
+        return _efficient_scores(delta_ng, residual_ng, weight_ng, nuisance_nk)
 
 
 def _efficient_scores(
@@ -93,24 +99,17 @@ def _efficient_scores(
     residual_ng: np.ndarray,
     weight_ng: np.ndarray,
     nuisance_nk: np.ndarray,
-    measured_ng: np.ndarray | None,
 ) -> np.ndarray:
     z_g = np.zeros(delta_ng.shape[1])
     for gene in range(len(z_g)):
-        of_gene, nuisance = (
-            (delta_ng[:, gene], residual_ng[:, gene], weight_ng[:, gene]),
-            nuisance_nk,
+        cells = np.flatnonzero(weight_ng[:, gene])
+        if len(cells) < cells_needed(nuisance_nk.shape[1]):
+            z_g[gene] = np.nan
+            continue
+        delta_n, residual_n, weight_n = (
+            part_ng[cells, gene] for part_ng in (delta_ng, residual_ng, weight_ng)
         )
-        if measured_ng is not None:
-            cells = np.flatnonzero(measured_ng[:, gene])
-            if len(cells) <= nuisance_nk.shape[1]:
-                continue  # nothing is left to score
-            delta_n, residual_n, weight_n = of_gene
-            of_gene, nuisance = (
-                (delta_n[cells], residual_n[cells], weight_n[cells]),
-                nuisance_nk[cells],
-            )
-        delta, residual = _freed(*of_gene, nuisance)
+        delta, residual = _freed(delta_n, residual_n, weight_n, nuisance_nk[cells])
         product = delta * residual
         norm_ = np.sqrt((product**2).sum())
         z_g[gene] = product.sum() / norm_ if norm_ > 0 else 0.0
@@ -130,7 +129,8 @@ def freed_products(
         for gene in range(delta_ng.shape[1]):
             of_gene = delta_ng[:, gene], residual_ng[:, gene], weight_ng[:, gene]
             delta, residual = _freed(*of_gene, nuisance_nk)
-            sd = float(delta_ng[:, gene].std())
+            has_n = weight_ng[:, gene] > 0  # the others are predicted to change by 0
+            sd = float(delta_ng[has_n, gene].std()) if has_n.any() else 0.0
             if sd > 0:
                 score_ng[:, gene], information_ng[:, gene] = (
                     delta * residual / sd,

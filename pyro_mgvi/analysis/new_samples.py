@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from pyro_mgvi.analysis.cross_fit import CELLS_PER_NUISANCE, CrossFit
-from pyro_mgvi.analysis.efficient_scores import freed_products
-from pyro_mgvi.analysis.folds import whole_samples
+from pyro_mgvi.analysis.cross_fit import CrossFit
+from pyro_mgvi.analysis.efficient_scores import CELLS_PER_NUISANCE, freed_products
 from pyro_mgvi.analysis.gene_effects.unseen import shrunk
 from pyro_mgvi.analysis.hidden.contrasts import (
     Contrast,
-    nuisance_width,
     said,
     unseen_contrasts,
 )
 from pyro_mgvi.analysis.sample_tests import Units, sample_scores
+from pyro_mgvi.analysis.samples.compared import (
+    NEEDED,
+    common_genes,
+    compared,
+    design,
+    too_few,
+)
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.names import NamedGroups, named_groups
-from pyro_mgvi.data.reading import SAMPLES
+from pyro_mgvi.data.samples import SAMPLES
 from pyro_mgvi.errors import DataWarning, warn
 from pyro_mgvi.model.decoding import Decoding
 
@@ -34,7 +39,7 @@ def new_sample_scores(
     cells: np.ndarray,
     progress: bool = False,
 ) -> np.ndarray:
-    r"""Return each gene's normal score across samples, or NaN for all where they are too few.
+    r"""Return each gene's normal score across samples, or NaN where they are too few.
 
     Cells of one donor are alike, so that many cells of few donors say little of the next donor.
     What counts as an observation is therefore a sample. For each fold, the refit that has seen none
@@ -54,6 +59,10 @@ def new_sample_scores(
     sample's own level, the log library and the shared latents: is it above zero in the samples
     that the prediction has not seen? Scores are one-sided, positive in the predicted direction.
 
+    A sample without a cell that has a gene (it may lack a modality) is left out for it, and a gene
+    that too few are left for has no score. A gene that no refit predicts to vary within the group
+    has a score of 0.
+
     Both are centred and scaled by their bulk, never away from zero (Efron 2004): most genes are
     not affected.
 
@@ -65,82 +74,95 @@ def new_sample_scores(
     Warns
     -----
     DataWarning
-        If there are too few samples or cells, or no common gene, and what would be needed.
+        If no gene has a score, and what would be needed: more samples or cells, samples of either
+        side in one fold, or genes that enough of them have.
     """
-    refits.check(data)
-    named = named_groups(refits.refits[0].families, group)
-    used = cells[_used(data, named, without.averaged, cells)]
-    few = _few(refits, data, named, without.averaged, used)
-    if few:
-        warn(f"no q-value of {group} for new samples: {few}", DataWarning)
-        return np.full(data.shape[1], np.nan)
-    known_g = common_genes(data, used)
-    if not known_g.any():
+    return scores_of_splits((refits,), data, group, without, cells, progress)[0]
+
+
+def scores_of_splits(
+    splits: Sequence[CrossFit],
+    data: GroupedCounts,
+    group: str,
+    without: Decoding,
+    cells: np.ndarray,
+    progress: bool = False,
+) -> np.ndarray:
+    """Return the scores by refits of each split of the cells, (splits, genes).
+
+    They are those of :func:`new_sample_scores` if the data know samples, and those of
+    :meth:`CrossFit.z_scores` if not. Parameters are theirs.
+
+    Warns
+    -----
+    DataWarning
+        If splits have no score at all, and why.
+    """
+    across_samples = data.schema.sample_key is not None
+    score = _across_samples if across_samples else _across_cells
+    found = [score(split, data, group, without, cells, progress) for split in splits]
+    reasons = [why for _, why in found if why]
+    if reasons and len(reasons) < len(found):
+        n = len(found) - len(reasons)
         warn(
-            f"no q-value of {group} for new samples: no gene is in all groups of the cells that "
-            "are compared; choose cells of groups that have genes in common (cells=...)",
+            f"q-values of {group} are of {n} of {len(found)} splits of the cells; of the others "
+            f"there is no score: {reasons[0]}",
             DataWarning,
         )
-        return np.full(data.shape[1], np.nan)
+    elif reasons and across_samples:
+        warn(f"no q-value of {group} for {NEW}: {reasons[0]}", DataWarning)
+    return np.array([z_g for z_g, _ in found]).reshape(-1, data.shape[1])
+
+
+Scored = tuple[np.ndarray, str]  # each gene's score, and why none has one
+
+
+def _across_cells(
+    refits: CrossFit,
+    data: GroupedCounts,
+    group: str,
+    without: Decoding,
+    cells: np.ndarray,
+    progress: bool,
+) -> Scored:
+    z_g = refits.z_scores(data, group, without, cells, progress)
+    few = "a fold has too few cells of the group, or of others to compare with"
+    return z_g, few if np.isnan(z_g).all() else ""
+
+
+def _across_samples(
+    refits: CrossFit,
+    data: GroupedCounts,
+    group: str,
+    without: Decoding,
+    cells: np.ndarray,
+    progress: bool,
+) -> Scored:
+    refits.check(data)
+    named = named_groups(refits.refits[0].families, group)
+    used = cells[compared(data, named, without.averaged, cells)]
+    z_g, known_g = np.full(data.shape[1], np.nan), common_genes(data, used)
+    if few := too_few(refits, data, named, without.averaged, cells, used):
+        return z_g, few
+    if not known_g.any():
+        return z_g, (
+            "no gene is in all groups of the cells that are compared; choose cells of groups that "
+            "have genes in common (cells=...)"
+        )
     folds = _folds(refits, data, named, without, used, progress)
     units = _shifts(folds) if without.averaged else _slopes(folds)
-    z_g = sample_scores(units)
-    z_g[~known_g] = np.nan
-    z_g[known_g] = shrunk(z_g[known_g])
-    return z_g
-
-
-def common_genes(data: GroupedCounts, cells: np.ndarray) -> np.ndarray:
-    """Return which genes the groups of all these cells have: in those, samples are compared."""
-    measured_bg = data.schema.measured_bg
-    if measured_bg is None:
-        return np.ones(data.shape[1], bool)
-    known_g: np.ndarray = measured_bg[np.unique(data.group_n[cells])].all(0)
-    return known_g
+    z_g[known_g] = sample_scores(units)[known_g]
+    if not without.averaged:
+        n_asked_g = (~np.isnan(units.information_ug)).sum(0)
+        silent_g = (n_asked_g >= SAMPLES) & ~np.nan_to_num(units.information_ug).any(0)
+        z_g[known_g & silent_g] = 0.0  # no refit predicts that they vary: nothing is found
+    if np.isnan(z_g).all():
+        return z_g, f"no gene has information in {NEEDED}"
+    return shrunk(z_g), ""
 
 
 Parts = Iterable[tuple[np.ndarray, Contrast]]  # genes, and what a refit says of them
 Fold = tuple[int, GroupedCounts, np.ndarray, Parts]
-
-
-def _used(data: GroupedCounts, named: NamedGroups, averaged: bool, cells: np.ndarray) -> np.ndarray:
-    """Return which of the cells are tested: those of crossed samples, where there are some."""
-    own_n, sample_n = named.own(data.group_n[cells]), data.sample_n[cells]
-    if not averaged:
-        return own_n
-    crossed = np.intersect1d(sample_n[own_n], sample_n[~own_n])
-    return np.isin(sample_n, crossed) if len(crossed) else np.ones(len(cells), bool)
-
-
-def _few(
-    refits: CrossFit, data: GroupedCounts, named: NamedGroups, averaged: bool, used: np.ndarray
-) -> str:
-    """Return what there is too little of, or an empty text."""
-    own_n, sample_n = named.own(data.group_n[used]), data.sample_n[used]
-    sides = [len(np.unique(sample_n[own_n]))]
-    if averaged:
-        sides.append(len(np.unique(sample_n[~own_n])))
-    if min(sides) < SAMPLES:
-        of_others = f" and {sides[1]} of other groups" if averaged else ""
-        return (
-            f"the cells are of {sides[0]} sample(s) of the group{of_others}, at least {SAMPLES} "
-            "are needed; Bayes factors and effects are of the cells at hand"
-        )
-    if not whole_samples(data, refits.fold_n):
-        return (
-            "the refits hold out cells, not whole samples: a group has fewer samples than folds, "
-            "or they are of a model without sample_key; call cross_fit anew, or with fewer folds"
-        )
-    if not averaged:  # what slopes are freed from must be fewer columns than there are cells
-        for fold, refit in enumerate(refits.refits):
-            samples = sample_n[own_n & (refits.fold_n[used] == fold)]
-            columns = nuisance_width(refit) + len(np.unique(samples)) - 1
-            if 0 < len(samples) < CELLS_PER_NUISANCE * columns:
-                return (
-                    f"{len(samples)} unseen cells are too few to tell variation within the group "
-                    f"from the shared latents, {CELLS_PER_NUISANCE * columns} are needed"
-                )
-    return ""
 
 
 def _folds(
@@ -177,11 +199,11 @@ def _shifts(folds: Iterator[Fold]) -> Units:
         scores.append(score_ug)
         information.append(information_ug)
     fold_u, sample_u, own_u = map(np.array, zip(*rows))
-    crossed = len(np.unique(sample_u)) < len(sample_u)
-    levels = sample_u if crossed else fold_u  # a sample's level holds that of its fold
-    blocks_ub = levels[:, None] == np.unique(levels)
-    design = np.column_stack([blocks_ub, own_u]).astype(float)
-    return Units(np.concatenate(scores), np.concatenate(information), design)
+    information_ug, design_uk = np.concatenate(information), design(fold_u, sample_u, own_u)
+    if len(np.unique(sample_u)) < len(sample_u):  # a sample counts if both of its units are known
+        known_bg = design_uk[:, :-1].T @ (information_ug > 0)
+        information_ug *= design_uk[:, :-1] @ (known_bg == 2)
+    return Units(np.concatenate(scores), information_ug, design_uk)
 
 
 def _slopes(folds: Iterator[Fold]) -> Units:
@@ -196,12 +218,11 @@ def _slopes(folds: Iterator[Fold]) -> Units:
             nuisance_nk = np.column_stack([of_sample_ns, found.nuisance_nk[:, 1:]])  # for the 1
             score_ng, information_ng = freed_products(*found[:3], nuisance_nk)
             score_sg[:, part] = of_sample_ns.T @ score_ng
-            information_sg[:, part] = of_sample_ns.T @ information_ng
+            has_sg = of_sample_ns.T @ (found.weight_ng > 0)  # how many cells of each have the gene
+            columns_g = found.nuisance_nk.shape[1] - 1 + (has_sg > 0).sum(0)
+            asked_sg = (has_sg > 0) & (has_sg.sum(0) >= CELLS_PER_NUISANCE * columns_g)
+            information_sg[:, part] = np.where(asked_sg, of_sample_ns.T @ information_ng, np.nan)
         scores.append(score_sg)
         information.append(information_sg)
     score_ug, information_ug = np.concatenate(scores), np.concatenate(information)
-    # Samples whose refit predicts nothing cannot be asked; they had no say in that themselves.
-    asked_u: np.ndarray = np.any(information_ug, axis=1)
-    if asked_u.sum() < SAMPLES:
-        asked_u[:] = True  # no gene is informed: scores of 0
-    return Units(score_ug[asked_u], information_ug[asked_u], np.ones((int(asked_u.sum()), 1)))
+    return Units(score_ug, information_ug, np.ones((len(score_ug), 1)))

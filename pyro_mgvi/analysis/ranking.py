@@ -11,7 +11,8 @@ from anndata import AnnData
 
 from pyro_mgvi.analysis.cross_fit import CrossFit, cross_fit, q_values
 from pyro_mgvi.analysis.expression import has_genes
-from pyro_mgvi.analysis.new_samples import NEW, SAME, common_genes, new_sample_scores
+from pyro_mgvi.analysis.new_samples import NEW, SAME, scores_of_splits
+from pyro_mgvi.analysis.samples.compared import NEEDED, common_genes
 from pyro_mgvi.core.interfaces import DataKind, gene_log_prob
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.cells.selection import Cells, cells_of_group
@@ -86,9 +87,10 @@ def rank_genes(
     ``per_cell`` (nats); ``fraction_in_favour`` of the cells; ``mean_all`` and
     ``mean_shared``, expected counts per 10,000 with both terms; ``log_fold_change``, the log2 of
     their ratio; ``z_score``, how far the effect that the refits predict shows on cells they have
-    not seen, about standard normal without one; and its ``q_value``; both NaN where there are
-    too few cells. Of several splits, ``z_score`` is the mean, whose variance without an effect is
-    at most 1, and ``z_sd`` the standard deviation between them. ``attrs["q_value_of"]`` says of
+    not seen, about standard normal without one; and its ``q_value``; both NaN where too few cells
+    (or samples) have the gene. Of several splits, ``z_score`` is the mean of those that have one,
+    whose variance without an effect is at most 1, and ``z_sd`` the standard deviation between them,
+    NaN if it is one. ``attrs["q_value_of"]`` says of
     what they speak: new cells of these samples, or new samples, if the model knows samples
     (``sample_key``). These are then held out whole and tested against each other
     (:func:`~pyro_mgvi.analysis.new_samples.new_sample_scores`): with an averaged offset, a shift of
@@ -228,16 +230,11 @@ def _ranking(
     with np.errstate(invalid="ignore"):  # no cell has a feature that the table leaves out
         mean = {name: sum_g / sums["cells"] for name, sum_g in sums.items()}
         log_fold_change = np.log2(sums["all"] / sums["shared"])
+    z_sg = pd.DataFrame(scores_of_splits(refits, data, named.name, without, chosen, progress))
+    z_g = z_sg.mean().to_numpy()  # of the splits that have a score
     across_samples = mgvi.schema.sample_key is not None
-    score = new_sample_scores if across_samples else CrossFit.z_scores
-    z_sg = []  # of each split
-    for split in refits:
-        z_sg.append(score(split, data, named.name, without, chosen, progress))
-        if np.isnan(z_sg[-1]).all():  # too few cells or samples, in the other splits as well
-            break
-    z_g = np.mean(z_sg, axis=0) if z_sg else np.full(len(mgvi.schema.genes), np.nan)
     if across_samples and without.averaged:  # two-sided: positive where both changes are alike
-        z_g *= np.sign(log_fold_change)
+        z_g = z_g * np.sign(log_fold_change)
     table = pd.DataFrame(
         {
             "bayes_factor": sums["bf"],
@@ -248,7 +245,7 @@ def _ranking(
             "log_fold_change": log_fold_change,
             "z_score": z_g,
             "q_value": q_values(z_g),
-            **({"z_sd": np.std(z_sg, axis=0, ddof=1)} if len(z_sg) > 1 else {}),
+            **({"z_sd": z_sg.std().to_numpy()} if len(refits) > 1 else {}),
         },
         index=pd.Index(mgvi.schema.genes, name="gene"),
     )
@@ -257,11 +254,12 @@ def _ranking(
     table.attrs["q_value_of"] = NEW if across_samples else SAME
     table.attrs |= notes_of(mgvi.schema, groups)
     n_without = int(table["z_score"].isna().sum())
-    if across_samples and (0 < n_without < len(table) or not common_genes(data, chosen).any()):
-        table.attrs["genes_without_q"] = (
-            f"{n_without:,} genes have no q-value: samples are compared in genes that all groups "
-            "of theirs have"
-        )
+    none_common = across_samples and not common_genes(data, chosen).any()
+    if 0 < n_without < len(table) or none_common:
+        needed = "too few cells of the group have them"
+        if across_samples:
+            needed = f"samples are compared in genes that all groups of theirs have, and {NEEDED}"
+        table.attrs["genes_without_q"] = f"{n_without:,} genes have no q-value: {needed}"
     return table.sort_values("bayes_factor", ascending=False, kind="stable")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyro_mgvi.analysis.efficient_scores import ROUNDING
+from pyro_mgvi.data.samples import SAMPLES
 
 ALIKE = 100  # genes of similar information, whose variances are shrunk towards each other
 TAILS = (0.95, 0.99)  # where the genes' variances must not spread wider than their prior
@@ -22,18 +23,47 @@ class Units:
     score_ug
         Sum of each gene's scores, units x genes.
     information_ug
-        Sum of their information, of the same shape: score / information is an effect.
+        Sum of their information, of the same shape: score / information is an effect. 0 (or NaN)
+        where the unit says nothing of a gene.
     design_uk
-        What the effects are regressed on; the last column is tested.
+        What the effects are regressed on; the last column is tested: 1 for units of the group. The
+        others are 1 for the units of a level.
     """
 
     score_ug: np.ndarray
     information_ug: np.ndarray
     design_uk: np.ndarray
 
+    def of(self, there_u: np.ndarray, genes: np.ndarray) -> Units:
+        """Return some units and genes, in the levels that are left."""
+        design_uk = self.design_uk[there_u]
+        kept_k = design_uk.any(0)
+        kept_k[-1] = True
+        part = np.ix_(there_u, genes)
+        return Units(self.score_ug[part], self.information_ug[part], design_uk[:, kept_k])
+
+
+def testable(design_uk: np.ndarray) -> bool:
+    """Return whether the last column can be told from the others, with enough units to judge by.
+
+    Examples
+    --------
+    >>> own_u = np.repeat([0.0, 1.0], 3)
+    >>> testable(np.column_stack([np.ones(6), own_u])), testable(np.column_stack([own_u, own_u]))
+    (True, False)
+    """
+    own_u, (n, n_columns) = design_uk[:, -1] != 0, design_uk.shape
+    sides = [own_u.sum(), (~own_u).sum()][:n_columns]  # a column alone has one side
+    estimable = bool(np.linalg.matrix_rank(design_uk) == n_columns) if n > n_columns else False
+    return estimable and min(sides) >= SAMPLES
+
 
 def sample_scores(units: Units) -> np.ndarray:
     r"""Return a normal score of the last column of the design for each gene, across units.
+
+    A gene is tested across the units that have information on it, as if these were all, beside the
+    genes that have information in all of these, too: genes of a modality that a sample lacks are
+    tested without this sample, and learn how samples differ from the other modalities.
 
     The effect :math:`y_u = U_u / I_u` of a unit varies by :math:`\tau^2 + \phi / I_u`: between
     samples, and from cell to cell. One ratio of the two (the median over genes, by moments) weighs
@@ -45,8 +75,8 @@ def sample_scores(units: Units) -> np.ndarray:
 
     Returns
     -------
-    Standard normal scores if the tested coefficient is zero, (genes,); 0 for genes that have no
-    information in some unit.
+    Standard normal scores if the tested coefficient is zero, (genes,); NaN for genes that are known
+    in too few units, or in units that do not tell the coefficient from the others.
 
     Examples
     --------
@@ -57,16 +87,25 @@ def sample_scores(units: Units) -> np.ndarray:
     >>> bool(abs(z_g.std() - 1) < 0.1)
     True
     """
+    z_g = np.full(units.score_ug.shape[1], np.nan)
+    known_ug = np.nan_to_num(units.information_ug)
+    informed_ug = known_ug > ROUNDING * known_ug.max(0)
+    patterns_pu, pattern_g = np.unique(informed_ug.T, axis=0, return_inverse=True)
+    for pattern, there_u in enumerate(patterns_pu):
+        beside = np.flatnonzero(informed_ug[there_u].all(0))
+        part = units.of(there_u, beside)
+        if testable(part.design_uk):
+            mine_g = pattern_g.ravel()[beside] == pattern
+            z_g[beside[mine_g]] = _moderated_scores(part)[mine_g]
+    return z_g
+
+
+def _moderated_scores(units: Units) -> np.ndarray:
+    """Return the scores of genes that have information in all units."""
     from scipy.stats import norm, t  # takes half a second to import
 
-    z_g = np.zeros(units.score_ug.shape[1])
-    informed_g = units.information_ug.min(0) > ROUNDING * units.information_ug.max(0)
-    df = len(units.design_uk) - (n_columns := units.design_uk.shape[1])
-    estimable = np.linalg.matrix_rank(units.design_uk) == n_columns
-    if not informed_g.any() or df < 1 or not estimable:
-        return z_g
-    information_ug = units.information_ug[:, informed_g]
-    effect_ug = units.score_ug[:, informed_g] / information_ug
+    information_ug, df = units.information_ug, np.subtract(*units.design_uk.shape)
+    effect_ug = units.score_ug / information_ug
     ratio = _between_to_within(effect_ug, information_ug, units.design_uk)
     weight_ug = information_ug / (1.0 + ratio * information_ug)
     coefficient_g, unscaled_g, variance_g = _regressed(effect_ug, weight_ug, units.design_uk)
@@ -76,7 +115,7 @@ def sample_scores(units: Units) -> np.ndarray:
     df_g = min(df + prior, df * len(order))  # no more than all of them have
     t_g = coefficient_g / np.sqrt(np.maximum(moderated_g * unscaled_g, np.finfo(float).tiny))
     tail_g = norm.isf(np.maximum(t.sf(np.abs(t_g), df_g), np.finfo(float).tiny))
-    z_g[informed_g] = np.sign(t_g) * tail_g
+    z_g: np.ndarray = np.sign(t_g) * tail_g
     return z_g
 
 

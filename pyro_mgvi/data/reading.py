@@ -17,13 +17,12 @@ from pyro_mgvi.data.covariates import continuous, covariates
 from pyro_mgvi.data.genes.named import GeneChoice, positions
 from pyro_mgvi.data.masks import FeatureMasks, masked_known, masked_new, needed_genes
 from pyro_mgvi.data.matching import gene_columns, group_codes, groups_of
+from pyro_mgvi.data.samples import check_samples
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.data.stores.in_memory import Counts
 from pyro_mgvi.data.stores.on_disk import OnDisk, chosen_columns, kept
 from pyro_mgvi.errors import DataError, DataWarning, warn
 from pyro_mgvi.support.values import flag
-
-SAMPLES = 3  # of a group, or in both of two; a variance of fewer says nothing
 
 
 class Read(NamedTuple):
@@ -86,7 +85,7 @@ def read_new(
     for key, column in columns.items():
         _warn_of_confounded(column, key, labels)
     if sample_key is not None:
-        _check_samples(columns, checks.labels(obs, sample_key), sample_key)
+        check_samples(columns, checks.labels(obs, sample_key), sample_key)
     schema = Schema(
         group_key=group_key,
         layer=source.layer,
@@ -208,59 +207,3 @@ def _warn_of_confounded(group: pd.Series, group_key: str, others: Mapping[str, p
             )
     if said:
         warn("; ".join(said), DataWarning)
-
-
-def _check_samples(columns: Mapping[str, pd.Series], sample: pd.Series, sample_key: str) -> None:
-    """Refuse samples that say nothing beside the groups, and warn of what they cannot tell.
-
-    Parameters
-    ----------
-    columns
-        Labels of each cell by each column that makes up the groups.
-    sample, sample_key
-        Samples of the cells, and the name of their column.
-    """
-    said, alone = [], []
-    sizes = sample.value_counts()
-    lonely = sorted(sizes.index[sizes == 1])
-    if lonely:
-        said.append(
-            f"sample(s) of one cell, which weigh little, but count: {checks.some(lonely)}; "
-            "remove them, if they are leftovers of a filter"
-        )
-    for key, group in columns.items():
-        cells_sg = pd.crosstab(sample, group)
-        if (cells_sg > 0).sum(axis=1).max() == 1 and ((cells_sg > 0).sum(axis=0) == 1).all():
-            alone.append(key)
-        else:
-            said += _too_few(cells_sg)
-    if len(alone) == len(columns):
-        raise DataError(
-            f"sample_key {sample_key!r} has one sample in each group of {checks.some(alone)!r}: "
-            "nothing tells a sample from its group; name a column with several samples in a "
-            "group, or leave it out (q-values then speak of new cells of these samples)"
-        )
-    said += [f"one sample in each level of {key!r}: no q-value for new samples" for key in alone]
-    if said:
-        warn(f"sample_key {sample_key!r}: {'; '.join(said)}", DataWarning)
-
-
-def _too_few(cells_sg: pd.DataFrame) -> list[str]:
-    """Return what samples cannot tell of the levels of a column."""
-    said = []
-    crossed_s = (cells_sg > 0).sum(axis=1) > 1
-    if crossed_s.any() and not crossed_s.all():
-        said.append(
-            "sample(s) in one group only, beside others in several: "
-            f"{checks.some(cells_sg.index[~crossed_s])}; the comparison of groups is within "
-            "samples, and gains nothing from them"
-        )
-    comparable_sg = cells_sg.loc[crossed_s] if crossed_s.any() else cells_sg
-    samples_g = (comparable_sg > 0).sum(axis=0)
-    few = list(samples_g.index[samples_g < SAMPLES])
-    if few:
-        said.append(
-            f"fewer than {SAMPLES} samples of {checks.some(few)}: latents, effects and Bayes "
-            "factors can be estimated, but no q-value for new samples of them"
-        )
-    return said

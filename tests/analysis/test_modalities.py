@@ -3,10 +3,11 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
-from helpers.modalities import LIKELIHOODS, fitted_mosaic, model, mosaic, mudata_of, small
+from helpers.modalities import LATENTS, LIKELIHOODS, fitted_mosaic, model, mosaic, mudata_of, small
 
-from pyro_mgvi import DataError, plots
+from pyro_mgvi import MGVI, DataError, cross_fit, plots
 from pyro_mgvi.data.modalities import labelled
 from pyro_mgvi.model.decoding import Decoding
 from pyro_mgvi.plots.programs import _observed
@@ -149,3 +150,70 @@ def test_a_feature_s_means_are_over_the_cells_that_have_its_modality():
     genes = of_all.drop(index=proteins)
     np.testing.assert_allclose(genes["per_cell"], genes["bayes_factor"] / len(own), rtol=1e-6)
     np.testing.assert_allclose(of_all.loc[proteins, "mean_all"].sum(), 1e4, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_cell_without_a_modality_takes_no_q_value_from_its_genes():
+    mdata = small(n=160)
+    mdata["prot"].X[::20] = 0  # eight cells have no proteins
+    mgvi = model(mdata, latents=LATENTS[:2])
+    mgvi.fit(mdata, max_epochs=2, progress=False)
+    refits = cross_fit(mgvi, mdata, max_epochs=2, progress=False)
+    for offset in ("averaged", "own"):
+        asked = {"offset": offset, "calibration": refits, "progress": False}
+        z = mgvi.rank_genes(mdata, "d1", **asked)["z_score"]
+        assert z.notna().all() and (z != 0).all()
+    z = mgvi.programs(mdata, "t", calibration=refits, progress=False)["z_score"]
+    assert z.notna().all() and (z != 0).mean() > 0.5
+    has = np.arange(mdata.n_obs) % 20 != 0
+    of_all, of_those = (
+        mgvi.rank_genes(mdata, "d1", cells, calibration=refits, progress=False)["z_score"]
+        for cells in (None, has)
+    )
+    proteins = of_all.index.str.startswith("prot:")
+    np.testing.assert_allclose(
+        of_all[proteins], of_those[of_all.index[proteins]], rtol=0.2, atol=0.2
+    )
+
+
+@pytest.mark.slow
+def test_genes_that_too_few_cells_have_are_not_tested():
+    mdata = small(n=160)
+    own = np.flatnonzero(mdata["prot"].obs["donor"] == "d1")
+    mdata["prot"].X[own[20:]] = 0  # 20 of the donor's 80 cells have proteins
+    mgvi = model(mdata, latents=LATENTS[:2])
+    mgvi.fit(mdata, max_epochs=2, progress=False)
+    table = mgvi.rank_genes(mdata, "d1", calibration=True, progress=False)
+    proteins = table.index.str.startswith("prot:")
+    assert table.loc[proteins, "q_value"].isna().all()
+    assert table.loc[~proteins, "q_value"].notna().all()
+    assert table.attrs["genes_without_q"].startswith("6 genes have no q-value: too few cells")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_sample_without_a_modality_is_left_out_for_its_genes(paired):
+    mdata = small(n=480)
+    number = np.arange(480) // (2 if paired else 1) % 8
+    for part in mdata.mod.values():
+        part.obs["sample"] = [f"s{i}" for i in number]
+    mdata["prot"].X[number == 0] = 0
+    mdata = mudata_of(dict(mdata.mod))
+    mgvi = MGVI.from_mudata(mdata, "donor", LIKELIHOODS, latents=LATENTS[:2], sample_key="sample")
+    mgvi.fit(mdata, max_epochs=2, progress=False)
+    refits = cross_fit(mgvi, mdata, max_epochs=2, progress=False)
+    for offset in ("averaged", "own"):
+
+        def ranked(left_out, offset=offset):
+            cells = ~np.isin(number, left_out)
+            table = mgvi.rank_genes(mdata, "d0", cells, offset, calibration=refits, progress=False)
+            return table.sort_index()
+
+        table, without, few = map(ranked, ([], [0], [2, 3, 4, 5, 6] if paired else [2]))
+        proteins = table.index.str.startswith("prot:")
+        assert table["z_score"].notna().all() and (table["z_score"] != 0).mean() > 0.5
+        assert "genes_without_q" not in table.attrs
+        order = table.index[proteins]  # genes are tested beside RNA of the same samples
+        assert table.loc[order, "z_score"].corr(without.loc[order, "z_score"]) > 0.9
+        assert few["q_value"].isna().equals(pd.Series(proteins, few.index))  # two samples are left
+        assert "at least 3 samples" in few.attrs["genes_without_q"]

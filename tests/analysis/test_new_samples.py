@@ -122,6 +122,39 @@ def test_too_few_samples_or_folds_of_cells_have_no_q_value_and_say_why(fits, nes
     assert table["z_score"].isna().all()
 
 
+def test_what_cannot_be_told_from_the_refits_has_no_q_value(fits, nested):
+    """Donors of one group are all in one fold, and those of the others in another."""
+    mgvi, refits = fits["donor"]
+    apart = CrossFit(refits.refits, (nested.obs["group"] == "group1").to_numpy().astype(int), 0)
+    with pytest.warns(DataWarning, match="no q-value of group1 .* held out by different refits"):
+        table = mgvi.rank_genes(nested, "group1", calibration=apart)
+    assert table[["z_score", "q_value"]].isna().all(axis=None)
+    with pytest.warns(DataWarning, match="q-values of group1 are of 1 of 2 splits of the cells"):
+        both = mgvi.rank_genes(nested, "group1", calibration=[apart, refits])
+    one = mgvi.rank_genes(nested, "group1", calibration=refits)
+    np.testing.assert_array_equal(both["z_score"], one["z_score"])
+
+
+def test_too_few_crossed_samples_are_counted_and_may_be_left_out(fits, nested):
+    mgvi, refits = fits["donor"]
+    moved = np.flatnonzero(nested.obs["donor"] == "group1.0")[:5]
+    donors = nested.obs["donor"].to_numpy(object)
+    donors[moved] = "group2.0"
+    partly = nested.copy()
+    partly.obs["donor"] = donors
+    fold_n = np.array([int(name[-1]) % 2 for name in donors])
+    asked = {"calibration": CrossFit(refits.refits, fold_n, 0)}
+    of_one = r"of group1, only 1 sample\(s\) \(group2.0\) are in other groups"
+    with pytest.warns(DataWarning, match=f"{of_one}.* leave out the cells"):
+        table = mgvi.rank_genes(partly, "group1", **asked)
+    assert table["q_value"].isna().all()
+    without = ~np.isin(np.arange(nested.n_obs), moved)
+    assert mgvi.rank_genes(partly, "group1", without, **asked)["q_value"].notna().all()
+    few = ~np.isin(donors, ["group1.1", "group1.2", "group1.3"])  # no four of the group are left
+    with pytest.warns(DataWarning, match=f"{of_one}.* of the cells at hand"):
+        mgvi.rank_genes(partly, "group1", few, **asked)
+
+
 def test_a_group_of_one_sample_is_refitted_on_cells(nested):
     one = nested.copy()
     one.obs["donor"] = one.obs["donor"].str.replace(r"group1\.\d", "group1.0", regex=True)

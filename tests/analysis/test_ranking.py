@@ -9,7 +9,18 @@ from scipy.special import expit
 from scipy.stats import nbinom, poisson
 
 import pyro_mgvi
-from pyro_mgvi import MGVI, DataError, Gaussian, Poisson, SettingsError, cross_fit, private, shared
+from pyro_mgvi import (
+    MGVI,
+    CrossFit,
+    DataError,
+    DataWarning,
+    Gaussian,
+    Poisson,
+    SettingsError,
+    cross_fit,
+    private,
+    shared,
+)
 from pyro_mgvi.analysis.cross_fit import q_values
 from pyro_mgvi.datasets import clear_recipe
 from pyro_mgvi.training.program import Program
@@ -134,6 +145,23 @@ def test_scores_of_several_splits_are_averaged():
     assert np.array_equal(both["q_value"], q_values(pair.mean(0)))
     assert ranked(splits[:1]).equals(first)
     assert "z_sd" not in first
+
+
+@pytest.mark.slow
+def test_splits_without_a_score_are_left_out_of_the_mean_in_any_order():
+    adata = clear_recipe(0, n_cells=200, n_shared_genes=60, n_program_genes=20)
+    mgvi = MGVI.from_anndata(adata, "group", latents=(shared(2), private(2)))
+    mgvi.fit(adata, max_epochs=2, progress=False)
+    good = cross_fit(mgvi, adata, max_epochs=2, progress=False)
+    poor = CrossFit(good.refits, (np.arange(200) < 10).astype(int), 0)  # ten cells in a fold
+    asked = {"progress": False}
+    one = mgvi.rank_genes(adata, "group1", calibration=good, **asked)
+    for splits in ([good, poor], [poor, good]):
+        with pytest.warns(DataWarning, match="q-values of group1 are of 1 of 2 splits"):
+            table = mgvi.rank_genes(adata, "group1", calibration=splits, **asked)
+        assert table.drop(columns="z_sd").equals(one) and table["z_sd"].isna().all()
+    table = mgvi.rank_genes(adata, "group1", calibration=[poor, poor], **asked)
+    assert table[["z_score", "q_value", "z_sd"]].isna().all(axis=None)
 
 
 @pytest.mark.slow

@@ -76,15 +76,45 @@ def test_scores_turn_with_the_group_and_do_not_mind_the_unit():
 
 def test_genes_without_information_and_designs_without_freedom_have_no_score():
     units = nested_units(np.random.default_rng(1), [40] * 6, 0.2)
-    units.information_ug[2, 5] = 0.0
+    units.information_ug[2, 5] = 0.0  # two samples are left on one side
     z = sample_scores(units)
-    assert z[5] == 0 and np.isfinite(z).all()
+    assert np.isnan(z[5]) and np.isfinite(np.delete(z, 5)).all()
     rest = Units(
         *(np.delete(part, 5, axis=1) for part in list(vars(units).values())[:2]), units.design_uk
     )
     np.testing.assert_allclose(np.delete(z, 5), sample_scores(rest), atol=1e-8)
     two = Units(units.score_ug[2:4], units.information_ug[2:4], units.design_uk[2:4])
-    assert (sample_scores(two) == 0).all()
+    assert np.isnan(sample_scores(two)).all()
+
+
+@pytest.mark.parametrize("missing", [0.0, np.nan])
+def test_genes_are_tested_in_the_samples_that_have_them_as_if_these_were_all(missing):
+    """The last genes, such as proteins, are not known in one sample, in a fold of its own."""
+    units, fold = nested_units(np.random.default_rng(1), [60] * 8, 0.2), np.arange(8) == 2
+    design = np.column_stack([fold, ~fold, units.design_uk[:, 1]])
+    units.information_ug[2, 380:] = missing
+    z = sample_scores(Units(units.score_ug, units.information_ug, design))
+    information = np.nan_to_num(units.information_ug)
+    rest = Units(units.score_ug[~fold], information[~fold], design[~fold, 1:])
+    np.testing.assert_allclose(z[380:], sample_scores(rest)[380:], atol=1e-8)
+    have = Units(units.score_ug[:, :380], units.information_ug[:, :380], design)
+    np.testing.assert_allclose(z[:380], sample_scores(have), atol=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lacking", [20, 200])
+def test_p_values_are_uniform_for_genes_that_some_samples_lack(lacking):
+    rng, lacks = np.random.default_rng(0), [[2], [2, 6]]
+    p, called = [], []
+    for dataset in range(40):
+        units = nested_units(rng, [30, 100, 250, 60, 80, 200, 40, 150], 0.3)
+        units.information_ug[lacks[dataset % 2], 400 - lacking :] = 0.0
+        z = sample_scores(units)
+        p.append(2 * norm.sf(np.abs(z[400 - lacking :])))
+        called.append((q_values(np.abs(z)) < 0.05).any())
+    p = np.ravel(p)
+    assert kstest(p, "uniform").statistic < (0.06 if lacking == 20 else 0.04)
+    assert (p < 0.05).mean() < 0.07 and np.mean(called) < 0.15
 
 
 def test_shrunk_variances_follow_their_prior():

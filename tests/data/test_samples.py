@@ -78,3 +78,18 @@ def test_what_samples_cannot_tell_is_said(nested):
     crossed[np.flatnonzero(first)[:5]] = "only here"
     with pytest.warns(DataWarning, match="in one group only, beside others in several: only here"):
         read(with_donors(nested.copy(), crossed))
+
+
+def test_groups_with_few_samples_in_common_are_named_with_these(nested):
+    donors = nested.obs["donor"].to_numpy(object)
+    moved = donors.copy()
+    moved[np.flatnonzero(donors == "group1.0")[:5]] = "group2.0"
+    expected = r"of group1, group2, only 1 sample\(s\) \(group2.0\) are in .*; leave out the cells"
+    with pytest.warns(DataWarning, match=expected) as said:
+        read(with_donors(nested.copy(), moved))
+    assert not any(text in str(said[0].message) for text in ("fewer than", "gains nothing"))
+    number = nested.obs.groupby("group", observed=True).cumcount().to_numpy() % 4
+    apart = nested.obs["group"] == "group3"  # in samples of its own, beside paired ones
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(with_donors(nested.copy(), [f"{a}{i}" for a, i in zip(apart, number)]))

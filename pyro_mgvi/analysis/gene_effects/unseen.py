@@ -5,8 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pyro_mgvi.analysis.cross_fit import CELLS_PER_NUISANCE, LEAST_CELLS, CrossFit
-from pyro_mgvi.analysis.efficient_scores import THIRD_QUARTILE, efficient_scores, mean_and_slope
+from pyro_mgvi.analysis.cross_fit import CrossFit
+from pyro_mgvi.analysis.efficient_scores import (
+    THIRD_QUARTILE,
+    cells_needed,
+    efficient_scores,
+    mean_and_slope,
+)
+from pyro_mgvi.analysis.expression import has_genes
 from pyro_mgvi.analysis.gene_effects.effects import Effects
 from pyro_mgvi.analysis.hidden.contrasts import (
     hidden_genes,
@@ -67,13 +73,13 @@ def unseen_scores(
 
     Returns
     -------
-    NaN where there are too few cells, 0 where no refit has found the dimension.
+    NaN where too few cells have a gene, 0 where no refit has found the dimension.
     """
     total_dg, n_d = np.zeros(found.effect_dg.shape), np.zeros(len(found.dims))
     for fold, refit in enumerate(refits.refits):
         unseen_n = refits.fold_n[own] == fold
         n_columns = nuisance_width(refit) + len(found.dims) - 1
-        if unseen_n.sum() < max(LEAST_CELLS, CELLS_PER_NUISANCE * n_columns):
+        if unseen_n.sum() < cells_needed(n_columns):
             return np.full(total_dg.shape, np.nan)
         seen_nk, mean_nd = _places(refit, data.subset(own[~unseen_n]), found.copy), found.mean_nd
         map_kd, *_ = np.linalg.lstsq(seen_nk, mean_nd[~unseen_n], rcond=None)
@@ -87,18 +93,21 @@ def unseen_scores(
 
 
 def shrunk(z_g: np.ndarray) -> np.ndarray:
-    """Centre and scale scores by their bulk, never away from zero.
+    """Centre and scale scores by their bulk, never away from zero; NaN stays NaN.
 
     Examples
     --------
     >>> shrunk(np.array([-3.0, 0.5, 0.5, 0.5, 4.5])).tolist()  # the bulk is at 0.5
     [-3.0, 0.0, 0.0, 0.0, 4.0]
     """
-    centre = np.median(z_g)
-    spread = float(np.median(np.abs(z_g - centre))) / THIRD_QUARTILE
-    centred = z_g - centre
-    smaller = np.where(np.abs(centred) < np.abs(z_g), centred, z_g)
-    return np.where(centred * z_g > 0, smaller, 0.0) / max(1.0, spread)
+    found_g, known_g = z_g.copy(), ~np.isnan(z_g)
+    if known_g.any():
+        z = z_g[known_g]
+        centred = z - np.median(z)
+        spread = float(np.median(np.abs(centred))) / THIRD_QUARTILE
+        smaller = np.where(np.abs(centred) < np.abs(z), centred, z)
+        found_g[known_g] = np.where(centred * z > 0, smaller, 0.0) / max(1.0, spread)
+    return found_g
 
 
 def _columns(mean_nk: torch.Tensor) -> torch.Tensor:
@@ -128,7 +137,6 @@ def _fold_scores(
     (n, n_genes), n_dims, model = data.shape, map_kd.shape[1], refit.model
     kept = frozenset(other.key for other in refit.families.copies) - {copy.key}
     without, z_dg = Decoding(kept, averaged=False), np.zeros((n_dims, n_genes))
-    has_bg = refit.schema.measured_bg
     with progress_bar(n_genes, progress, "gene") as bar:
         for hidden, genes in hidden_genes(n_genes, n, seed):
             seen_g = torch.ones(n_genes, device=refit.device, dtype=torch.float32)
@@ -143,15 +151,14 @@ def _fold_scores(
                 place_nd[cells] = hidden_nk.cpu().double().numpy() @ map_kd
                 parts = without.parts(posterior, posterior.means())
                 counts = model.distribution(parts, log_size, full.batch.group)
-                mean, slope = mean_and_slope(counts, model.measured(full.batch.group))
+                mean, slope = mean_and_slope(counts, has_genes(model, full.batch))
                 residual = (full.batch.counts - mean) * slope
                 residual_ng[cells] = residual.cpu().numpy()[:, genes]
                 weight_ng[cells] = (mean * slope).cpu().numpy()[:, genes]
-            has_ng = None if has_bg is None else has_bg[:, genes][data.group_n]
             for dim in range(n_dims):
                 others = np.column_stack([nuisance_nk, np.delete(place_nd, dim, axis=1)])
                 place_ng = np.broadcast_to(place_nd[:, dim, None], residual_ng.shape)
-                of_part = place_ng, residual_ng, weight_ng, others, has_ng
+                of_part = place_ng, residual_ng, weight_ng, others
                 z_dg[dim, genes] = efficient_scores(*of_part)
             bar.update(len(genes))
     return z_dg

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pyro_mgvi.analysis.efficient_scores import mean_and_slope
+from pyro_mgvi.analysis.expression import has_genes
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import SettingsError
 from pyro_mgvi.likelihoods.measured import known_sizes
@@ -22,7 +23,10 @@ TABLE = 1 << 26  # cells x genes of each of three tables, at most: 0.8 GB
 
 
 class Contrast(NamedTuple):
-    """What :func:`~pyro_mgvi.analysis.efficient_scores.efficient_scores` takes, of some genes."""
+    """What :func:`~pyro_mgvi.analysis.efficient_scores.efficient_scores` takes, of some genes.
+
+    All but the nuisance are zero where a cell has not got a gene.
+    """
 
     delta_ng: np.ndarray
     residual_ng: np.ndarray
@@ -70,18 +74,18 @@ def unseen_contrasts(
                 seen_g[hidden] = 0.0
                 posterior = mgvi.posterior(batch, seen_g)
                 batch, log_size = posterior.batch, observed_size(posterior)
-                measured_ng = model.measured(batch.group)
+                has_ng = has_genes(model, batch)
                 with_all, with_less = (
                     model.distribution(
                         decoding.parts(posterior, posterior.means()), log_size, batch.group
                     )
                     for decoding in (everything, without)
                 )
-                mean, slope = mean_and_slope(with_less, measured_ng)
+                mean, slope = mean_and_slope(with_less, has_ng)
                 own_n1 = torch.from_numpy(own_n[cells, None]).to(mgvi.device)
                 delta = (with_all.mean / mean).log() * own_n1
-                if measured_ng is not None:
-                    delta = delta.where(measured_ng, 0.0)
+                if has_ng is not None:
+                    delta = delta.where(has_ng, 0.0)
                 delta_ng[cells] = delta.cpu().numpy()[:, genes]
                 residual_ng[cells] = ((batch.counts - mean) * slope).cpu().numpy()[:, genes]
                 weight_ng[cells] = (mean * slope).cpu().numpy()[:, genes]

@@ -55,10 +55,8 @@ def notes_of(schema: Schema, groups: tuple[str, ...]) -> dict[str, str]:
         return notes
     has_g, named = measured_in(schema, groups), " and ".join(groups)
     if not has_g.all():
-        notes["absent_genes"] = (
-            f"{(~has_g).sum():,} genes have no row: the feature masks say that {named} has not "
-            "got them"
-        )
+        why = _why(schema, has_g, named)
+        notes["absent_genes"] = f"{(~has_g).sum():,} genes have no row: {why}"
     others = [name not in groups for name in schema.groups]
     alone = int((has_g & ~measured_bg[others].any(0)).sum())
     if alone:
@@ -67,3 +65,17 @@ def notes_of(schema: Schema, groups: tuple[str, ...]) -> dict[str, str]:
             "told, and what is said of them is their variation within it"
         )
     return notes
+
+
+def _why(schema: Schema, has_g: np.ndarray, named: str) -> str:
+    """Return why groups have not got all genes: they lack modalities, or masks say so."""
+    columns = {} if schema.several is None else schema.several.columns
+    lacks = [name for name, of_it in columns.items() if not has_g[of_it].any()]
+    in_others = has_g.copy()
+    for name in lacks:
+        in_others[columns[name]] = True
+    said = [f"{named} has no {some(lacks)}"] if lacks else []
+    if not in_others.all():
+        rest = "the others" if lacks else "them"
+        said.append(f"the feature masks say that {named} has not got {rest}")
+    return "; ".join(said)
