@@ -18,7 +18,6 @@ from pyro_mgvi.cli.gene_sets import GeneSets
 from pyro_mgvi.cli.legends import PROGRAMS, RANKING, about_q_values, called, print_legend
 from pyro_mgvi.cli.modalities import holds_modalities, of_modalities, read_any
 from pyro_mgvi.cli.outputs import (
-    Kind,
     Output,
     check_cells,
     check_outputs,
@@ -35,6 +34,7 @@ from pyro_mgvi.data.modalities import labelled
 from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
+from pyro_mgvi.support.endings import Kind
 from pyro_mgvi.support.launched import launched
 from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training.program import LATENTS

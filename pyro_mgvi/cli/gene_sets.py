@@ -10,7 +10,8 @@ import pandas as pd
 from pyro_mgvi.analysis.gene_sets.enrichment import enrichment, sets_among
 from pyro_mgvi.analysis.gene_sets.reading import read_gene_sets
 from pyro_mgvi.cli.legends import GENE_SETS, print_legend
-from pyro_mgvi.cli.outputs import Kind, Output, write_table
+from pyro_mgvi.cli.outputs import Output, write_table
+from pyro_mgvi.support.endings import Kind, unpacked
 from pyro_mgvi.support.optional import require
 from pyro_mgvi.training.program import Program
 
@@ -47,8 +48,8 @@ class GeneSets:
         """
         out = beside  # a folder has no name, and is refused as what it is
         if beside.name:
-            packed = beside.suffix if beside.suffix.lower() == ".gz" else ""
-            table = Path(beside.name.removesuffix(packed))
+            table = unpacked(beside)
+            packed = beside.name.removeprefix(table.name)
             out = beside.with_name(f"{table.stem}_gene_sets{table.suffix}{packed}")
         if source is None:
             return cls(None, out, {})

@@ -9,7 +9,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.modalities import is_mudata
 from pyro_mgvi.errors import DataError, MGVIError, SettingsError
+from pyro_mgvi.support.endings import PACKED, Kind, misnamed, unpacked
 from pyro_mgvi.support.whole_files import written_whole
 from pyro_mgvi.training.program import Program
 
@@ -34,16 +34,6 @@ except ModuleNotFoundError:  # before anndata 0.11
     from anndata.experimental import write_elem
 
 CHUNK = 4096  # cells of an array that a file stores together
-
-
-class Kind(Enum):
-    """What is written, and how its file may end."""
-
-    CELLS = (".h5ad", ".h5", ".zarr", ".h5mu")
-    TABLE = (".csv", ".tsv", ".txt")
-    PAGE = (".html", ".htm")
-    PICTURE = (".png",)
-    MODEL = ()
 
 
 class Output(NamedTuple):
@@ -221,10 +211,11 @@ def _empty(obsm: h5py.Group, copy: Copy, n_cells: int) -> h5py.Dataset:
 
 
 def write_table(table: pd.DataFrame, path: Path, index: bool = True) -> None:
-    """Write a table as text."""
+    """Write a table as text, as its name says: with tabs or commas, packed or not."""
     with writing(path) as part:
-        name = path.name.lower().removesuffix(".gz")
-        table.to_csv(part, index=index, sep="\t" if name.endswith(".tsv") else ",")
+        tabs = unpacked(path).suffix.lower() == ".tsv"
+        packed = {"method": PACKED.get(path.suffix.lower())}
+        table.to_csv(part, index=index, sep="\t" if tabs else ",", compression=packed)
 
 
 def _refused(output: Output, reason: str) -> SettingsError:
@@ -233,10 +224,8 @@ def _refused(output: Output, reason: str) -> SettingsError:
 
 def _check(output: Output, force: bool) -> None:
     path = output.path
-    others = [suffix for kind in Kind if kind is not output.kind for suffix in kind.value]
-    if path.suffix.lower() in others:
-        wanted = " or ".join(output.kind.value[:3:2]) or "no suffix"
-        raise _refused(output, f"it is named like something else; use {wanted}")
+    if reason := misnamed(path, output.kind):
+        raise _refused(output, reason)
     parent = path.resolve().parent
     if not parent.is_dir():
         state = "is a file" if parent.exists() else "does not exist"

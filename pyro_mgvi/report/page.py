@@ -28,6 +28,7 @@ from pyro_mgvi.report.probes import probes
 from pyro_mgvi.report.rankings import Rankings
 from pyro_mgvi.report.result import Result
 from pyro_mgvi.report.sections import discovery, inputs, latents, model, programs, samples
+from pyro_mgvi.support.endings import Kind, misnamed
 from pyro_mgvi.support.optional import require
 from pyro_mgvi.support.values import flag, path_of, whole_number
 from pyro_mgvi.support.whole_files import written_whole
@@ -58,7 +59,7 @@ def write_report(
     Raises
     ------
     SettingsError
-        If the file cannot be written.
+        If the file cannot be written, or is not named like a page.
     DataError
         If the fit is incomplete or does not fit the model.
 
@@ -75,6 +76,8 @@ def write_report(
     ...     write_report(Path(folder) / "report.html", adata, mgvi, progress=False)
     """
     path = path_of("path", path)
+    if reason := misnamed(path, Kind.PAGE):
+        raise SettingsError(f"cannot write {path}: {reason}")
     if not path.parent.is_dir():
         raise SettingsError(f"cannot write {path}: the folder {path.parent} does not exist")
     if path.is_dir():

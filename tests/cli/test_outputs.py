@@ -12,7 +12,6 @@ from helpers.fitting import untrained
 from pyro_mgvi import MGVIError, SettingsError
 from pyro_mgvi.cli.files import read_cells
 from pyro_mgvi.cli.outputs import (
-    Kind,
     Output,
     check_cells,
     check_outputs,
@@ -21,6 +20,7 @@ from pyro_mgvi.cli.outputs import (
     writing,
     zarr_encoding,
 )
+from pyro_mgvi.support.endings import Kind
 
 
 def check(path, kind=Kind.CELLS, inputs=(), force=False):
@@ -89,6 +89,10 @@ def test_what_can_be_written_passes_and_leaves_nothing_behind(disk):
         ("notes.h5ad", Kind.CELLS, "exists and is no h5ad; choose another name, or pass --force"),
         ("genes.h5ad", Kind.TABLE, "named like something else; use .csv"),
         ("in.zarr", Kind.TABLE, "named like something else; use .csv"),
+        ("cells.loom", Kind.CELLS, "named like something else; use .h5ad or .zarr"),
+        ("genes.xlsx", Kind.TABLE, "named like something else; use .csv or .tsv"),
+        ("genes.parquet", Kind.TABLE, "named like something else; use .csv"),
+        ("genes.csv.zst", Kind.TABLE, "use .csv or .tsv, packed if it ends in .gz, .bz2, .xz"),
         ("report.h5ad", Kind.PAGE, "named like something else; use .html"),
         ("genes.csv", Kind.CELLS, "named like something else; use .h5ad or .zarr"),
         ("model.h5ad", Kind.MODEL, "named like something else; use no suffix"),
@@ -228,5 +232,9 @@ def test_the_last_suffix_of_a_table_says_what_divides_it(tmp_path):
     }.items():
         write_table(table, tmp_path / name, index=False)
         assert (tmp_path / name).read_text().splitlines()[0] == head
-    write_table(table, tmp_path / "t.tsv.gz", index=False)
-    assert list(pd.read_csv(tmp_path / "t.tsv.gz", sep="\t")) == ["a", "b"]
+    for packed in (".gz", ".bz2", ".xz", ".BZ2"):
+        path = tmp_path / f"t.tsv{packed}"
+        check(path, Kind.TABLE)
+        write_table(table, path, index=False)
+        how = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}[packed.lower()]
+        assert list(pd.read_csv(path, sep="\t", compression=how)) == ["a", "b"]

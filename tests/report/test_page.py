@@ -124,5 +124,13 @@ def test_it_is_written_whole_or_not_at_all(fitted, tmp_path, monkeypatch):
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
+def test_a_file_that_is_not_named_like_a_page_is_not_overwritten(fitted, tmp_path):
+    adata, mgvi = fitted
+    (tmp_path / "cells.h5ad").write_text("keep")
+    with pytest.raises(SettingsError, match=r"cells.h5ad: it is named like something else; use .h"):
+        write_report(tmp_path / "cells.h5ad", adata, mgvi, progress=False)
+    assert (tmp_path / "cells.h5ad").read_text() == "keep"
+
+
 def refuse(*_):
     raise OSError("disk is full")
