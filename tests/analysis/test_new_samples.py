@@ -138,7 +138,7 @@ def test_what_cannot_be_told_from_the_refits_has_no_q_value(fits, nested):
 def test_too_few_crossed_samples_are_counted_and_may_be_left_out(fits, nested):
     mgvi, refits = fits["donor"]
     moved = np.flatnonzero(nested.obs["donor"] == "group1.0")[:5]
-    donors = nested.obs["donor"].to_numpy(object)
+    donors = nested.obs["donor"].to_numpy(object).copy()
     donors[moved] = "group2.0"
     partly = nested.copy()
     partly.obs["donor"] = donors
