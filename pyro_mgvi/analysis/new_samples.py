@@ -23,8 +23,8 @@ from pyro_mgvi.analysis.samples.compared import (
     too_few,
 )
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.columns.samples import SAMPLES
 from pyro_mgvi.data.names import NamedGroups, named_groups
-from pyro_mgvi.data.samples import SAMPLES
 from pyro_mgvi.errors import DataWarning, warn
 from pyro_mgvi.model.decoding import Decoding
 

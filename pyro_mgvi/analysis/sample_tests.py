@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyro_mgvi.analysis.efficient_scores import ROUNDING
-from pyro_mgvi.data.samples import SAMPLES
+from pyro_mgvi.data.columns.samples import SAMPLES
 
 ALIKE = 100  # genes of similar information, whose variances are shrunk towards each other
 TAILS = (0.95, 0.99)  # where the genes' variances must not spread wider than their prior

@@ -34,7 +34,7 @@ from pyro_mgvi.data.modalities import labelled
 from pyro_mgvi.data.names import named_groups
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.mgvi import MGVI
-from pyro_mgvi.support.endings import Kind
+from pyro_mgvi.support.files.endings import Kind
 from pyro_mgvi.support.launched import launched
 from pyro_mgvi.support.values import whole_number
 from pyro_mgvi.training.program import LATENTS

@@ -11,7 +11,7 @@ from pyro_mgvi.analysis.gene_sets.enrichment import enrichment, sets_among
 from pyro_mgvi.analysis.gene_sets.reading import read_gene_sets
 from pyro_mgvi.cli.legends import GENE_SETS, print_legend
 from pyro_mgvi.cli.outputs import Output, write_table
-from pyro_mgvi.support.endings import Kind, unpacked
+from pyro_mgvi.support.files.endings import Kind, unpacked
 from pyro_mgvi.support.optional import require
 from pyro_mgvi.training.program import Program
 

@@ -24,8 +24,8 @@ from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.modalities import is_mudata
 from pyro_mgvi.errors import DataError, MGVIError, SettingsError
-from pyro_mgvi.support.endings import PACKED, Kind, misnamed, unpacked
-from pyro_mgvi.support.whole_files import written_whole
+from pyro_mgvi.support.files.endings import PACKED, Kind, misnamed, unpacked
+from pyro_mgvi.support.files.whole_files import written_whole
 from pyro_mgvi.training.program import Program
 
 try:

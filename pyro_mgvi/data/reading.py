@@ -12,12 +12,12 @@ from anndata import AnnData
 
 from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import checks
+from pyro_mgvi.data.columns.covariates import continuous, covariates
+from pyro_mgvi.data.columns.samples import check_samples
 from pyro_mgvi.data.counts import checked, matrix
-from pyro_mgvi.data.covariates import continuous, covariates
 from pyro_mgvi.data.genes.named import GeneChoice, positions
 from pyro_mgvi.data.masks import FeatureMasks, masked_known, masked_new, needed_genes
 from pyro_mgvi.data.matching import gene_columns, group_codes, groups_of
-from pyro_mgvi.data.samples import check_samples
 from pyro_mgvi.data.schema import Schema, Source
 from pyro_mgvi.data.stores.in_memory import Counts
 from pyro_mgvi.data.stores.on_disk import OnDisk, chosen_columns, kept

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from pyro_mgvi.datasets.folder import default_folder
 from pyro_mgvi.errors import DataError
-from pyro_mgvi.support.whole_files import written_whole
+from pyro_mgvi.support.files.whole_files import written_whole
 
 Cells = TypeVar("Cells")
 Write = Callable[[zipfile.ZipFile, Path, Path], None]

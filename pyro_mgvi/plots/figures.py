@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from pyro_mgvi.errors import SettingsError
+from pyro_mgvi.support.files.whole_files import written_whole
 from pyro_mgvi.support.values import flag, path_of
-from pyro_mgvi.support.whole_files import written_whole
 
 # Backends that draw into files only.
 FILES = {"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"}

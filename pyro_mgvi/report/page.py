@@ -28,10 +28,10 @@ from pyro_mgvi.report.probes import probes
 from pyro_mgvi.report.rankings import Rankings
 from pyro_mgvi.report.result import Result
 from pyro_mgvi.report.sections import discovery, inputs, latents, model, programs, samples
-from pyro_mgvi.support.endings import Kind, misnamed
+from pyro_mgvi.support.files.endings import Kind, misnamed
+from pyro_mgvi.support.files.whole_files import written_whole
 from pyro_mgvi.support.optional import require
 from pyro_mgvi.support.values import flag, path_of, whole_number
-from pyro_mgvi.support.whole_files import written_whole
 from pyro_mgvi.training.program import Program, check_model
 
 TITLE = "Shared and group-specific variation"

@@ -20,8 +20,8 @@ from pyro_mgvi.saving.formats import Settings, Weights, to_newest
 from pyro_mgvi.saving.settings import arguments_of, check_comes_back, plan_of, settings_of
 from pyro_mgvi.saving.sizes import check_sizes
 from pyro_mgvi.saving.tables import agreement_of, discovery_of, history_of
+from pyro_mgvi.support.files.whole_files import read_tensors, written_whole
 from pyro_mgvi.support.values import flag, number, path_of
-from pyro_mgvi.support.whole_files import read_tensors, written_whole
 from pyro_mgvi.training import TrainingPlan
 
 AnyProgram = TypeVar("AnyProgram", bound=Fits)

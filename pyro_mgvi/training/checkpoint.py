@@ -19,8 +19,8 @@ from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.errors import SettingsError, TrainingError
 from pyro_mgvi.support.described import described
+from pyro_mgvi.support.files.whole_files import read_tensors, written_whole
 from pyro_mgvi.support.values import path_of
-from pyro_mgvi.support.whole_files import read_tensors, written_whole
 from pyro_mgvi.training.setup import TrainingSetup
 
 BLOCK = 4096  # cells to read at a time

@@ -20,7 +20,7 @@ from pyro_mgvi.cli.outputs import (
     writing,
     zarr_encoding,
 )
-from pyro_mgvi.support.endings import Kind
+from pyro_mgvi.support.files.endings import Kind
 
 
 def check(path, kind=Kind.CELLS, inputs=(), force=False):

@@ -116,7 +116,7 @@ def test_it_is_written_whole_or_not_at_all(fitted, tmp_path, monkeypatch):
         patch.setattr("pyro_mgvi.report.page.render", None)
         write_report(tmp_path, adata, progress=False)
     with monkeypatch.context() as patch:
-        patch.setattr("pyro_mgvi.support.whole_files.os.replace", refuse)
+        patch.setattr("pyro_mgvi.support.files.whole_files.os.replace", refuse)
         with pytest.raises(SettingsError, match="disk is full"):
             write_report(path, adata, progress=False)
     assert path.read_text() == "the old one" and [p.name for p in tmp_path.iterdir()] == [path.name]

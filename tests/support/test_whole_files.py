@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pyro_mgvi.support import whole_files
-from pyro_mgvi.support.whole_files import read_tensors, written_whole
+from pyro_mgvi.support.files.whole_files import read_tensors, written_whole
 
 
 def write(path, text, folder):
@@ -64,7 +64,7 @@ def test_a_killed_process_leaves_the_old(tmp_path):
     path.write_text("one")
     code = (
         "import sys, time\n"
-        "from pyro_mgvi.support.whole_files import written_whole\n"
+        "from pyro_mgvi.support.files.whole_files import written_whole\n"
         "with written_whole(sys.argv[1]) as part:\n"
         "    part.write_text('half')\n"
         "    print('now', flush=True)\n"

@@ -10,8 +10,8 @@ from pyro_mgvi.analysis.folds import whole_samples
 from pyro_mgvi.analysis.hidden.contrasts import nuisance_width
 from pyro_mgvi.analysis.sample_tests import testable
 from pyro_mgvi.data import GroupedCounts
+from pyro_mgvi.data.columns.samples import SAMPLES, UNCROSSED, could_be_nested, crossed_few
 from pyro_mgvi.data.names import NamedGroups
-from pyro_mgvi.data.samples import SAMPLES, UNCROSSED, could_be_nested, crossed_few
 
 NEEDED = f"at least {SAMPLES} samples of each side that is compared"
 

@@ -18,7 +18,7 @@ from pyro_mgvi.core.interfaces import DataKind
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.errors import SettingsError, TrainingInterrupted
 from pyro_mgvi.model.component_checks import cannot_start
-from pyro_mgvi.support.whole_files import read_tensors
+from pyro_mgvi.support.files.whole_files import read_tensors
 from pyro_mgvi.training import Trainer
 from pyro_mgvi.training.checkpoint import states, usable_folder
 from pyro_mgvi.training.program import Program

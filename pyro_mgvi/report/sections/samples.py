@@ -10,7 +10,7 @@ import pandas as pd
 from pyro_mgvi.analysis import sample_effects
 from pyro_mgvi.core import DataKind
 from pyro_mgvi.data.checks import some
-from pyro_mgvi.data.samples import SAMPLES
+from pyro_mgvi.data.columns.samples import SAMPLES
 from pyro_mgvi.report.blocks import Block, Paragraph, Row, Section, Table, Verdict
 from pyro_mgvi.report.result import Result, without_model
 from pyro_mgvi.training.program import Program
