@@ -55,7 +55,7 @@ def testable(design_uk: np.ndarray) -> bool:
     own_u, (n, n_columns) = design_uk[:, -1] != 0, design_uk.shape
     sides = [own_u.sum(), (~own_u).sum()][:n_columns]  # a column alone has one side
     estimable = bool(np.linalg.matrix_rank(design_uk) == n_columns) if n > n_columns else False
-    return estimable and min(sides) >= SAMPLES
+    return estimable and bool(min(sides) >= SAMPLES)
 
 
 def sample_scores(units: Units) -> np.ndarray:
