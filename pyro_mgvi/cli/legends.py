@@ -56,6 +56,6 @@ def called(genes: pd.DataFrame) -> str:
     """Return how many genes of a dimension are called, in words."""
     if genes["q_value"].isna().all():
         return ""
-    if (genes["z_score"] == 0).all():
+    if genes["z_score"].fillna(0.0).eq(0.0).all():
         return ": no refit has found it again, so that no gene can be called; do not interpret it"
     return f", {(genes['q_value'] < 0.1).sum()} genes at q < 0.1"
