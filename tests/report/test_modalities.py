@@ -1,5 +1,7 @@
 """The report of a model of several modalities: from Python and a shell, with and without it."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +46,19 @@ def test_the_page_tells_the_modalities_apart(fitted, tmp_path):
             if head[-1] == "features per cell"
         ]
         assert depth.to_dict() in found, name
+
+
+def test_columns_that_nobody_asked_for_are_no_obstacle(fitted):
+    mdata, mgvi = fitted
+    for whose in ("mdata", "mdata['rna']"):
+        changed = mdata.copy()
+        obs = (changed if whose == "mdata" else changed["rna"]).obs
+        obs["clones"] = [[i % 3] for i in range(len(obs))]
+        obs["n"], obs["m"] = "x", "y"
+        obs.columns = [*obs.columns[:-1], "n"]
+        assert Result.read(changed, mgvi).labels == Result.read(mdata, mgvi).labels
+        with pytest.raises(DataError, match=re.escape(f"{whose}.obs has several columns 'n'")):
+            Result.read(changed, mgvi, labels=["n"])
 
 
 def test_programs_are_of_genes_and_of_proteins(fitted):

@@ -4,6 +4,7 @@ import json
 import shlex
 from dataclasses import replace
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -186,6 +187,45 @@ def test_cells_that_the_model_left_out_are_left_out_here_too(adata):
     cells.obsm["X_mgvi_t_group1"][:] = np.nan  # not all of them
     with pytest.raises(DataError, match="not finite"):
         Result.read(cells, mgvi)
+
+
+def test_columns_that_nobody_asked_for_are_no_obstacle(fitted):
+    cells = fitted[0].copy()
+    cells.obs["clones"] = [[i % 3] for i in range(cells.n_obs)]
+    cells.obs["marks"] = [{"a": i % 2} for i in range(cells.n_obs)]
+    cells.obs["twice"] = "x"
+    cells.obs["other"] = "y"
+    cells.obs.columns = [*cells.obs.columns[:-1], "twice"]
+    assert Result.read(cells).labels == Result.read(fitted[0]).labels
+    for column in ("clones", "marks"):
+        with pytest.raises(DataError, match=rf"label '{column}' holds values that are no labels"):
+            Result.read(cells, labels=[column])
+    with pytest.raises(DataError, match="several columns 'twice'"):
+        Result.read(cells, labels=["twice"])
+
+
+def test_columns_in_another_byte_order_are_labels(fitted):
+    cells = fitted[0].copy()
+    age_n = np.arange(cells.n_obs)
+    cells.obs["age"], cells.obs["plate"] = age_n.astype(">f8"), (age_n % 2).astype(">i4")
+    result = Result.read(cells, labels=["age", "plate"])
+    colours = dict(result.colours(np.ones(cells.n_obs, bool)))
+    assert colours["age"].tolist() == age_n.tolist()
+    assert list(colours["plate"].cat.categories) == [0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_lazy_cells_are_read(fitted, tmp_path):
+    read_lazy = getattr(anndata.experimental, "read_lazy", None)
+    if read_lazy is None:
+        pytest.skip("anndata is too old to read lazily")
+    pytest.importorskip("xarray")
+    adata, mgvi = fitted
+    adata.write_zarr(tmp_path / "r.zarr")
+    result = Result.read(read_lazy(tmp_path / "r.zarr"), mgvi, labels=["celltype"])
+    pd.testing.assert_frame_equal(result.history, mgvi.history, check_index_type=False)
+    assert result.labels == ("celltype",)
 
 
 def test_the_advised_fit_reads_the_same_cells(fitted):

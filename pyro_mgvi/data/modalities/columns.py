@@ -32,8 +32,7 @@ def rows_of(names: pd.Index, modality: str, cells: pd.Index) -> np.ndarray:
 def column_of(mdata: Any, names: Sequence[str], key: str, cells: pd.Index) -> pd.Series:
     """Return a column of ``obs``, of the MuData or put together from its modalities."""
     if key in mdata.obs:
-        given: pd.Series = mdata.obs[key].set_axis(cells)
-        return given
+        return _once(mdata.obs, key, "mdata").set_axis(cells)
     asked, of = key, next((name for name in names if str(key).startswith(f"{name}:")), None)
     if of is not None:  # "rna:type"
         key, names = str(key).removeprefix(f"{of}:"), [of]
@@ -49,7 +48,7 @@ def column_of(mdata: Any, names: Sequence[str], key: str, cells: pd.Index) -> pd
     whole, known_n = np.full(len(cells), np.nan, object), np.zeros(len(cells), bool)
     for name, obs in found.items():
         at = rows_of(obs.index, name, cells)
-        mine_n = obs[key].to_numpy(object)
+        mine_n = _once(obs, key, f"mdata[{name!r}]").to_numpy(object)
         has = ~pd.isna(mine_n)
         at, mine_n = at[has], mine_n[has]
         other = np.flatnonzero(known_n[at] & (whole[at] != mine_n))
@@ -62,4 +61,12 @@ def column_of(mdata: Any, names: Sequence[str], key: str, cells: pd.Index) -> pd
             )
         whole[at], known_n[at] = mine_n, True
     column: pd.Series = pd.Series(whole, cells).infer_objects()
+    return column
+
+
+def _once(obs: pd.DataFrame, key: str, whose: str) -> pd.Series:
+    """Return a column, and refuse a name that is there twice."""
+    if list(obs.columns).count(key) > 1:
+        raise DataError(f"{whose}.obs has several columns {key!r}: rename them")
+    column: pd.Series = obs[key]
     return column

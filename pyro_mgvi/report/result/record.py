@@ -147,13 +147,27 @@ def chosen_labels(
             raise DataError(f"labels must be a list of columns of obs, not {labels!r}")
         labels = tuple(labels)
         for column in labels:
-            checks.column(adata, column, "label")
+            values = checks.column(adata, column, "label")
+            if values.dtype == object and _n_levels(values) is None:
+                raise DataError(
+                    f"label {column!r} holds values that are no labels, such as lists: make texts "
+                    f"of them, adata.obs[{column!r}] = adata.obs[{column!r}].map(str)"
+                )
         return tuple(column for column in labels if column not in taken)
+    once = adata.obs.columns[~adata.obs.columns.duplicated(keep=False)]
     chosen = [
         column
-        for column in adata.obs
+        for column in once
         if column not in taken
         and not pd.api.types.is_numeric_dtype(adata.obs[column])
-        and 2 <= adata.obs[column].nunique() <= LEVELS
+        and 2 <= (_n_levels(adata.obs[column]) or 0) <= LEVELS
     ]
     return tuple(chosen[:CHOSEN])
+
+
+def _n_levels(values: pd.Series) -> int | None:
+    """Return how many different values there are; None of lists and the like, which are none."""
+    try:
+        return int(values.nunique())
+    except TypeError:
+        return None

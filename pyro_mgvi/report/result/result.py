@@ -98,6 +98,8 @@ class Result:
         DataError
             Naming what is missing, or what does not fit the model.
         """
+        if not is_mudata(adata):
+            adata = checks.annotated(_whole(adata))
         settings, recorded, history = recorded_fit(adata, mgvi)
         key = settings["group_key"]
         key = tuple(key) if isinstance(key, list) else key
@@ -174,6 +176,9 @@ class Result:
         if name == self.settings["group_key"]:
             return self.group
         values: pd.Series = self.adata.obs[name]
+        kind = values.dtype
+        if isinstance(kind, np.dtype) and not kind.isnative:  # of FITS and HDF5 files
+            values = values.astype(kind.newbyteorder("="))
         few = is_number(values) and values.nunique() <= MOST
         return values.astype("category") if few else values
 
@@ -209,6 +214,11 @@ class Result:
                     f"the model does not give the latents in obsm[{PREFIX + copy.key!r}]: "
                     "name the model that the same fit saved"
                 )
+
+
+def _whole(adata: AnnData) -> AnnData:
+    """Return cells in memory, which may be on disk (anndata's read_lazy)."""
+    return adata if isinstance(adata.obs, pd.DataFrame) else adata.to_memory()
 
 
 def _needed(
