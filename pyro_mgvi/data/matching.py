@@ -15,6 +15,7 @@ from pyro_mgvi.data import checks
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.data.schema import Schema
 from pyro_mgvi.errors import DataError, DataWarning, SettingsError, warn
+from pyro_mgvi.support.values import said
 
 MISSING = 0.1  # share of a model's genes that data may lack
 ENSEMBL = re.compile(r"ENS[A-Z]*[EGTP]\d{6,}(\.\d+)?")
@@ -66,7 +67,7 @@ def gene_columns(
     number = isinstance(missing_genes, Real) and not isinstance(missing_genes, bool)
     if not number or not 0 <= missing_genes < 1:
         raise SettingsError(
-            f"missing_genes must be a share of at least 0 and below 1, not {missing_genes!r}"
+            f"missing_genes must be a share of at least 0 and below 1, not {said(missing_genes)}"
         )
     if list(var_names) == list(genes):
         return None
@@ -84,18 +85,18 @@ def gene_columns(
             "mgvi.read)"
         )
     extra = var_names.difference(list(genes))
-    said = []
+    notes = []
     if missing:
-        said.append(
+        notes.append(
             f"lack {len(missing)} of the model's {n_needed} genes ({share:.1%}), which count as "
             f"zero: {some(missing)}"
         )
     if len(extra) and not chosen:
-        said.append(
+        notes.append(
             f"have {len(extra)} gene(s) it was not trained on, which are left out: {some(extra)}"
         )
-    if said:
-        warn(f"the data {'; they '.join(said)}", DataWarning)
+    if notes:
+        warn(f"the data {'; they '.join(notes)}", DataWarning)
     return position
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +67,17 @@ def whole_number(name: str, value: Any, least: int, most: int = LARGEST) -> int:
     >>> whole_number("n_draws", 3.0, least=1)
     3
     """
-    if not _finite(value) or int(value) != value:
-        raise SettingsError(f"{name} must be a whole number, not {_said(value)}")
-    if value < least:
-        raise SettingsError(f"{name} must be at least {least}, not {_said(value)}")
-    if value > most:
-        raise SettingsError(f"{name} must be at most {most:,}, not {_said(value)}")
-    return int(value)
+    try:
+        plain = int(value) if _is_number(value) else None
+    except (OverflowError, ValueError):  # infinite, or NaN
+        plain = None
+    if plain is None or plain != value:
+        raise SettingsError(f"{name} must be a whole number, not {said(value)}")
+    if plain < least:
+        raise SettingsError(f"{name} must be at least {least}, not {said(value)}")
+    if plain > most:
+        raise SettingsError(f"{name} must be at most {most:,}, not {said(value)}")
+    return plain
 
 
 def number(
@@ -92,14 +96,14 @@ def number(
     1.0
     """
     try:
-        plain = float(value) if _finite(value) else math.nan
+        plain = float(value) if _is_number(value) else math.nan
     except OverflowError:
-        plain = math.nan
-    if math.isnan(plain):
-        raise SettingsError(f"{name} must be a number, not {_said(value)}")
+        plain = math.inf
+    if not math.isfinite(plain):
+        raise SettingsError(f"{name} must be a number, not {said(value)}")
     if plain < least or (exclusive and plain == least):
         raise SettingsError(
-            f"{name} must be {'above' if exclusive else 'at least'} {least:g}, not {_said(value)}"
+            f"{name} must be {'above' if exclusive else 'at least'} {least:g}, not {said(value)}"
         )
     return plain
 
@@ -113,7 +117,7 @@ def flag(name: str, value: Any) -> bool:
         If the value is neither.
     """
     if not isinstance(value, (bool, np.bool_)):
-        raise SettingsError(f"{name} must be True or False, not {_said(value)}")
+        raise SettingsError(f"{name} must be True or False, not {said(value)}")
     return bool(value)
 
 
@@ -126,7 +130,7 @@ def one_of(name: str, value: Any, words: Sequence[str]) -> str:
         If the value is none of them.
     """
     if not isinstance(value, str) or value not in words:
-        raise SettingsError(f"{name} must be one of {tuple(words)}, not {_said(value)}")
+        raise SettingsError(f"{name} must be one of {tuple(words)}, not {said(value)}")
     return value
 
 
@@ -144,7 +148,7 @@ def path_of(name: str, value: Any) -> Path:
     '.h5ad'
     """
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
-        raise SettingsError(f"{name} must be a path, not {_said(value)}")
+        raise SettingsError(f"{name} must be a path, not {said(value)}")
     if not os.fspath(value):
         raise SettingsError(f"{name} is an empty text: name a path")
     path = Path(value)
@@ -153,18 +157,24 @@ def path_of(name: str, value: Any) -> Path:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return path
     except (OSError, ValueError) as error:  # a name too long, or with a character of none
-        raise SettingsError(f"{name} {_said(str(value))} cannot be a path: {error}") from error
+        raise SettingsError(f"{name} {said(str(value))} cannot be a path: {error}") from error
     return path
 
 
-def _finite(value: Any) -> bool:
-    if not isinstance(value, Real) or isinstance(value, bool):
-        return False
-    largest = sys.float_info.max
-    return isinstance(value, Integral) or abs(float(value)) <= largest
+def said(value: Any) -> str:
+    """Return a value as an error shows it: in one line, and not without end.
 
-
-def _said(value: Any) -> str:
-    """Return a value as an error shows it: in one line, and not without end."""
-    text = " ".join(repr(value).split())
+    Examples
+    --------
+    >>> said("many"), said(10**5000)
+    ("'many'", 'a very large int')
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes no number of so many digits
+        return f"a very large {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -70,7 +70,7 @@ class Estimate:
     trainings: int = 1
 
     def __str__(self) -> str:
-        step = f"{1e3 * self.seconds_per_step:.2g} ms"
+        step = _of_a_step(self.seconds_per_step)
         work = f"{self.epochs} epochs, {self.steps:,} steps of {step}"
         if self.trainings > 1:
             work = f"{self.trainings} trainings of {work}"
@@ -87,6 +87,12 @@ def _spoken(seconds: float) -> str:
                 else f"{seconds / size:.0f} {unit}"
             )
     return f"{max(1.0, seconds):.0f} s"
+
+
+def _of_a_step(seconds: float) -> str:
+    """Return the time of a step with two digits, and without an exponent."""
+    ms = float(f"{1e3 * seconds:.2g}")
+    return f"{ms / 1e3:g} s" if ms >= 1e3 else f"{ms:g} ms"
 
 
 @exclusive()

@@ -100,6 +100,14 @@ def test_it_is_said_as_one_would(seconds, memory, said):
     assert str(Estimate(seconds, memory, 3, 30, 0.01)).startswith(said)
 
 
+@pytest.mark.parametrize(
+    "seconds, said",
+    [(2e-5, "0.02 ms"), (0.02, "20 ms"), (0.19, "190 ms"), (0.9999, "1 s"), (123.4, "120 s")],
+)
+def test_a_step_is_said_without_an_exponent(seconds, said):
+    assert f"steps of {said})" in str(Estimate(10.0, 1e9, 3, 30, seconds))
+
+
 def test_several_trainings_cost_as_often_and_the_last_one(adata, mgvi, monkeypatch):
     monkeypatch.setattr(
         module, "_timed_steps", lambda trainer: 100.0
