@@ -276,7 +276,7 @@ def test_an_interrupted_fit_writes_what_it_has_and_is_resumed(h5ad, tmp_path, mo
     assert fit(h5ad, "--group-key", "group", *options) == 2
     assert "with --resume" in capsys.readouterr().err
     assert fit(h5ad, "--group-key", "group", *options, "--resume") == 0
-    assert "1 epochs of it are done" in capsys.readouterr().err
+    assert "run holds 1 epochs of a training" in capsys.readouterr().err
     whole = tmp_path / "whole.h5ad"
     assert fit(h5ad, "--group-key", "group", "--out", whole) == 0
     found, expected = ad.read_h5ad(tmp_path / "out.h5ad"), ad.read_h5ad(whole)

@@ -135,6 +135,13 @@ def other_plan(folder, rank):
     model().fit(cells(), replace(PLAN, patience=5 + rank), progress=False)
 
 
+def other_weights(folder, rank):
+    mgvi = model()
+    with torch.no_grad():
+        next(mgvi.model.parameters()).add_(rank)
+    mgvi.fit(cells(), PLAN, progress=False)
+
+
 def drifting(folder, rank):
     """A component changes its weights by itself, on each rank in another way."""
 
@@ -171,6 +178,7 @@ WHAT = {
     "other_groups": other_groups,
     "other_genes": other_genes,
     "other_plan": other_plan,
+    "other_weights": other_weights,
     "drifting": drifting,
     "not_finite": not_finite,
     "estimated": estimated,

@@ -96,10 +96,11 @@ def test_nobody_has_launched_this_process_and_torchrun_says_its_place(monkeypatc
 
 
 REFUSED = {
-    "other_cells": "SettingsError: the 2 ranks were given different counts: start all of them with",
+    "other_cells": "SettingsError: the 2 ranks were given different counts, starting weights: ",
     "other_groups": "SettingsError: the 2 ranks were given different latents, groups: start",
     "other_genes": "SettingsError: the 2 ranks were given different genes: start",
     "other_plan": "SettingsError: the 2 ranks were given different plan.patience: start",
+    "other_weights": "SettingsError: the 2 ranks were given different starting weights: start",
     "drifting": "TrainingError: the ranks no longer have the same weights guide.encoder.gain: a",
     "not_finite": "TrainingError: the loss became nan in epoch 2, step 3: the term",
     "estimated": "SettingsError: what several ranks need is not foretold: estimate in one process",
