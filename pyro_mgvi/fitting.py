@@ -57,8 +57,8 @@ class Fits(Program):
             Folder for the state after each epoch: a process that ends, however it ends, is gone
             on with by the same call.
         resume
-            Go on from what ``checkpoint`` holds, if it is of the same data and settings; False
-            refuses a folder that holds something.
+            Go on from what ``checkpoint`` holds, if it is of the same data, settings and starting
+            weights; False refuses a folder that holds something.
         n_trainings
             With 2 or more, so many trainings with different seeds go before: this one starts at the
             directions that most of them hold, and its latents of some groups hold no others, so

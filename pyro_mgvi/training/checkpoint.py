@@ -18,6 +18,7 @@ from torch import Tensor
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.errors import SettingsError, TrainingError
+from pyro_mgvi.model.weights import sampled
 from pyro_mgvi.support.described import described
 from pyro_mgvi.support.files.whole_files import read_tensors, written_whole
 from pyro_mgvi.support.values import path_of
@@ -28,6 +29,7 @@ STATE = re.compile(r"epoch_(\d+)\.pt")
 OURS = re.compile(r"epoch_\d+\.pt|training_\d+")  # what is in the folder of a checkpoint
 FREE = ("patience", "compiled")  # settings that may change between two parts of a training
 STARTED = "starting weights"
+RTOL, ATOL = 1e-3, 1e-4  # other processors round the weights that a training starts with
 
 
 class Checkpoint:
@@ -54,12 +56,12 @@ class Checkpoint:
     def __init__(self, folder: str | Path, setup: TrainingSetup, resume: bool = True):
         self.folder = usable_folder(folder, resume)
         self.setup = setup
-        self.started = weights_of(setup)
+        self.started = _weights(setup)
 
     @cached_property
     def identity(self) -> dict[str, str]:
         """What must be equal for a training to go on, by name, as text."""
-        return {**identity(self.setup), STARTED: self.started}
+        return identity(self.setup)
 
     def n_known(self, state: dict[str, Any]) -> int:
         """Return how many epochs of the program's history are of the training of a state.
@@ -67,9 +69,17 @@ class Checkpoint:
         None if it is at the start of that training, its last ones if it was interrupted there.
         """
         history = self.setup.program.history
-        if state["identity"][STARTED] == self.started or not len(history):
+        if self._starts(state) or not len(history):
             return 0
         return int((history["training"] == history["training"].max()).sum())
+
+    def _starts(self, state: dict[str, Any]) -> bool:
+        """Return whether the program has the weights with which the training of a state began."""
+        theirs: dict[str, Tensor] = state[STARTED]
+        return theirs.keys() == self.started.keys() and all(
+            torch.allclose(theirs[name].to(mine), mine, rtol=RTOL, atol=ATOL)
+            for name, mine in self.started.items()
+        )
 
     def exists(self) -> bool:
         """Return whether there is something to resume."""
@@ -88,7 +98,7 @@ class Checkpoint:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with written_whole(path) as part:
-                torch.save({"identity": self.identity, **state}, part)
+                torch.save({"identity": self.identity, STARTED: self.started, **state}, part)
             for n_epochs, earlier in states(self.folder).items():
                 if n_epochs < epoch - 1:
                     earlier.unlink()
@@ -111,23 +121,23 @@ class Checkpoint:
         """
         path, state = newest(self.folder, device)
         theirs = state["identity"]
-        if STARTED not in theirs:
+        if STARTED not in state:
             raise SettingsError(
                 f"checkpoint {path} is of an earlier version, which did not note the {STARTED}: "
                 "name another folder to begin anew"
             )
         names = dict.fromkeys([*self.identity, *theirs])  # each once, in their order
         differ = [name for name in names if theirs.get(name) != self.identity.get(name)]
-        if differ == [STARTED] and not _has(self.setup, state["best"]["weights"]):
+        if differ:
+            raise SettingsError(
+                f"checkpoint {path} is of another training, with other {', '.join(differ)}: "
+                "name another folder, or train with the same data and settings"
+            )
+        if not self._starts(state) and not _has(self.setup, state["best"]["weights"]):
             raise SettingsError(
                 f"checkpoint {path} is of another training, with other {STARTED}, and the weights "
                 "of this model would be lost: name another folder, or go on with the model as it "
                 "was when that training began"
-            )
-        if differ and differ != [STARTED]:
-            raise SettingsError(
-                f"checkpoint {path} is of another training, with other {', '.join(differ)}: "
-                "name another folder, or train with the same data and settings"
             )
         return state
 
@@ -202,14 +212,9 @@ def _others(folder: Path) -> list[str]:
     return [] if any(map(OURS.fullmatch, names)) else names
 
 
-def weights_of(setup: TrainingSetup) -> str:
-    """Return a digest of the weights that model and guide have now, to the last bit."""
-    digest = hashlib.sha256()
-    for module in (setup.model, setup.guide):
-        for name, weight in module.state_dict().items():
-            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            digest.update(weight.cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _weights(setup: TrainingSetup) -> dict[str, Tensor]:
+    """Return a sample of the weights that model and guide have now."""
+    return sampled({"model": setup.model, "guide": setup.guide})
 
 
 def _has(setup: TrainingSetup, weights: dict[str, Tensor]) -> bool:
@@ -225,7 +230,8 @@ def _has(setup: TrainingSetup, weights: dict[str, Tensor]) -> bool:
 def equal_on_all_ranks(setup: TrainingSetup) -> dict[str, str]:
     """Return what must be equal on all ranks of a training, by name, as text."""
     patience = repr(setup.plan.patience)  # which another part of a training may change
-    return {**identity(setup), "plan.patience": patience, STARTED: weights_of(setup)}
+    norm = torch.stack([weight.norm() for weight in _weights(setup).values()]).norm()
+    return {**identity(setup), "plan.patience": patience, STARTED: f"of norm {norm:.3g}"}
 
 
 def identity(setup: TrainingSetup) -> dict[str, str]:

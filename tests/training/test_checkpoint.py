@@ -262,7 +262,7 @@ def test_what_a_discovery_has_planted_is_part_of_a_training(adata):
 def test_a_state_of_an_earlier_version_is_refused_as_such(adata, folder):
     path = folder / "epoch_3.pt"
     state = torch.load(path, weights_only=True)
-    del state["identity"]["starting weights"]
+    del state["starting weights"]
     torch.save(state, path)
     with pytest.raises(SettingsError, match=r"epoch_3.pt is of an earlier version.*another folder"):
         fit(adata, folder)

@@ -96,7 +96,7 @@ def test_nobody_has_launched_this_process_and_torchrun_says_its_place(monkeypatc
 
 
 REFUSED = {
-    "other_cells": "SettingsError: the 2 ranks were given different counts, starting weights: ",
+    "other_cells": "SettingsError: the 2 ranks were given different counts: start",
     "other_groups": "SettingsError: the 2 ranks were given different latents, groups: start",
     "other_genes": "SettingsError: the 2 ranks were given different genes: start",
     "other_plan": "SettingsError: the 2 ranks were given different plan.patience: start",
