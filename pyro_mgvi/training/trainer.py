@@ -72,6 +72,7 @@ class Trainer:
         copies: Mapping[str, Tensor] | None = None,
         resume: bool = True,
     ):
+        program.check_usable()
         self.ranks = Ranks(accelerator, program.device)
         self.fabric = self.ranks.fabric
         self.setup = TrainingSetup(program, data, plan, copies)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyro_mgvi.support import whole_files
+from pyro_mgvi.support.files import whole_files
 from pyro_mgvi.support.files.whole_files import read_tensors, written_whole
 
 
