@@ -176,9 +176,6 @@ class Result:
         if name == self.settings["group_key"]:
             return self.group
         values: pd.Series = self.adata.obs[name]
-        kind = values.dtype
-        if isinstance(kind, np.dtype) and not kind.isnative:  # of FITS and HDF5 files
-            values = values.astype(kind.newbyteorder("="))
         few = is_number(values) and values.nunique() <= MOST
         return values.astype("category") if few else values
 
