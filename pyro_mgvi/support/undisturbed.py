@@ -16,11 +16,11 @@ def undisturbed(action: Callable[[], object]) -> bool:
 
     Examples
     --------
-    >>> done = []
+    >>> before, done = signal.signal(signal.SIGINT, signal.default_int_handler), []
     >>> undisturbed(lambda: (signal.raise_signal(signal.SIGINT), done.append("all")))
     True
-    >>> done
-    ['all']
+    >>> done, signal.signal(signal.SIGINT, before) is signal.default_int_handler
+    (['all'], True)
     """
     came: list[int] = []
     here = threading.current_thread() is threading.main_thread()

@@ -48,7 +48,7 @@ def test_latents_are_written_to_a_part_of_a_mudata_without_a_word(fitted):
     mdata, mgvi = fitted
     part = mdata[mdata.obs_names[::2]]
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", FutureWarning)
         mgvi.write_latents(part)
     assert part.obsm["X_mgvi_z"].shape[0] == part.n_obs
 
