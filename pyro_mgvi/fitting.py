@@ -132,6 +132,7 @@ class Fits(Program):
         adata, plan, max_epochs
             As for :meth:`fit`.
         """
+        self.check_usable()
         data = self.read(adata, missing_genes=0)
         setup = TrainingSetup(self, data, chosen_plan(plan, max_epochs), known=self._known(data))
         setup.train()

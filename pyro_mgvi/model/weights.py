@@ -35,11 +35,22 @@ def sampled(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return found
 
 
-def differ(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    """Return whether any sampled entry, or the parameters themselves, are others."""
+def differ(
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    rtol: float = 0.0,
+    atol: float = 0.0,
+) -> bool:
+    """Return whether any sampled entry, or the parameters themselves, are others.
+
+    By default to the last bit; ``rtol`` and ``atol`` are those of :func:`torch.allclose`.
+    """
     if first.keys() != second.keys():
         return True
-    return any(not torch.equal(value, second[name]) for name, value in first.items())
+    return any(
+        value.shape != second[name].shape or not torch.allclose(value, second[name], rtol, atol)
+        for name, value in first.items()
+    )
 
 
 class Trainable:
@@ -49,16 +60,18 @@ class Trainable:
     guide: Guide
     _untrained: dict[str, Tensor] | None
 
+    def sampled_weights(self) -> dict[str, Tensor]:
+        """Return a sample of the weights that model and guide have now."""
+        return sampled({"model": self.model, "guide": self.guide})
+
     def mark(self, trained: bool) -> None:
         """Say that the weights of this moment are trained ones, or that nobody has trained them."""
-        parts = {"model": self.model, "guide": self.guide}
-        self._untrained = None if trained else sampled(parts)
+        self._untrained = None if trained else self.sampled_weights()
 
     @property
     def trained(self) -> bool:
         """Whether weights have changed since the model was built, by whatever loop."""
-        parts = {"model": self.model, "guide": self.guide}
-        return self._untrained is None or differ(self._untrained, sampled(parts))
+        return self._untrained is None or differ(self._untrained, self.sampled_weights())
 
     def check_usable(self) -> None:
         """Refuse weights with which nothing can be computed, and a context that rounds.

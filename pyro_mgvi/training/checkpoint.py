@@ -18,10 +18,11 @@ from torch import Tensor
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.errors import SettingsError, TrainingError
-from pyro_mgvi.model.weights import sampled
+from pyro_mgvi.model.weights import differ
 from pyro_mgvi.support.described import described
 from pyro_mgvi.support.files.whole_files import read_tensors, written_whole
 from pyro_mgvi.support.values import path_of
+from pyro_mgvi.training.objective import last_training
 from pyro_mgvi.training.setup import TrainingSetup
 
 BLOCK = 4096  # cells to read at a time
@@ -56,7 +57,7 @@ class Checkpoint:
     def __init__(self, folder: str | Path, setup: TrainingSetup, resume: bool = True):
         self.folder = usable_folder(folder, resume)
         self.setup = setup
-        self.started = _weights(setup)
+        self.started = setup.program.sampled_weights()
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -71,15 +72,11 @@ class Checkpoint:
         history = self.setup.program.history
         if self._starts(state) or not len(history):
             return 0
-        return int((history["training"] == history["training"].max()).sum())
+        return int(last_training(history).sum())
 
     def _starts(self, state: dict[str, Any]) -> bool:
         """Return whether the program has the weights with which the training of a state began."""
-        theirs: dict[str, Tensor] = state[STARTED]
-        return theirs.keys() == self.started.keys() and all(
-            torch.allclose(theirs[name].to(mine), mine, rtol=RTOL, atol=ATOL)
-            for name, mine in self.started.items()
-        )
+        return not differ(state[STARTED], self.started, RTOL, ATOL)
 
     def exists(self) -> bool:
         """Return whether there is something to resume."""
@@ -212,11 +209,6 @@ def _others(folder: Path) -> list[str]:
     return [] if any(map(OURS.fullmatch, names)) else names
 
 
-def _weights(setup: TrainingSetup) -> dict[str, Tensor]:
-    """Return a sample of the weights that model and guide have now."""
-    return sampled({"model": setup.model, "guide": setup.guide})
-
-
 def _has(setup: TrainingSetup, weights: dict[str, Tensor]) -> bool:
     """Return whether the program has these weights, but for which dimensions are closed."""
     parts = {"model": setup.model, "guide": setup.guide}
@@ -230,7 +222,8 @@ def _has(setup: TrainingSetup, weights: dict[str, Tensor]) -> bool:
 def equal_on_all_ranks(setup: TrainingSetup) -> dict[str, str]:
     """Return what must be equal on all ranks of a training, by name, as text."""
     patience = repr(setup.plan.patience)  # which another part of a training may change
-    norm = torch.stack([weight.norm() for weight in _weights(setup).values()]).norm()
+    weights = setup.program.sampled_weights().values()
+    norm = torch.stack([weight.norm() for weight in weights]).norm()
     return {**identity(setup), "plan.patience": patience, STARTED: f"of norm {norm:.3g}"}
 
 

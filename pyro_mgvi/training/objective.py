@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -63,10 +64,28 @@ def columns(prefix: str, terms: dict[str, torch.Tensor]) -> dict[str, float]:
     return {prefix: sum(values.values()), **values}
 
 
+def _numbers(history: pd.DataFrame) -> pd.Series:
+    """Return of which training each epoch is, from 1; a history of one's own is of one."""
+    return history.get("training", pd.Series(1, history.index))
+
+
+def last_training(history: pd.DataFrame) -> np.ndarray:
+    """Return which epochs are of the last training, boolean.
+
+    Examples
+    --------
+    >>> last_training(pd.DataFrame({"epoch": [1, 2, 3], "training": [1, 2, 2]})).tolist()
+    [False, True, True]
+    """
+    number_e = _numbers(history).to_numpy()
+    return np.asarray(number_e == number_e.max())
+
+
 def continued(earlier: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """Return the histories of two trainings as one; the weights are those of the last."""
     if not len(earlier) or not len(new):
         return new if len(new) else earlier
+    earlier = earlier.assign(training=_numbers(earlier))
     number = new["training"] + earlier["training"].max()
     new = new.assign(epoch=new["epoch"] + earlier["epoch"].max(), training=number)
     return pd.concat([earlier.assign(kept=False), new], ignore_index=True)

@@ -105,7 +105,6 @@ class TrainingSetup:
         copies: Mapping[str, Tensor] | None = None,
         known: Known = MappingProxyType({}),
     ):
-        program.check_usable()
         self.seed = program.seed if plan.seed is None else plan.seed
         train, held_out = data.split(plan.validation_fraction, self.seed)
         if copies is None:

@@ -18,6 +18,7 @@ from pyro_mgvi.core.copies import Copy
 from pyro_mgvi.data import GroupedCounts
 from pyro_mgvi.data.checks import some
 from pyro_mgvi.kernels.exclusive import exclusive
+from pyro_mgvi.training.objective import last_training
 from pyro_mgvi.training.plan import TrainingPlan
 from pyro_mgvi.training.program import Program
 from pyro_mgvi.training.search.pruning import dimension_divergence
@@ -174,7 +175,7 @@ def summary(mgvi: Program, adata: AnnData | GroupedCounts) -> FitSummary:
         loss_e = mgvi.history[name].to_numpy(float)
         best = _best(mgvi.history, loss_e)
         loss, stopped = f"{name} loss {loss_e[best]:.2f} nats per cell", _stopped(mgvi, plan, best)
-        found = Convergence.of(loss_e[_last(mgvi.history)][plan.search_epoch or 0 :])
+        found = Convergence.of(loss_e[last_training(mgvi.history)][plan.search_epoch or 0 :])
     used = [
         copy.key
         for copy in mgvi.families.copies
@@ -201,12 +202,6 @@ def _best(history: pd.DataFrame, loss_e: np.ndarray) -> int:
     return int(np.flatnonzero(history["kept"])[-1])
 
 
-def _last(history: pd.DataFrame) -> np.ndarray:
-    """Return which epochs are of the last training, boolean; a history of one's own is of one."""
-    number_e = history.get("training", pd.Series(1, history.index)).to_numpy()
-    return np.asarray(number_e == number_e.max())
-
-
 def _stopped(mgvi: Program, plan: TrainingPlan, best: int) -> str:
     """Return why training ended, after the epoch at ``best`` was."""
     most = plan.max_epochs or 0
@@ -215,7 +210,7 @@ def _stopped(mgvi: Program, plan: TrainingPlan, best: int) -> str:
     since_best = len(mgvi.history) - 1 - best
     if plan.patience is not None and since_best >= plan.patience:
         return f"ended after {since_best} epochs without a better loss"
-    if _last(mgvi.history).sum() < most:
+    if last_training(mgvi.history).sum() < most:
         return f"the schedule of {most} epochs hurried to its end"
     return "all epochs of the schedule are done"
 
